@@ -1,0 +1,198 @@
+//! [`Deadline`]: until when a blocking call may wait.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// The point in time until which a call may wait.
+///
+/// A deadline is absolute, so that one deadline can cover several calls: pass the same value to each and
+/// together they take no longer. Every call that can wait takes one, and a call whose deadline passes returns
+/// [`io::ErrorKind::TimedOut`] on every platform.
+///
+/// A call whose deadline has already passed still does what can be done without waiting;
+/// [`Deadline::NOW`] is the way to ask for just that.
+///
+/// Nothing here panics or overflows: a time-out that is too long to be a point in time is [`Deadline::NEVER`].
+///
+/// ```
+/// use std::time::Duration;
+/// use pipetalk::Deadline;
+///
+/// let soon = Deadline::after(Duration::from_millis(20));
+/// assert!(soon.remaining().unwrap() <= Duration::from_millis(20));
+/// assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
+/// assert!(Deadline::NOW < soon && soon < Deadline::NEVER);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Deadline(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Now,
+    At(Instant),
+    Never,
+}
+
+impl Deadline {
+    /// No deadline: the call may wait for ever.
+    pub const NEVER: Deadline = Deadline(Kind::Never);
+
+    /// A deadline that has passed: the call does what it can do at once, and does not wait.
+    pub const NOW: Deadline = Deadline(Kind::Now);
+
+    /// The deadline `timeout` from now; [`Deadline::NEVER`] if that is too far away for the clock.
+    #[must_use]
+    pub fn after(timeout: Duration) -> Deadline {
+        if timeout.is_zero() {
+            return Deadline::NOW;
+        }
+        match Instant::now().checked_add(timeout) {
+            Some(at) => Deadline(Kind::At(at)),
+            None => Deadline::NEVER,
+        }
+    }
+
+    /// The deadline at a point in time.
+    #[must_use]
+    pub const fn at(at: Instant) -> Deadline {
+        Deadline(Kind::At(at))
+    }
+
+    /// How long until the deadline: `None` for [`Deadline::NEVER`], zero once it has passed.
+    #[must_use]
+    pub fn remaining(self) -> Option<Duration> {
+        match self.0 {
+            Kind::Now => Some(Duration::ZERO),
+            Kind::At(at) => Some(at.saturating_duration_since(Instant::now())),
+            Kind::Never => None,
+        }
+    }
+
+    /// Whether the deadline has passed.
+    #[must_use]
+    pub fn has_passed(self) -> bool {
+        self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// Whether this is [`Deadline::NEVER`].
+    #[must_use]
+    pub const fn is_never(self) -> bool {
+        matches!(self.0, Kind::Never)
+    }
+
+    /// The point in time, where there is one: neither for [`Deadline::NOW`] nor for [`Deadline::NEVER`].
+    #[must_use]
+    pub const fn instant(self) -> Option<Instant> {
+        match self.0 {
+            Kind::At(at) => Some(at),
+            Kind::Now | Kind::Never => None,
+        }
+    }
+
+    /// Takes a lock by the deadline.
+    pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> io::Result<MutexGuard<'_, T>> {
+        let guard = match self.0 {
+            Kind::Now => mutex.try_lock(),
+            // The lock is free nearly always: try it before asking what time it is.
+            Kind::At(at) => mutex.try_lock().or_else(|| mutex.try_lock_until(at)),
+            Kind::Never => Some(mutex.lock()),
+        };
+        guard.ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Earlier is less: [`Deadline::NOW`] comes first and [`Deadline::NEVER`] last.
+impl Ord for Deadline {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.0, other.0) {
+            (Kind::At(a), Kind::At(b)) => a.cmp(&b),
+            (a, b) => rank(a).cmp(&rank(b)),
+        }
+    }
+}
+
+const fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Now => 0,
+        Kind::At(_) => 1,
+        Kind::Never => 2,
+    }
+}
+
+impl PartialOrd for Deadline {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.remaining() {
+            None => f.write_str("Deadline::NEVER"),
+            Some(Duration::ZERO) => f.write_str("Deadline(passed)"),
+            Some(left) => write!(f, "Deadline(in {left:?})"),
+        }
+    }
+}
+
+/// The same as [`Deadline::after`].
+impl From<Duration> for Deadline {
+    fn from(timeout: Duration) -> Self {
+        Deadline::after(timeout)
+    }
+}
+
+/// The same as [`Deadline::at`].
+impl From<Instant> for Deadline {
+    fn from(at: Instant) -> Self {
+        Deadline::at(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_too_large_is_never() {
+        assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
+        assert_eq!(
+            Deadline::after(Duration::from_secs(u64::MAX)),
+            Deadline::NEVER
+        );
+        assert_eq!(Deadline::NEVER.remaining(), None);
+        assert!(!Deadline::NEVER.has_passed());
+    }
+
+    #[test]
+    fn a_timeout_of_zero_has_passed() {
+        assert_eq!(Deadline::after(Duration::ZERO), Deadline::NOW);
+        assert!(Deadline::NOW.has_passed());
+        assert!(Deadline::at(Instant::now()).has_passed());
+    }
+
+    #[test]
+    fn earlier_is_less() {
+        let soon = Deadline::after(Duration::from_secs(1));
+        let later = Deadline::after(Duration::from_secs(2));
+        assert!(Deadline::NOW < soon && soon < later && later < Deadline::NEVER);
+        assert_eq!(soon.min(Deadline::NEVER), soon);
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_until_the_deadline_and_no_longer() {
+        let mutex = Mutex::new(());
+        let held = mutex.lock();
+        for deadline in [Deadline::NOW, Deadline::after(Duration::from_millis(5))] {
+            let error = deadline.lock(&mutex).map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(deadline.has_passed());
+        }
+        drop(held);
+        assert!(Deadline::NOW.lock(&mutex).is_ok());
+    }
+}

@@ -1,0 +1,149 @@
+//! The transport over Unix domain sockets.
+//!
+//! Messages travel over `SOCK_STREAM`, each behind four bytes of length (`docs/wire.md`): `SOCK_SEQPACKET` limits
+//! a message to about the size of the send buffer, loses the tail of a short read, cannot tell an empty message
+//! from the end, and does not exist on macOS.
+//!
+//! From interprocess come the listening socket (bound with its mode set from before it has a name, close-on-exec
+//! everywhere) and the peer's credentials. The rest is done here on the descriptor, because interprocess takes a
+//! full backlog for a connection, and takes over or unlinks names without looking whose they are.
+
+mod claim;
+mod listener;
+mod place;
+mod stream;
+
+cfg_if::cfg_if! {
+    if #[cfg(any(target_os = "linux", target_os = "android"))] {
+        mod linux;
+        use linux as os;
+    } else {
+        mod bsd;
+        use bsd as os;
+    }
+}
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+
+use crate::options::Backoff;
+use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode, UserId};
+use place::Place;
+
+pub(crate) fn current_user() -> io::Result<UserId> {
+    Ok(UserId::Uid(rustix::process::geteuid().as_raw()))
+}
+
+pub(crate) fn system_name(portable: String) -> io::Result<Name> {
+    Name::path(format!("{}/{portable}.sock", os::SYSTEM_DIRECTORY))
+}
+
+pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
+    // A portable name is in the user's own directory as it is.
+    Ok(portable)
+}
+
+pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+    check_read_mode(options.read_mode)?;
+    Listener::bind(options, name)
+}
+
+pub(crate) fn connect(
+    options: &ConnectOptions,
+    name: &Name,
+    deadline: Deadline,
+) -> io::Result<Stream> {
+    check_read_mode(options.read_mode)?;
+    let mut backoff = Backoff::new();
+    let place = Place::of(name)?;
+    let socket = loop {
+        match dial(&place, deadline) {
+            Ok(socket) => break socket,
+            Err(error) if options.wait_for_server && error.kind() == io::ErrorKind::NotFound => {
+                thread::sleep(backoff.next(deadline)?);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    if let Some(bytes) = options.buffer_size {
+        sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+    }
+    let (socket, peer) = identify(socket);
+    options
+        .trust
+        .check(peer.as_ref().ok().and_then(|peer| peer.user.as_ref()))?;
+    Stream::new(socket, peer.ok(), options.max_message)
+}
+
+pub(crate) use listener::Listener;
+
+pub(crate) use stream::Stream;
+
+/// One `connect(2)`, which on Linux waits in the kernel for room in the backlog.
+fn dial(place: &Place, deadline: Deadline) -> io::Result<OwnedFd> {
+    let address = place.address()?;
+    let socket = os::socket()?;
+    loop {
+        let remaining = deadline.remaining();
+        match remaining {
+            Some(left) if left.is_zero() => rustix::io::ioctl_fionbio(&socket, true)?,
+            // SO_SNDTIMEO is how long connect(2) waits for room in the backlog: unix(7), socket(7).
+            left => sockopt::set_socket_timeout(&socket, Timeout::Send, left)?,
+        }
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("nobody listens at {place}"),
+                ));
+            }
+            // A full backlog: never a connection that is under way, as it would be on another kind of socket.
+            Err(Errno::AGAIN) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
+            Err(Errno::AGAIN) if remaining.is_some_and(|left| left.is_zero()) => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(Errno::AGAIN) => {}
+            Err(Errno::ACCESS) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("this user may not connect to {place}"),
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, None)?;
+    Ok(socket)
+}
+
+/// Asks the system who is at the other end.
+///
+/// It cannot tell of a peer that is in no process-id namespace of ours: such a one has no user here.
+fn identify(socket: OwnedFd) -> (OwnedFd, io::Result<Peer>) {
+    use interprocess::local_socket::traits::StreamCommon;
+    use interprocess::os::unix::uds_local_socket;
+
+    let socket = uds_local_socket::Stream::from(socket);
+    let peer = socket.peer_creds().map(|credentials| Peer {
+        pid: credentials.pid().and_then(|pid| u32::try_from(pid).ok()),
+        user: credentials.euid().map(UserId::Uid),
+    });
+    (socket.into(), peer)
+}
+
+fn check_read_mode(mode: ReadMode) -> io::Result<()> {
+    match mode {
+        ReadMode::Message => Ok(()),
+        ReadMode::Byte => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a Unix socket has no byte mode: there are no messages without their lengths",
+        )),
+    }
+}

@@ -1,0 +1,683 @@
+//! The connected socket: messages behind their lengths.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::listener::Instance;
+use super::os;
+use crate::transport::{TRUSTED_CLAIM, check_sendable, total_len};
+use crate::{Deadline, Error, MAX_MESSAGE, Part, Peer, Waiting};
+
+/// The length before each message, in bytes.
+const HEADER: usize = 4;
+
+/// The bits of the length that mean nothing yet.
+const RESERVED: u32 = !(MAX_MESSAGE as u32);
+
+/// How much is read when it is not known yet what is coming: a small message with its length in one system
+/// call, and as many more as have arrived.
+const READ_AHEAD: usize = 4096;
+
+/// Messages up to this size are sent as one slice behind their length, which costs less than two do.
+const SMALL: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: OwnedFd,
+    state: AtomicU8,
+    receiving: Mutex<Receiving>,
+    sending: Mutex<Patience>,
+    max_message: usize,
+    peer: Option<Peer>,
+    /// The place that this connection takes among those of its listener.
+    instance: Mutex<Option<Instance>>,
+}
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const POISONED: u8 = 2;
+
+impl Stream {
+    pub(super) fn new(
+        socket: OwnedFd,
+        peer: Option<Peer>,
+        max_message: usize,
+    ) -> io::Result<Stream> {
+        Ok(Stream {
+            socket,
+            state: AtomicU8::new(OPEN),
+            receiving: Mutex::new(Receiving::default()),
+            sending: Mutex::new(Patience::new(Timeout::Send)),
+            max_message,
+            peer,
+            instance: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn occupy(&self, instance: Instance) {
+        *self.instance.lock() = Some(instance);
+    }
+
+    pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = deadline.lock(&self.sending)?;
+        self.send_message(&mut sending, &[IoSlice::new(message)], deadline)
+    }
+
+    pub(crate) fn send_vectored(
+        &self,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        check_sendable(total_len(pieces))?;
+        let mut sending = deadline.lock(&self.sending)?;
+        self.send_message(&mut sending, pieces, deadline)
+    }
+
+    pub(crate) fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        self.recv_part(&mut receiving, buf, deadline)
+    }
+
+    pub(crate) fn recv_message(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        self.recv_whole(&mut receiving, message, deadline)
+    }
+
+    pub(crate) fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
+        // Whoever receives at the moment gets what comes.
+        let Some(mut receiving) = self.receiving.try_lock() else {
+            return Ok(Some(Waiting {
+                bytes: 0,
+                message: None,
+            }));
+        };
+        match self.begin(&mut receiving, Deadline::NOW) {
+            Ok(None) => Ok(None),
+            Ok(Some(left)) => {
+                let arrived =
+                    receiving.buffer.len() + rustix::io::ioctl_fionread(&self.socket)? as usize;
+                let bytes = receiving.stash.len() + arrived;
+                Ok(Some(Waiting {
+                    bytes,
+                    message: Some(receiving.stash.len() + left),
+                }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(Some(Waiting {
+                bytes: 0,
+                message: None,
+            })),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn transact(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        check_sendable(request.len())?;
+        let mut receiving = deadline.lock(&self.receiving)?;
+        match self.begin(&mut receiving, Deadline::NOW) {
+            Ok(Some(_)) => return Err(Error::Busy.into()),
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+            // At the end, sending says what there is to say.
+            Ok(None) | Err(_) => {}
+        }
+        let mut sending = deadline.lock(&self.sending)?;
+        self.send_message(&mut sending, &[IoSlice::new(request)], deadline)?;
+        drop(sending);
+        let part = self.recv_part(&mut receiving, reply, deadline);
+        if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+            self.shut(POISONED);
+        }
+        part
+    }
+
+    pub(crate) fn peer(&self) -> io::Result<Peer> {
+        Ok(self.peer.clone().unwrap_or_default())
+    }
+
+    pub(crate) fn impersonate<R>(&self, _act: impl FnOnce() -> R) -> io::Result<R> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "only Windows can act as another user for a while",
+        ))
+    }
+
+    pub(crate) fn close(&self) {
+        self.shut(CLOSED);
+    }
+
+    pub(crate) fn abort(&self) {
+        // What has been sent is in the peer's own queue, out of reach.
+        self.shut(CLOSED);
+    }
+
+    /// Ends the connection for good; the first reason stays.
+    fn shut(&self, why: u8) {
+        let _ = self
+            .state
+            .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
+        // Wakes whoever waits on the socket. It fails only where the peer has gone already.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        drop(self.instance.lock().take());
+    }
+
+    fn check_open(&self) -> io::Result<()> {
+        match self.state.load(Ordering::SeqCst) {
+            OPEN => Ok(()),
+            POISONED => Err(Error::Poisoned.into()),
+            _ => Err(Error::Closed.into()),
+        }
+    }
+
+    fn send_message(
+        &self,
+        patience: &mut Patience,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        self.check_open()?;
+        let length = total_len(pieces);
+        let header = (length as u32).to_le_bytes();
+        let result = if length <= SMALL {
+            let mut whole = [0; HEADER + SMALL];
+            whole[..HEADER].copy_from_slice(&header);
+            let mut end = HEADER;
+            for piece in pieces {
+                whole[end..end + piece.len()].copy_from_slice(piece);
+                end += piece.len();
+            }
+            self.send_small(patience, &whole[..end], deadline)
+        } else {
+            self.send_pieces(patience, &header, pieces, deadline)
+        };
+        result.map_err(|(sent, error)| self.after_failed_send(sent, error))
+    }
+
+    fn send_small(
+        &self,
+        patience: &mut Patience,
+        mut rest: &[u8],
+        deadline: Deadline,
+    ) -> Result<(), Unsent> {
+        let whole = rest.len();
+        while !rest.is_empty() {
+            let sent = patience
+                .run(self.socket.as_fd(), deadline, |wait| {
+                    rustix::net::send(&self.socket, rest, send_flags(wait))
+                })
+                .map_err(|error| (whole - rest.len(), error))?;
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+
+    fn send_pieces(
+        &self,
+        patience: &mut Patience,
+        header: &[u8],
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> Result<(), Unsent> {
+        let mut slices = Vec::with_capacity(pieces.len() + 1);
+        slices.push(IoSlice::new(header));
+        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
+        let mut rest = slices.as_mut_slice();
+        let mut sent = 0;
+        while !rest.is_empty() {
+            // No system takes more slices than this at once: IOV_MAX.
+            let some = &rest[..rest.len().min(1024)];
+            let n = patience
+                .run(self.socket.as_fd(), deadline, |wait| {
+                    let mut nothing = SendAncillaryBuffer::default();
+                    rustix::net::sendmsg(&self.socket, some, &mut nothing, send_flags(wait))
+                })
+                .map_err(|error| (sent, error))?;
+            sent += n;
+            IoSlice::advance_slices(&mut rest, n);
+        }
+        Ok(())
+    }
+
+    /// What a failed send means for the connection, and for the caller.
+    fn after_failed_send(&self, sent: usize, error: io::Error) -> io::Error {
+        if let Err(closed) = self.check_open() {
+            return closed;
+        }
+        match error.kind() {
+            io::ErrorKind::TimedOut if sent > 0 => {
+                self.shut(POISONED);
+                error
+            }
+            // Two words for one thing: the peer has closed, with or without having read everything.
+            io::ErrorKind::ConnectionReset => io::ErrorKind::BrokenPipe.into(),
+            _ => error,
+        }
+    }
+
+    /// Brings the head of the next message in, and says how much of it is still to come (beside the stash).
+    fn begin(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<Option<usize>> {
+        self.check_open()?;
+        loop {
+            match receiving.head {
+                Head::Inside { left } => return Ok(Some(left)),
+                Head::Discarding { left: 0 } => receiving.head = Head::Between,
+                Head::Discarding { ref mut left } => {
+                    let n = (*left).min(receiving.buffer.len());
+                    *left -= n;
+                    receiving.buffer.consume(n);
+                    if n == 0 && self.fill(receiving, deadline)? == 0 {
+                        return self.end(receiving, true);
+                    }
+                }
+                Head::Between => {
+                    if let Some(header) = receiving.buffer.unread().first_chunk::<HEADER>() {
+                        let length = u32::from_le_bytes(*header);
+                        if length & RESERVED != 0 {
+                            self.shut(CLOSED);
+                            return Err(
+                                Error::Malformed("a reserved bit of a length is set").into()
+                            );
+                        }
+                        receiving.buffer.consume(HEADER);
+                        receiving.head = Head::Inside {
+                            left: length as usize,
+                        };
+                    } else if self.fill(receiving, deadline)? == 0 {
+                        let cut = receiving.buffer.len() > 0;
+                        return self.end(receiving, cut);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The peer has closed: between two messages that is the end, elsewhere the message is cut off.
+    fn end<T>(&self, receiving: &mut Receiving, in_message: bool) -> io::Result<Option<T>> {
+        self.check_open()?;
+        if in_message {
+            *receiving = Receiving {
+                patience: mem::take(&mut receiving.patience),
+                ..Receiving::default()
+            };
+            return Err(Error::Truncated.into());
+        }
+        Ok(None)
+    }
+
+    fn fill(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<usize> {
+        let Receiving {
+            buffer, patience, ..
+        } = receiving;
+        self.read(patience, deadline, |flags| {
+            rustix::net::recv(&self.socket, spare_capacity(buffer.room()), flags).map(|(n, _)| n)
+        })
+    }
+
+    fn read(
+        &self,
+        patience: &mut Patience,
+        deadline: Deadline,
+        mut recv: impl FnMut(RecvFlags) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        // Receiving without room for control messages makes the system close any descriptor that a peer sends.
+        match patience.run(self.socket.as_fd(), deadline, |wait| {
+            recv(if wait {
+                RecvFlags::empty()
+            } else {
+                RecvFlags::DONTWAIT
+            })
+        }) {
+            // The peer has closed without having read everything; all that it sent has been received by now.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            result => result,
+        }
+    }
+
+    fn recv_part(
+        &self,
+        receiving: &mut Receiving,
+        buf: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        let Some(mut left) = self.begin(receiving, deadline)? else {
+            return Ok(None);
+        };
+        let len = buf.len().min(receiving.stash.len() + left);
+        let buf = &mut buf[..len];
+        let mut got = receiving.stash.len().min(len);
+        buf[..got].copy_from_slice(&receiving.stash[..got]);
+        receiving.stash.drain(..got);
+        while got < len {
+            let mut n = receiving.buffer.take(&mut buf[got..]);
+            if n == 0 {
+                let Receiving { patience, .. } = receiving;
+                n = match self.read(patience, deadline, |flags| {
+                    rustix::net::recv(&self.socket, &mut buf[got..], flags).map(|(n, _)| n)
+                }) {
+                    Ok(0) => return self.end(receiving, true),
+                    Ok(n) => n,
+                    Err(error) => {
+                        // Kept for the next receive.
+                        receiving.stash.extend_from_slice(&buf[..got]);
+                        return Err(error);
+                    }
+                };
+            }
+            got += n;
+            left -= n;
+            receiving.head = Head::Inside { left };
+        }
+        let last = left == 0 && receiving.stash.is_empty();
+        if last {
+            receiving.head = Head::Between;
+        }
+        Ok(Some(Part { len, last }))
+    }
+
+    fn recv_whole(
+        &self,
+        receiving: &mut Receiving,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        message.clear();
+        let Some(mut left) = self.begin(receiving, deadline)? else {
+            return Ok(None);
+        };
+        let size = receiving.stash.len() + left;
+        if size > self.max_message {
+            receiving.stash = Vec::new();
+            receiving.head = Head::Discarding { left };
+            return Err(Error::TooLarge {
+                limit: self.max_message,
+                size,
+            }
+            .into());
+        }
+        if !receiving.stash.is_empty() {
+            message.append(&mut mem::take(&mut receiving.stash));
+        }
+        while left > 0 {
+            if message.capacity() - message.len() < left {
+                message.reserve_exact(left.min(TRUSTED_CLAIM.max(message.len())));
+            }
+            let buffered = receiving.buffer.unread();
+            let n = buffered.len().min(left);
+            if n > 0 {
+                message.extend_from_slice(&buffered[..n]);
+                receiving.buffer.consume(n);
+                left -= n;
+            } else {
+                let patience = &mut receiving.patience;
+                let received = self.read(patience, deadline, |flags| {
+                    rustix::net::recv(&self.socket, spare_capacity(message), flags).map(|(n, _)| n)
+                });
+                match received {
+                    Ok(0) => {
+                        message.clear();
+                        return self.end(receiving, true);
+                    }
+                    Ok(n) => {
+                        // The vector may have more room than the message needs: the rest belongs to the next.
+                        let ahead = n.saturating_sub(left);
+                        let end = message.len() - ahead;
+                        receiving.buffer.keep(&message[end..]);
+                        message.truncate(end);
+                        left -= n - ahead;
+                    }
+                    Err(error) => {
+                        receiving.stash.extend_from_slice(message);
+                        message.clear();
+                        return Err(error);
+                    }
+                }
+            }
+            receiving.head = Head::Inside { left };
+        }
+        receiving.head = Head::Between;
+        Ok(Some(size))
+    }
+}
+
+/// What failed, and how many bytes had gone by then.
+type Unsent = (usize, io::Error);
+
+fn send_flags(wait: bool) -> SendFlags {
+    if wait {
+        os::NO_SIGNAL
+    } else {
+        os::NO_SIGNAL | SendFlags::DONTWAIT
+    }
+}
+
+/// Where receiving stands between two calls.
+#[derive(Debug)]
+struct Receiving {
+    buffer: ReadAhead,
+    head: Head,
+    /// The beginning of the message at the head, which a call had received before it timed out.
+    stash: Vec<u8>,
+    patience: Patience,
+}
+
+impl Default for Receiving {
+    fn default() -> Self {
+        Receiving {
+            buffer: ReadAhead::default(),
+            head: Head::Between,
+            stash: Vec::new(),
+            patience: Patience::default(),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Head {
+    /// The next bytes are a length.
+    Between,
+    /// In a message, of which this much has not been received.
+    Inside { left: usize },
+    /// In a message that was too large.
+    Discarding { left: usize },
+}
+
+/// What has been received but not asked for yet.
+#[derive(Debug, Default)]
+struct ReadAhead {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ReadAhead {
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+    }
+
+    fn take(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.len());
+        buf[..n].copy_from_slice(&self.unread()[..n]);
+        self.consume(n);
+        n
+    }
+
+    /// The vector with what is unread at its start, and room behind.
+    fn room(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        if self.bytes.is_empty() && self.bytes.capacity() > 16 * READ_AHEAD {
+            // It grew for what came behind a large message.
+            self.bytes = Vec::new();
+        }
+        if self.bytes.capacity() - self.bytes.len() < READ_AHEAD / 2 {
+            self.bytes.reserve_exact(READ_AHEAD);
+        }
+        &mut self.bytes
+    }
+
+    /// Keeps what was received behind a message. There was nothing unread, or it would have come first.
+    fn keep(&mut self, ahead: &[u8]) {
+        if !ahead.is_empty() {
+            self.bytes.clear();
+            self.start = 0;
+            self.bytes.extend_from_slice(ahead);
+        }
+    }
+}
+
+/// How long a system call on the socket may wait: `SO_RCVTIMEO` or `SO_SNDTIMEO`, see socket(7).
+///
+/// The socket blocks, so that a receive which has to wait costs one system call and not three (try, poll, try
+/// again). The option is set rarely: it stays on a step that is well within the time to the deadline, and when
+/// the step has passed without success, the deadline is looked at again.
+#[derive(Debug)]
+struct Patience {
+    which: Timeout,
+    step: Option<Duration>,
+}
+
+/// No step is longer, so that a far deadline needs no other step than the farthest.
+const LONGEST_STEP: Duration = Duration::from_millis(1 << 22);
+
+impl Patience {
+    fn new(which: Timeout) -> Patience {
+        Patience { which, step: None }
+    }
+
+    /// Runs a system call until it succeeds, fails, or the deadline has passed. `call` is told whether it may
+    /// wait.
+    #[inline]
+    fn run<T>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Deadline,
+        mut call: impl FnMut(bool) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let wait = self.prepare(socket, deadline)?;
+            match call(wait) {
+                Ok(done) => return Ok(done),
+                Err(Errno::AGAIN) if !wait => return Err(io::ErrorKind::TimedOut.into()),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes the socket wait no longer than the deadline allows; whether it may wait at all.
+    fn prepare(&mut self, socket: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
+        let step = match deadline.remaining() {
+            None if self.step.is_none() => return Ok(true),
+            None => None,
+            Some(Duration::ZERO) => return Ok(false),
+            Some(left) => match self.step {
+                Some(step) if step <= left && (step * 4 >= left || step == LONGEST_STEP) => {
+                    return Ok(true);
+                }
+                _ => Some(step_within(left)),
+            },
+        };
+        sockopt::set_socket_timeout(socket, self.which, step)?;
+        self.step = step;
+        Ok(true)
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience::new(Timeout::Recv)
+    }
+}
+
+/// The largest power of two of milliseconds that is not longer; the time itself below one.
+fn step_within(left: Duration) -> Duration {
+    match u64::try_from(left.as_millis())
+        .unwrap_or(u64::MAX)
+        .checked_ilog2()
+    {
+        Some(log) => Duration::from_millis(1 << log.min(63)).min(LONGEST_STEP),
+        // An option of zero would mean for ever.
+        None => left.max(Duration::from_micros(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_never_longer_than_the_time_left_and_never_zero() {
+        for left in [1, 999, 1_000, 1_001, 3_999_999, 30_000_000, u64::MAX / 1000]
+            .map(Duration::from_micros)
+        {
+            let step = step_within(left);
+            assert!(step <= left && !step.is_zero(), "{left:?}: {step:?}");
+            assert!(
+                step * 2 > left || step == LONGEST_STEP,
+                "{left:?}: {step:?}"
+            );
+        }
+        assert_eq!(
+            step_within(Duration::from_nanos(1)),
+            Duration::from_micros(1)
+        );
+        assert_eq!(step_within(Duration::MAX), LONGEST_STEP);
+    }
+
+    #[test]
+    fn a_deadline_that_stays_as_far_away_sets_the_option_once() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut patience = Patience::new(Timeout::Recv);
+        patience
+            .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
+            .unwrap();
+        let step = patience.step;
+        assert!(step.is_some());
+        // Whoever sets it again would be seen: the option on the socket is not what the step says.
+        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(7))).unwrap();
+        for _ in 0..100 {
+            patience
+                .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
+                .unwrap();
+        }
+        assert_eq!(patience.step, step);
+        let option = sockopt::socket_timeout(&socket, Timeout::Recv).unwrap();
+        assert_eq!(option, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_debug_print_holds_no_lock() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let stream = Stream::new(socket.into(), None, 1).unwrap();
+        let _receiving = stream.receiving.lock();
+        assert!(format!("{stream:?}").contains("locked"));
+    }
+}

@@ -1,0 +1,310 @@
+//! The transport over Windows named pipes in message mode.
+//!
+//! A message is a pipe message, with nothing of ours in it: any program that speaks message-mode pipes can be at
+//! the other end.
+//!
+//! From interprocess come the security descriptors. Its listener and its streams cannot be used: the listener
+//! disconnects a client that has left, and with it what the client wrote; it passes no OVERLAPPED where the
+//! handle is an overlapped one, in accepting and in receiving messages, so that another operation on the handle
+//! ends the wait while the kernel still owns the buffer; and nothing of it takes a deadline. So every handle is
+//! opened here, overlapped, and every operation goes through [`overlapped`].
+
+mod listener;
+mod overlapped;
+mod security;
+mod stream;
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+use std::thread;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_INVALID_NAME, ERROR_INVALID_PARAMETER,
+    ERROR_PIPE_BUSY, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateFileW, FILE_FLAG_OVERLAPPED, FILE_READ_ATTRIBUTES, FILE_READ_DATA, FILE_READ_EA,
+    FILE_WRITE_ATTRIBUTES, FILE_WRITE_DATA, FILE_WRITE_EA, OPEN_EXISTING, READ_CONTROL,
+    SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION, SECURITY_SQOS_PRESENT, SYNCHRONIZE,
+};
+use windows_sys::Win32::System::Pipes::{
+    GetNamedPipeInfo, PIPE_READMODE_MESSAGE, PIPE_TYPE_MESSAGE, SetNamedPipeHandleState,
+    WaitNamedPipeW,
+};
+
+use crate::name::{Kind, invalid};
+use crate::options::Backoff;
+use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, ReadMode, UserId};
+use stream::{Direction, End, Parts};
+
+pub(crate) fn current_user() -> io::Result<UserId> {
+    security::current_user().map(UserId::Sid)
+}
+
+pub(crate) fn system_name(portable: String) -> io::Result<Name> {
+    // The pipe file system is the machine's.
+    Ok(Name(Kind::Portable(portable)))
+}
+
+pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
+    Ok(format!("{portable}.{}", security::current_user()?))
+}
+
+pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+    if let Kind::Pipe { server, .. } = &name.0 {
+        if server != "." {
+            return Err(unsupported(format!(
+                "{name} is on another machine: it can only be connected to"
+            )));
+        }
+    }
+    Listener::bind(options, pipe_path(name)?)
+}
+
+pub(crate) fn connect(
+    options: &ConnectOptions,
+    name: &Name,
+    deadline: Deadline,
+) -> io::Result<Stream> {
+    let path = pipe_path(name)?;
+    let (handle, direction) = open(options, name, &path, deadline)?;
+    set_read_mode(options, &handle, direction, name)?;
+    options
+        .trust
+        .check(security::owner(&handle).ok().map(UserId::Sid).as_ref())?;
+    Ok(Parts::new()?.stream(
+        handle,
+        End::Client,
+        direction,
+        options.read_mode,
+        options.max_message,
+    ))
+}
+
+pub(crate) use listener::Listener;
+
+pub(crate) use stream::Stream;
+
+/// The path of the pipe, with its closing NUL.
+fn pipe_path(name: &Name) -> io::Result<Vec<u16>> {
+    let path = match &name.0 {
+        Kind::Portable(name) => format!(r"\\.\pipe\{name}"),
+        Kind::Pipe { server, path } => format!(r"\\{server}\pipe\{path}"),
+        Kind::Path(_) => {
+            return Err(unsupported(format!(
+                "{name} is a socket path, which means nothing on Windows"
+            )));
+        }
+        Kind::Abstract(_) => {
+            return Err(unsupported(format!(
+                "{name} is an abstract name, which only Linux has"
+            )));
+        }
+    };
+    Ok(wide(&path))
+}
+
+fn wide(text: &str) -> Vec<u16> {
+    text.encode_utf16().chain([0]).collect()
+}
+
+fn unsupported(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, what)
+}
+
+/// What a client asks for. GENERIC_WRITE would include FILE_CREATE_PIPE_INSTANCE, the right to pose as the
+/// server, which a careful server gives nobody:
+/// <https://learn.microsoft.com/en-us/windows/win32/ipc/named-pipe-security-and-access-rights>
+const CLIENT_READ: u32 =
+    SYNCHRONIZE | READ_CONTROL | FILE_READ_ATTRIBUTES | FILE_READ_DATA | FILE_READ_EA;
+const CLIENT_WRITE: u32 =
+    SYNCHRONIZE | READ_CONTROL | FILE_READ_ATTRIBUTES | FILE_WRITE_DATA | FILE_WRITE_EA;
+/// Setting the read mode takes the right to write attributes.
+const CLIENT_RIGHTS: [(Direction, u32); 3] = [
+    (
+        Direction::Both,
+        CLIENT_READ | CLIENT_WRITE | FILE_WRITE_ATTRIBUTES,
+    ),
+    (Direction::Inbound, CLIENT_READ | FILE_WRITE_ATTRIBUTES),
+    (Direction::Outbound, CLIENT_WRITE | FILE_WRITE_ATTRIBUTES),
+];
+
+/// Opens the client's end, waiting for an instance until the deadline.
+fn open(
+    options: &ConnectOptions,
+    name: &Name,
+    path: &[u16],
+    deadline: Deadline,
+) -> io::Result<(OwnedHandle, Direction)> {
+    let mut backoff = Backoff::new();
+    let mut was_busy = false;
+    loop {
+        let error = match open_once(options, path) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        match error.raw_os_error().map(|code| code as u32) {
+            Some(ERROR_PIPE_BUSY) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
+            Some(ERROR_PIPE_BUSY) => {
+                was_busy = true;
+                if !wait_for_instance(path, deadline)? {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            // Between two waits the last instance may have gone and the next not have come.
+            Some(ERROR_FILE_NOT_FOUND) if was_busy || options.wait_for_server => {
+                thread::sleep(backoff.next(deadline)?);
+            }
+            Some(ERROR_FILE_NOT_FOUND) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("nobody listens at {name}"),
+                ));
+            }
+            Some(ERROR_ACCESS_DENIED) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("this user may not connect to {name}"),
+                ));
+            }
+            Some(ERROR_INVALID_NAME) => {
+                return Err(invalid(format!("{name} cannot be the name of a pipe")));
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Opens the client's end both ways, or in the one direction that the pipe allows.
+fn open_once(options: &ConnectOptions, path: &[u16]) -> io::Result<(OwnedHandle, Direction)> {
+    // Who opens a pipe lets its server act in his name unless he says otherwise:
+    // <https://learn.microsoft.com/en-us/windows/win32/api/fileapi/nf-fileapi-createfilew>
+    let level = if options.allow_impersonation {
+        SECURITY_IMPERSONATION
+    } else {
+        SECURITY_IDENTIFICATION
+    };
+    let flags = FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | level;
+    let mut first = None;
+    for (direction, rights) in CLIENT_RIGHTS {
+        // SAFETY: `path` ends in a NUL and lives through the call; no attributes and no template are given.
+        let handle = unsafe {
+            CreateFileW(
+                path.as_ptr(),
+                rights,
+                0,
+                ptr::null(),
+                OPEN_EXISTING,
+                flags,
+                ptr::null_mut(),
+            )
+        };
+        if handle != INVALID_HANDLE_VALUE {
+            // SAFETY: the handle was just opened and nobody else has it.
+            return Ok((unsafe { OwnedHandle::from_raw_handle(handle) }, direction));
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(ERROR_ACCESS_DENIED as i32) {
+            return Err(error);
+        }
+        first.get_or_insert(error);
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::PermissionDenied.into()))
+}
+
+/// Waits until an instance is free, perhaps only for a moment; `false` if the deadline passed first.
+fn wait_for_instance(path: &[u16], deadline: Deadline) -> io::Result<bool> {
+    let timeout = match overlapped::milliseconds(deadline) {
+        // Zero would mean the server's default.
+        0 => return Ok(false),
+        timeout => timeout,
+    };
+    // SAFETY: `path` ends in a NUL and lives through the call.
+    if unsafe { WaitNamedPipeW(path.as_ptr(), timeout) } != 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error().map(|code| code as u32) {
+        // The next open says whether the deadline has passed, or who is there.
+        Some(ERROR_SEM_TIMEOUT | ERROR_FILE_NOT_FOUND) => Ok(true),
+        _ => Err(error),
+    }
+}
+
+/// Puts the client's end in message read mode, which every pipe handle begins without.
+fn set_read_mode(
+    options: &ConnectOptions,
+    handle: &OwnedHandle,
+    direction: Direction,
+    name: &Name,
+) -> io::Result<()> {
+    let byte_type = || {
+        invalid(format!(
+            "{name} is a pipe of byte type, which has no messages: connect to it with ReadMode::Byte"
+        ))
+    };
+    match (options.read_mode, direction) {
+        (ReadMode::Byte, _) => Ok(()),
+        (ReadMode::Message, Direction::Both | Direction::Inbound) => {
+            let mode = PIPE_READMODE_MESSAGE;
+            // SAFETY: the handle is open, `mode` lives through the call, and the other settings stay as they are.
+            let done = unsafe {
+                SetNamedPipeHandleState(
+                    handle.as_raw_handle(),
+                    &raw const mode,
+                    ptr::null(),
+                    ptr::null(),
+                )
+            };
+            if done != 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            Err(
+                if error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32) {
+                    byte_type()
+                } else {
+                    error
+                },
+            )
+        }
+        (ReadMode::Message, Direction::Outbound) => {
+            let mut flags = 0;
+            // SAFETY: the handle is open, `flags` lives through the call, and nothing else is asked for.
+            let done = unsafe {
+                GetNamedPipeInfo(
+                    handle.as_raw_handle(),
+                    &raw mut flags,
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                )
+            };
+            if done == 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if flags & PIPE_TYPE_MESSAGE == 0 {
+                Err(byte_type())
+            } else {
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c06_a_client_asks_for_no_more_rights_than_it_needs() {
+        assert_eq!(CLIENT_RIGHTS[0].1, 0x12019B);
+        const FILE_CREATE_PIPE_INSTANCE: u32 = 4;
+        assert!(
+            CLIENT_RIGHTS
+                .iter()
+                .all(|(_, rights)| rights & FILE_CREATE_PIPE_INSTANCE == 0)
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! Overlapped operations, each waited for to its very end.
+//!
+//! The kernel writes into the OVERLAPPED and into the buffer of an operation until the operation has completed,
+//! whatever the thread that started it does meanwhile. So [`Operation::run`] returns only after completion: when the
+//! deadline passes, it cancels that one operation and waits for what came of it; if it completed after all, that
+//! is the result.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, WAIT_OBJECT_0,
+    WAIT_TIMEOUT,
+};
+use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::Pipes::{ConnectNamedPipe, TransactNamedPipe};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, INFINITE, ResetEvent, SetEvent, WaitForMultipleObjects,
+};
+use windows_sys::core::BOOL;
+
+use crate::Deadline;
+
+/// An event that stays set until it is reset.
+#[derive(Debug)]
+pub(super) struct Event(OwnedHandle);
+
+impl Event {
+    pub(super) fn new() -> io::Result<Event> {
+        // SAFETY: there is no attribute and no name to point to.
+        let handle = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the handle was just created and nobody else has it.
+        Ok(Event(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    pub(super) fn set(&self) {
+        // SAFETY: the handle is an event and open. Setting an event that is there cannot fail.
+        unsafe { SetEvent(self.0.as_raw_handle()) };
+    }
+
+    pub(super) fn reset(&self) {
+        // SAFETY: the handle is an event and open. Resetting an event that is there cannot fail.
+        unsafe { ResetEvent(self.0.as_raw_handle()) };
+    }
+}
+
+/// Which of two events came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Woken {
+    First,
+    Second,
+    Deadline,
+}
+
+/// Waits for either event; if both are set, the first counts.
+pub(super) fn wait(first: &Event, second: &Event, deadline: Deadline) -> io::Result<Woken> {
+    const SECOND: u32 = WAIT_OBJECT_0 + 1;
+    let handles = [first.0.as_raw_handle(), second.0.as_raw_handle()];
+    loop {
+        let timeout = milliseconds(deadline);
+        // SAFETY: both handles are events, borrowed for the whole call, and the count is that of the array.
+        match unsafe { WaitForMultipleObjects(2, handles.as_ptr(), 0, timeout) } {
+            WAIT_OBJECT_0 => return Ok(Woken::First),
+            SECOND => return Ok(Woken::Second),
+            WAIT_TIMEOUT if deadline.has_passed() => return Ok(Woken::Deadline),
+            // A deadline that is farther away than one wait can be, or a clock that differs.
+            WAIT_TIMEOUT => {}
+            _ => return Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// The time to a deadline as a wait takes it: rounded up, so that no wait ends too early.
+pub(super) fn milliseconds(deadline: Deadline) -> u32 {
+    match deadline.remaining() {
+        None => INFINITE,
+        Some(left) => u32::try_from(left.as_nanos().div_ceil(1_000_000))
+            .map_or(INFINITE - 1, |ms| ms.min(INFINITE - 1)),
+    }
+}
+
+/// What came of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Done {
+    /// How many bytes were transferred.
+    pub(super) count: u32,
+    /// Whether the message has more (ERROR_MORE_DATA).
+    pub(super) more: bool,
+}
+
+/// Why an operation did nothing.
+#[derive(Debug)]
+pub(super) enum Undone {
+    /// The deadline passed, and the operation was cancelled.
+    TimedOut,
+    /// The `stop` event was set, and the operation was cancelled.
+    Stopped,
+    /// The system's error code.
+    Code(u32),
+}
+
+/// What an operation is done on, and how long it may take.
+#[derive(Debug)]
+pub(super) struct Operation<'a> {
+    pub(super) pipe: &'a OwnedHandle,
+    /// The operation's own: no two operations wait on one event.
+    pub(super) event: &'a mut Event,
+    /// Ends the wait early.
+    pub(super) stop: &'a Event,
+    pub(super) deadline: Deadline,
+}
+
+impl Operation<'_> {
+    /// Reads a message, or as much of it as fits; nothing of `buf` is read, and as many bytes as were
+    /// transferred are initialised.
+    pub(super) fn read(self, buf: &mut [MaybeUninit<u8>]) -> Result<Done, Undone> {
+        let handle = self.pipe.as_raw_handle();
+        let length = u32::try_from(buf.len()).unwrap_or(u32::MAX);
+        let start = |overlapped| {
+            // SAFETY: the handle is open, `buf` has at least `length` bytes, and both are borrowed, with the
+            // OVERLAPPED, until the operation has ended.
+            unsafe {
+                ReadFile(
+                    handle,
+                    buf.as_mut_ptr().cast(),
+                    length,
+                    ptr::null_mut(),
+                    overlapped,
+                )
+            }
+        };
+        // SAFETY: `start` begins this one read, whose buffer is borrowed for the whole call.
+        unsafe { self.run(start) }
+    }
+
+    /// Writes a message of less than 4 GiB.
+    pub(super) fn write(self, message: &[u8]) -> Result<Done, Undone> {
+        let handle = self.pipe.as_raw_handle();
+        let start = |overlapped| {
+            // SAFETY: the handle is open, `message` has that many bytes, and both are borrowed, with the
+            // OVERLAPPED, until the operation has ended.
+            unsafe {
+                WriteFile(
+                    handle,
+                    message.as_ptr(),
+                    message.len() as u32,
+                    ptr::null_mut(),
+                    overlapped,
+                )
+            }
+        };
+        // SAFETY: `start` begins this one write, whose buffer is borrowed for the whole call.
+        unsafe { self.run(start) }
+    }
+
+    /// Writes a request of less than 4 GiB, and reads the reply, or as much of it as fits.
+    pub(super) fn transact(self, request: &[u8], reply: &mut [u8]) -> Result<Done, Undone> {
+        let handle = self.pipe.as_raw_handle();
+        let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+        let start = |overlapped| {
+            // SAFETY: the handle is open, the buffers have at least that many bytes, and all are borrowed, with
+            // the OVERLAPPED, until the operation has ended.
+            unsafe {
+                TransactNamedPipe(
+                    handle,
+                    request.as_ptr().cast(),
+                    request.len() as u32,
+                    reply.as_mut_ptr().cast(),
+                    length,
+                    ptr::null_mut(),
+                    overlapped,
+                )
+            }
+        };
+        // SAFETY: `start` begins this one transaction, whose buffers are borrowed for the whole call.
+        unsafe { self.run(start) }
+    }
+
+    /// Waits for a client.
+    pub(super) fn connect(self) -> Result<Done, Undone> {
+        let handle = self.pipe.as_raw_handle();
+        // SAFETY: the handle is open, and borrowed, with the OVERLAPPED, until the operation has ended.
+        let start = |overlapped| unsafe { ConnectNamedPipe(handle, overlapped) };
+        // SAFETY: `start` begins this one operation, which has no buffer.
+        unsafe { self.run(start) }
+    }
+
+    /// Runs one operation to its end.
+    ///
+    /// # Safety
+    ///
+    /// `start` begins at most one operation, on the pipe, with the OVERLAPPED that it is given, returns what the
+    /// system call returned, and does not panic. The buffers of the operation stay valid until this returns.
+    unsafe fn run(self, start: impl FnOnce(*mut OVERLAPPED) -> BOOL) -> Result<Done, Undone> {
+        let mut overlapped = OVERLAPPED {
+            hEvent: self.event.0.as_raw_handle(),
+            ..OVERLAPPED::default()
+        };
+        // From here on the kernel may write to it, so that it is used by this pointer only.
+        let overlapped = &raw mut overlapped;
+        if start(overlapped) != 0 {
+            return self.result(overlapped, false);
+        }
+        // SAFETY: reads the thread's last error.
+        match unsafe { GetLastError() } {
+            ERROR_IO_PENDING => {}
+            // Complete; the count stands in the OVERLAPPED alone.
+            ERROR_MORE_DATA => return self.result(overlapped, false),
+            code => return Err(Undone::Code(code)),
+        }
+        let why = match wait(self.event, self.stop, self.deadline) {
+            Ok(Woken::First) => return self.result(overlapped, false),
+            Ok(Woken::Second) => Undone::Stopped,
+            Ok(Woken::Deadline) => Undone::TimedOut,
+            Err(error) => Undone::Code(error.raw_os_error().unwrap_or_default() as u32),
+        };
+        // SAFETY: the OVERLAPPED is that of the operation, and valid until the operation has ended below. If the
+        // operation is complete already, there is nothing to cancel, which is no failure.
+        unsafe { CancelIoEx(self.pipe.as_raw_handle(), overlapped) };
+        match self.result(overlapped, true) {
+            Err(Undone::Code(ERROR_OPERATION_ABORTED)) => Err(why),
+            // It completed before it could be cancelled.
+            ended => ended,
+        }
+    }
+
+    /// The result of an operation that has ended, or with `wait` the one of an operation that is about to.
+    fn result(&self, overlapped: *const OVERLAPPED, wait: bool) -> Result<Done, Undone> {
+        let mut count = 0;
+        let handle = self.pipe.as_raw_handle();
+        // SAFETY: the OVERLAPPED is that of an operation on this handle and alive, its event is set by the
+        // operation's end and by nothing else, and `count` lives through the call.
+        let done =
+            unsafe { GetOverlappedResult(handle, overlapped, &raw mut count, BOOL::from(wait)) };
+        if done != 0 {
+            return Ok(Done { count, more: false });
+        }
+        // SAFETY: reads the thread's last error.
+        match unsafe { GetLastError() } {
+            ERROR_MORE_DATA => Ok(Done { count, more: true }),
+            code => Err(Undone::Code(code)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_infinite_by_accident() {
+        assert_eq!(milliseconds(Deadline::NEVER), INFINITE);
+        assert_eq!(milliseconds(Deadline::NOW), 0);
+        assert_eq!(
+            milliseconds(Deadline::after(Duration::from_secs(1 << 40))),
+            INFINITE - 1
+        );
+        let some = milliseconds(Deadline::after(Duration::from_micros(10_900)));
+        assert!((1..=11).contains(&some), "{some}");
+    }
+
+    #[test]
+    fn the_first_of_two_set_events_counts() {
+        let (first, second) = (Event::new().unwrap(), Event::new().unwrap());
+        assert_eq!(
+            wait(&first, &second, Deadline::NOW).unwrap(),
+            Woken::Deadline
+        );
+        second.set();
+        assert_eq!(
+            wait(&first, &second, Deadline::NEVER).unwrap(),
+            Woken::Second
+        );
+        first.set();
+        assert_eq!(
+            wait(&first, &second, Deadline::NEVER).unwrap(),
+            Woken::First
+        );
+        first.reset();
+        assert_eq!(wait(&first, &second, Deadline::NOW).unwrap(), Woken::Second);
+    }
+}
