@@ -17,6 +17,10 @@ use crate::UserId;
 /// | `Sddl` | the DACL as given | `Unsupported` |
 /// | `Mode` | `Unsupported` | the mode as given |
 ///
+/// The rights to read and write (0x12019B) are what a client of this crate asks for. A client of another kind that
+/// asks for GENERIC_WRITE asks for the right to create instances with it, and is refused unless it runs as the
+/// listener's own user; let it ask for less, or give an SDDL string that allows more.
+///
 /// On Unix a portable name lies in a directory that only its user can enter, so that anything wider than
 /// `SameUser` needs a name elsewhere ([`Name::system`](crate::Name::system), or a path); binding says so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,4 +1,73 @@
-//! placeholder docs, to be written
+//! Programs on one machine talk in whole messages: over Windows named pipes in message mode, over Unix domain
+//! sockets elsewhere, with the same promises on both.
+//!
+//! # How to deadlock, and why you will not
+//!
+//! * **Both sides send, and nobody receives.** Each waits for the other to make room, for ever. Here every call
+//!   that can wait takes a [`Deadline`]; and as all methods take `&self`, one thread can send while another
+//!   receives on the same stream, without either holding the other up.
+//! * **Waiting for a reply that will not come**, because the server is stuck. The deadline ends the wait, and a
+//!   receive that timed out loses nothing: the next one gets what this one would have.
+//! * **Waiting for a peer that has died.** Its end closes with it: a receive gets what it had sent and then the
+//!   end, and a send gets `BrokenPipe`. If it died in the middle of a message, that is [`Error::Truncated`].
+//! * **Waiting for a thread that waits in `accept` or `recv`.** [`Listener::stop`] and [`Stream::close`] wake
+//!   it, at once and from any thread.
+//! * **Closing while the peer does not read.** Closing never waits. What was sent is still delivered.
+//!
+//! What is left to you is to choose deadlines: [`Deadline::NEVER`] means it.
+//!
+//! # A server and a client
+//!
+//! ```
+//! use pipetalk::{Deadline, Listener, LocalListener, LocalStream, Stream};
+//! # let dir = tempfile::tempdir()?;
+//! # let unix = format!("{}/docs.sock", dir.path().display());
+//! # let name = if cfg!(windows) { format!("pipetalk-doc3-{}", std::process::id()) } else { unix };
+//! # let name = name.as_str();
+//!
+//! // The server: a thread for each client, which gets back what it sends.
+//! let listener = LocalListener::bind(name)?;
+//! std::thread::spawn(move || {
+//!     for stream in listener.incoming().flatten() {
+//!         std::thread::spawn(move || {
+//!             let mut message = Vec::new();
+//!             while let Ok(Some(_)) = stream.recv_message(&mut message, Deadline::NEVER) {
+//!                 stream.send(&message, Deadline::NEVER)?;
+//!             }
+//!             Ok::<_, std::io::Error>(())
+//!         });
+//!     }
+//! });
+//!
+//! // The client.
+//! let stream = LocalStream::connect(name)?;
+//! let soon = Deadline::after(std::time::Duration::from_secs(5));
+//! stream.send(b"hello", soon)?;
+//! let mut reply = Vec::new();
+//! stream.recv_message(&mut reply, soon)?;
+//! assert_eq!(reply, b"hello");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # What is here
+//!
+//! * [`Name`] says where: `acme.kv` is a pipe on Windows and a socket in the user's runtime directory on Unix.
+//! * [`LocalListener`] and [`LocalStream`] are the platform's own transport; [`ListenOptions`] and
+//!   [`ConnectOptions`] open them otherwise than by default. [`Access`] says who may connect, and [`Trust`] whom
+//!   a client talks to: by default the same user only.
+//! * [`Stream`] and [`Listener`] are the traits that they implement, as [`memory`] does, which needs no operating
+//!   system and is for tests. Write against the traits and choose the transport later.
+//! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for.
+//!
+//! A message is at most [`MAX_MESSAGE`] long, and a receiver takes [`DEFAULT_MAX_MESSAGE`] unless it says
+//! otherwise. A peer's claim of a length costs no memory beyond that limit, and little before the message has
+//! come.
+//!
+//! # Platforms
+//!
+//! Windows 10 and later, Linux, and other Unix systems (macOS, the BSDs) with what they have. On Windows a message
+//! is a message of the pipe with nothing of ours in it, so that any program that speaks message-mode pipes can be
+//! at the other end. On Unix four bytes of length come before each (`docs/wire.md`).
 
 mod access;
 mod deadline;
@@ -32,6 +101,11 @@ cfg_if::cfg_if! {
         compile_error!("pipetalk needs Windows named pipes or Unix domain sockets");
     }
 }
+
+/// The programs in the README are tested with the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use access::{Access, Trust};
 pub use deadline::Deadline;

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use crate::{Deadline, Error, Peer};
 
@@ -154,11 +155,13 @@ pub trait Stream: Debug + Send + Sync + 'static {
         reply: &mut [u8],
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
-        if let Some(Waiting {
-            message: Some(_), ..
-        }) = self.peek()?
-        {
-            return Err(Error::Busy.into());
+        match self.peek() {
+            Ok(Some(Waiting {
+                message: Some(_), ..
+            })) => return Err(Error::Busy.into()),
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+            // Nothing waits, or nobody can tell.
+            _ => {}
         }
         self.send(request, deadline)?;
         let part = self.recv(reply, deadline);
@@ -235,6 +238,72 @@ impl<L: Listener> Iterator for Incoming<'_, L> {
             Err(error) if Error::of(&error) == Some(&Error::Stopped) => None,
             accepted => Some(accepted),
         }
+    }
+}
+
+/// A pointer to a stream is a stream, so that what takes one can share one.
+macro_rules! forward_stream {
+    ($($pointer:ident)+) => {$(
+        impl<S: Stream + ?Sized> Stream for $pointer<S> {
+            fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+                (**self).send(message, deadline)
+            }
+
+            fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+                (**self).recv(buf, deadline)
+            }
+
+            fn close(&self) {
+                (**self).close();
+            }
+
+            fn abort(&self) {
+                (**self).abort();
+            }
+
+            fn max_message(&self) -> usize {
+                (**self).max_message()
+            }
+
+            fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
+                (**self).recv_message(message, deadline)
+            }
+
+            fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+                (**self).send_vectored(pieces, deadline)
+            }
+
+            fn peek(&self) -> io::Result<Option<Waiting>> {
+                (**self).peek()
+            }
+
+            fn transact(
+                &self,
+                request: &[u8],
+                reply: &mut [u8],
+                deadline: Deadline,
+            ) -> io::Result<Option<Part>> {
+                (**self).transact(request, reply, deadline)
+            }
+
+            fn peer(&self) -> io::Result<Peer> {
+                (**self).peer()
+            }
+        }
+    )+};
+}
+
+forward_stream!(Arc Box);
+
+impl<L: Listener + ?Sized> Listener for Arc<L> {
+    type Stream = L::Stream;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<L::Stream> {
+        (**self).accept(deadline)
+    }
+
+    fn stop(&self) {
+        (**self).stop();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sockopt};
 
 /// `sun_path` has 104 bytes with the closing NUL: unix(4).
@@ -17,15 +17,22 @@ pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
     rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-    prepare(&socket)?;
+    prepare(&socket, None)?;
     Ok(socket)
 }
 
 /// What an accepted socket still needs: it takes over the listener's non-blocking mode here.
-pub(super) fn prepare(socket: &OwnedFd) -> io::Result<()> {
+pub(super) fn prepare(socket: &OwnedFd, buffer_size: Option<usize>) -> io::Result<()> {
     rustix::io::ioctl_fionbio(socket, false)?;
-    sockopt::set_socket_nosigpipe(socket, true)?;
-    Ok(())
+    let set = sockopt::set_socket_nosigpipe(socket, true).and_then(|()| match buffer_size {
+        Some(bytes) => sockopt::set_socket_send_buffer_size(socket, bytes),
+        None => Ok(()),
+    });
+    match set {
+        // The peer has gone already: setsockopt(2). What it sent is still to be received.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {

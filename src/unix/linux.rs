@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixStream};
 
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// `sun_path` has 108 bytes with the closing NUL: unix(7).
 pub(super) const MAX_PATH: usize = 107;
@@ -24,7 +24,10 @@ pub(super) fn socket() -> io::Result<OwnedFd> {
 }
 
 /// What an accepted socket still needs.
-pub(super) fn prepare(_socket: &OwnedFd) -> io::Result<()> {
+pub(super) fn prepare(socket: &OwnedFd, buffer_size: Option<usize>) -> io::Result<()> {
+    if let Some(bytes) = buffer_size {
+        sockopt::set_socket_send_buffer_size(socket, bytes)?;
+    }
     Ok(())
 }
 

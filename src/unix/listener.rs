@@ -18,7 +18,6 @@ use local_socket::traits::Listener as _;
 use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 
 use super::claim::Claim;
 use super::place::Place;
@@ -104,6 +103,15 @@ impl Listener {
     }
 
     pub(crate) fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        self.accept_once(deadline).inspect_err(|error| {
+            if Error::of(error) == Some(&Error::Stopped) {
+                // Another thread is stopping it: not before the name is free does this one go on.
+                self.stop();
+            }
+        })
+    }
+
+    fn accept_once(&self, deadline: Deadline) -> io::Result<Stream> {
         let instance = Instance::reserve(&self.shared, deadline)?;
         loop {
             let socket = self.shared.next(deadline)?;
@@ -111,10 +119,7 @@ impl Listener {
             if !self.lets_in(peer.as_ref().ok()) {
                 continue;
             }
-            os::prepare(&socket)?;
-            if let Some(bytes) = self.buffer_size {
-                sockopt::set_socket_send_buffer_size(&socket, bytes)?;
-            }
+            os::prepare(&socket, self.buffer_size)?;
             let stream = Stream::new(socket, peer.ok(), self.max_message)?;
             stream.occupy(instance.connected());
             return Ok(stream);
@@ -127,8 +132,8 @@ impl Listener {
         let _ = self.shared.waker.shutdown(std::net::Shutdown::Both);
         drop(self.shared.instances.counts.lock());
         self.shared.instances.freed.notify_all();
-        let open = self.shared.open.write().take();
-        drop(open);
+        // Within the lock: whoever finds the listener stopped finds the name free as well.
+        *self.shared.open.write() = None;
     }
 
     pub(crate) fn access(&self) -> io::Result<String> {

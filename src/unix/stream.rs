@@ -1,6 +1,6 @@
 //! The connected socket: messages behind their lengths.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::listener::Instance;
 use super::os;
@@ -239,10 +239,20 @@ impl Stream {
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
     ) -> Result<(), Unsent> {
-        let mut slices = Vec::with_capacity(pieces.len() + 1);
-        slices.push(IoSlice::new(header));
-        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
-        let mut rest = slices.as_mut_slice();
+        let mut few = [IoSlice::new(&[]); 8];
+        let mut many = Vec::new();
+        let slices = match few.get_mut(..=pieces.len()) {
+            Some(slices) => slices,
+            None => {
+                many.resize(pieces.len() + 1, IoSlice::new(&[]));
+                many.as_mut_slice()
+            }
+        };
+        slices[0] = IoSlice::new(header);
+        for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        let mut rest = slices;
         let mut sent = 0;
         while !rest.is_empty() {
             // No system takes more slices than this at once: IOV_MAX.
@@ -292,17 +302,9 @@ impl Stream {
                 }
                 Head::Between => {
                     if let Some(header) = receiving.buffer.unread().first_chunk::<HEADER>() {
-                        let length = u32::from_le_bytes(*header);
-                        if length & RESERVED != 0 {
-                            self.shut(CLOSED);
-                            return Err(
-                                Error::Malformed("a reserved bit of a length is set").into()
-                            );
-                        }
+                        let left = self.parse_header(*header)?;
                         receiving.buffer.consume(HEADER);
-                        receiving.head = Head::Inside {
-                            left: length as usize,
-                        };
+                        receiving.head = Head::Inside { left };
                     } else if self.fill(receiving, deadline)? == 0 {
                         let cut = receiving.buffer.len() > 0;
                         return self.end(receiving, cut);
@@ -401,12 +403,18 @@ impl Stream {
         message: &mut Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
-        message.clear();
+        let at_head = matches!(receiving.head, Head::Between) && receiving.buffer.len() == 0;
+        if at_head && message.len() > READ_AHEAD {
+            self.read_in_place(receiving, message, deadline)?;
+        } else {
+            message.clear();
+        }
         let Some(mut left) = self.begin(receiving, deadline)? else {
             return Ok(None);
         };
-        let size = receiving.stash.len() + left;
+        let size = message.len() + receiving.stash.len() + left;
         if size > self.max_message {
+            message.clear();
             receiving.stash = Vec::new();
             receiving.head = Head::Discarding { left };
             return Err(Error::TooLarge {
@@ -457,6 +465,51 @@ impl Stream {
         }
         receiving.head = Head::Between;
         Ok(Some(size))
+    }
+
+    /// The first read of a message, when the last one was large: the next is thought to be alike, and goes to
+    /// where it belongs in one system call. Afterwards `message` holds what has come of it.
+    fn read_in_place(
+        &self,
+        receiving: &mut Receiving,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        self.check_open()?;
+        let mut header = [0; HEADER];
+        let mut slices = [IoSliceMut::new(&mut header), IoSliceMut::new(message)];
+        let received = self.read(&mut receiving.patience, deadline, |flags| {
+            if flags.is_empty() {
+                // The same as recvmsg(2) here, and cheaper.
+                return rustix::io::readv(&self.socket, &mut slices);
+            }
+            let mut nothing = RecvAncillaryBuffer::default();
+            rustix::net::recvmsg(&self.socket, &mut slices, &mut nothing, flags).map(|r| r.bytes)
+        });
+        let received = received.inspect_err(|_| message.clear())?;
+        let Some(came) = received.checked_sub(HEADER) else {
+            receiving.buffer.keep(&header[..received]);
+            message.clear();
+            return Ok(());
+        };
+        let length = self.parse_header(header)?;
+        let (own, ahead) = message[..came].split_at(came.min(length));
+        receiving.head = Head::Inside {
+            left: length - own.len(),
+        };
+        receiving.buffer.keep(ahead);
+        let own = own.len();
+        message.truncate(own);
+        Ok(())
+    }
+
+    fn parse_header(&self, header: [u8; HEADER]) -> io::Result<usize> {
+        let length = u32::from_le_bytes(header);
+        if length & RESERVED != 0 {
+            self.shut(CLOSED);
+            return Err(Error::Malformed("a reserved bit of a length is set").into());
+        }
+        Ok(length as usize)
     }
 }
 
@@ -581,10 +634,13 @@ impl Patience {
         deadline: Deadline,
         mut call: impl FnMut(bool) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
+        // There is nearly always room to send: then it does not matter what time it is.
+        let mut try_first = self.which == Timeout::Send && deadline.instant().is_some();
         loop {
-            let wait = self.prepare(socket, deadline)?;
+            let wait = !try_first && self.prepare(socket, deadline)?;
             match call(wait) {
                 Ok(done) => return Ok(done),
+                Err(Errno::AGAIN) if try_first => try_first = false,
                 Err(Errno::AGAIN) if !wait => return Err(io::ErrorKind::TimedOut.into()),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

@@ -99,6 +99,15 @@ impl Listener {
     }
 
     pub(crate) fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        self.accept_once(deadline).inspect_err(|error| {
+            if Error::of(error) == Some(&Error::Stopped) {
+                // Another thread is stopping it: not before the instance is gone does this one go on.
+                self.stop();
+            }
+        })
+    }
+
+    fn accept_once(&self, deadline: Deadline) -> io::Result<Stream> {
         let shared = &self.0;
         let mut event = deadline.lock(&shared.accepting)?;
         let mut taken = shared.take_instance(deadline)?;
@@ -123,8 +132,7 @@ impl Listener {
         shared.stop.set();
         // Whoever is accepting leaves at once, and gives the instance back or drops it.
         drop(shared.accepting.lock());
-        let waiting = shared.slot.lock().waiting.take();
-        drop(waiting);
+        shared.slot.lock().waiting = None;
     }
 
     pub(crate) fn access(&self) -> io::Result<String> {

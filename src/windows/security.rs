@@ -17,6 +17,7 @@ use windows_sys::Win32::Security::{
     DACL_SECURITY_INFORMATION, GetTokenInformation, LookupAccountNameW, OWNER_SECURITY_INFORMATION,
     PSECURITY_DESCRIPTOR, PSID, RevertToSelf, TOKEN_QUERY, TOKEN_USER, TokenUser,
 };
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
@@ -55,11 +56,27 @@ pub(super) fn client_user(pipe: BorrowedHandle<'_>) -> io::Result<String> {
 }
 
 /// The SID of the owner of a pipe.
+///
+/// Every pipe of Windows has one. Wine records none for a pipe that was created without a security descriptor;
+/// but all processes of a Wine server are the same user's, so that the owner is known all the same.
 pub(super) fn owner(pipe: &OwnedHandle) -> io::Result<String> {
     let (descriptor, owner) = descriptor_of(pipe, OWNER_SECURITY_INFORMATION)?;
+    if owner.is_null() && is_wine() {
+        return current_user();
+    }
     let text = sid_text(owner);
     drop(descriptor);
     text
+}
+
+/// Whether this is Wine, whose ntdll.dll says so.
+fn is_wine() -> bool {
+    let name = wide("ntdll.dll");
+    // SAFETY: the name ends in a NUL and lives through the call. Every process has the module for life.
+    let ntdll = unsafe { GetModuleHandleW(name.as_ptr()) };
+    // SAFETY: the module is loaded, and the name ends in a NUL. The function is not called.
+    !ntdll.is_null()
+        && unsafe { GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()) }.is_some()
 }
 
 /// The owner and the DACL of a pipe, in the string form.
