@@ -21,7 +21,7 @@ pub(super) struct Claim {
     /// The socket that is ours, once it has been bound.
     bound: Option<(u64, u64)>,
     /// Held as long as this lives, and given back by the system if the process dies.
-    _lock: File,
+    lock: File,
 }
 
 impl Claim {
@@ -36,7 +36,7 @@ impl Claim {
         Ok(Claim {
             path: path.to_owned(),
             bound: None,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -61,6 +61,9 @@ impl Drop for Claim {
             // Nothing is to be done about a failure; the next listener clears the path away.
             let _ = std::fs::remove_file(&self.path);
         }
+        // Closing would not do: a child process that is just being started has the descriptor, too, until it
+        // becomes another program, and the lock is held as long as anybody has it. Unlocking cannot fail.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
