@@ -20,8 +20,8 @@ use std::ptr;
 use std::thread;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_INVALID_NAME, ERROR_INVALID_PARAMETER,
-    ERROR_PIPE_BUSY, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
+    ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_INVALID_NAME,
+    ERROR_INVALID_PARAMETER, ERROR_PIPE_BUSY, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, FILE_READ_ATTRIBUTES, FILE_READ_DATA, FILE_READ_EA,
@@ -226,8 +226,9 @@ fn wait_for_instance(path: &[u16], deadline: Deadline) -> io::Result<bool> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error().map(|code| code as u32) {
-        // The next open says whether the deadline has passed, or who is there.
-        Some(ERROR_SEM_TIMEOUT | ERROR_FILE_NOT_FOUND) => Ok(true),
+        // The next open says whether the deadline has passed, or who is there. The third is what Wine says when
+        // the last instance goes in the meantime.
+        Some(ERROR_SEM_TIMEOUT | ERROR_FILE_NOT_FOUND | ERROR_HANDLES_CLOSED) => Ok(true),
         _ => Err(error),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
 };
 use windows_sys::Win32::System::Pipes::{
     DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeServerProcessId, PeekNamedPipe,
@@ -38,7 +38,7 @@ pub(crate) struct Stream {
     state: AtomicU8,
     receiving: Mutex<Receiving>,
     sending: Mutex<Sending>,
-    end: End,
+    side: End,
     direction: Direction,
     read_mode: ReadMode,
     max_message: usize,
@@ -102,7 +102,7 @@ impl Parts {
     pub(super) fn stream(
         self,
         pipe: OwnedHandle,
-        end: End,
+        side: End,
         direction: Direction,
         read_mode: ReadMode,
         max_message: usize,
@@ -122,7 +122,7 @@ impl Parts {
                 event: self.sending,
                 gathered: Vec::new(),
             }),
-            end,
+            side,
             direction,
             read_mode,
             max_message,
@@ -257,7 +257,7 @@ impl Stream {
         self.with_pipe(|pipe| {
             let mut pid = 0;
             let handle = pipe.as_raw_handle();
-            let (known, user) = match self.end {
+            let (known, user) = match self.side {
                 End::Server => {
                     // SAFETY: the handle is open, and `pid` lives through the call.
                     let known = unsafe { GetNamedPipeClientProcessId(handle, &raw mut pid) };
@@ -277,7 +277,7 @@ impl Stream {
     }
 
     pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        if self.end == End::Client {
+        if self.side == End::Client {
             return Err(super::unsupported(
                 "only the server of a pipe can act as its client".to_owned(),
             ));
@@ -292,23 +292,27 @@ impl Stream {
     }
 
     pub(crate) fn abort(&self) {
-        if self.end == End::Server {
-            // Drops what is unread both ways. It fails only if there is no pipe any more.
-            let _ = self.with_pipe(|pipe| {
-                // SAFETY: the handle is open, and of the server's end.
-                unsafe { DisconnectNamedPipe(pipe.as_raw_handle()) }
-            });
-        }
-        self.shut(CLOSED);
+        self.end(CLOSED, |pipe| {
+            if self.side == End::Server {
+                // SAFETY: the handle is open, and of the server's end. What is unread is dropped both ways; it
+                // fails only if the client has gone, and then there is nothing to drop.
+                unsafe { DisconnectNamedPipe(pipe.as_raw_handle()) };
+            }
+        });
+    }
+
+    fn shut(&self, why: u8) {
+        self.end(why, |_| {});
     }
 
     /// Ends the connection for good; the first reason stays. The caller holds no lock on the pipe.
-    fn shut(&self, why: u8) {
+    fn end(&self, why: u8, last_act: impl FnOnce(&OwnedHandle)) {
         let _ = self
             .state
             .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
         self.closing.set();
         let pipe = self.pipe.write().take();
+        pipe.as_ref().map(last_act);
         // The listener puts up the next instance before this one goes, so that the name is never without any.
         drop(self.instance.lock().take());
         // What has been written is in the pipe, where the peer can read it: NPFS keeps it for the other end.
@@ -570,6 +574,10 @@ impl Stream {
         })?;
         match result {
             Err(Undone::Code(ERROR_PIPE_BUSY)) => Err(Error::Busy.into()),
+            // The peer has gone before the request; if it goes before the reply, that is the end.
+            Err(Undone::Code(ERROR_BAD_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)) => {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
             result => {
                 let done = self.after_read(receiving, result)?;
                 Ok(done.map(|done| Part {
