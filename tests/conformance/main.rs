@@ -1,0 +1,203 @@
+//! The conformance suite: what `Stream` and `Listener` promise, item by item, on every transport.
+//!
+//! A test is named after the item that it proves, and runs as `memory::m05_...` and as `local::m05_...`, which is
+//! the platform's own transport. What only one platform has is in `unix::`, `linux::` or `windows::`. The test
+//! `table_of_items` prints which item is proven where, and fails if one is not.
+//!
+//! `PIPETALK_SEED` repeats the timing of a run that failed, `PIPETALK_ROUNDS` multiplies how often what is about a
+//! race is repeated, `PIPETALK_SLOW` makes all time limits so many times longer, and `PIPETALK_STRESS` is how
+//! many messages the stress tests send.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
+mod actors;
+mod connecting;
+mod duplex;
+mod ending;
+mod harness;
+mod identity;
+mod listening;
+mod messages;
+mod names;
+mod stress;
+mod table;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[path = "../util/mod.rs"]
+mod util;
+
+#[cfg(target_os = "linux")]
+use linux::platform_part;
+#[cfg(all(unix, not(target_os = "linux")))]
+use unix::platform_part;
+#[cfg(windows)]
+use windows::platform_part;
+
+/// Makes a test of each function of the suite, with a limit on its time.
+macro_rules! tests {
+    (<$transport:ty> $($module:ident { $($test:ident)+ })+) => {
+        $($( tests! { @one $test crate::$module::$test::<$transport> } )+)+
+    };
+    ($($module:ident { $($test:ident)+ })+) => {
+        $($( tests! { @one $test crate::$module::$test } )+)+
+    };
+    (@one $test:ident $run:expr) => {
+        #[test]
+        fn $test() {
+            let _limit = crate::util::limit(concat!(module_path!(), "::", stringify!($test)));
+            $run();
+        }
+    };
+}
+
+/// The tests that every transport has to pass.
+macro_rules! conformance {
+    ($transport:ty) => {
+        tests! { <$transport>
+            listening {
+                l05_a_dial_after_an_accept_never_meets_a_gap
+                l05_dials_at_once_never_meet_a_gap
+                l06_there_is_no_limit_unless_one_is_set
+                l06_the_dial_over_the_limit_is_busy
+                l06_the_limit_holds_and_serves_everybody_in_the_end
+                l07_a_dialer_that_leaves_before_accept_is_accepted_and_read
+                l08_stopping_wakes_accept_and_swallows_no_later_client
+                l08_streams_that_were_accepted_go_on
+                l08_dropping_a_listener_stops_it
+                l09_running_out_of_instances_does_not_end_the_accept_loop
+            }
+            connecting {
+                c01_nobody_listens_is_not_found_at_once
+                c02_all_busy_is_waited_for_until_the_deadline
+                c02_a_busy_server_is_reached_once_it_has_room
+                c04_a_thousand_connects_and_closes
+            }
+            messages {
+                m01_each_send_arrives_as_one_message
+                m01_messages_that_wait_together_stay_apart
+                m01_pieces_arrive_as_one_message
+                m02_a_short_buffer_takes_a_message_in_parts
+                m02_a_buffer_that_fits_exactly_takes_the_last_part
+                m02_each_part_but_the_last_fills_the_buffer
+                m02_a_buffer_of_nothing_takes_nothing
+                m03_a_receive_grows_its_vector_to_fit_and_no_further
+                m04_a_message_over_the_limit_is_told_and_the_next_is_intact
+                m04_a_message_over_limit_and_buffers_is_told_while_it_comes
+                m04_a_dropped_message_is_not_seen_in_parts_either
+                m04_what_no_receiver_could_take_is_refused_by_the_sender
+                m05_an_empty_message_is_not_the_end
+                m05_an_empty_message_wakes_a_receiver_that_waits
+                m06_an_empty_message_then_close_is_a_message_then_the_end
+                m07_writers_on_several_threads_never_interleave
+                m08_a_message_larger_than_every_buffer_arrives_whole
+                m09_a_writer_that_closes_in_mid_message_is_truncated
+                m09_a_whole_receive_is_whole_or_truncated
+                m10_a_send_that_timed_out_never_leaves_half_a_message
+                m10_a_send_that_stopped_half_way_closes_for_good
+                m11_a_receive_that_timed_out_loses_nothing
+                m13_peek_says_what_waits_and_takes_nothing
+                m13_peek_of_a_large_message_says_all_of_it
+                m13_peek_of_an_empty_message_and_of_the_end
+                m13_peek_never_waits_for_a_thread_that_receives
+                m14_transact_sends_and_receives_the_reply
+                m14_a_reply_over_the_buffer_continues_in_parts
+                m14_with_unread_data_waiting_it_is_busy_and_nothing_is_sent
+                m14_nobody_else_gets_the_reply
+                m14_a_transaction_that_timed_out_closes_for_good
+                m14_a_peer_that_closes_without_a_reply_is_the_end
+            }
+            duplex {
+                d01_a_blocked_receive_never_holds_up_a_send
+                d01_a_blocked_send_never_holds_up_a_receive
+                d01_both_ends_may_send_at_once_while_both_receive
+                d02_every_call_that_waits_gives_up_at_its_deadline
+                d02_what_was_sent_before_the_buffers_were_full_arrives
+                d02_a_deadline_that_has_passed_still_does_what_needs_no_waiting
+                d02_a_second_thread_that_waits_its_turn_has_a_deadline_too
+                d02_one_deadline_covers_several_calls
+                d03_the_buffer_of_a_cancelled_receive_stays_untouched
+                d03_the_buffer_of_a_send_is_the_callers_again_afterwards
+                d04_closing_wakes_a_blocked_receive
+                d04_closing_wakes_a_blocked_send
+                d04_closing_wakes_everybody_who_waits
+                d04_the_peer_closing_wakes_a_blocked_receive
+            }
+            ending {
+                e01_after_close_every_message_is_read_and_then_the_end
+                e01_what_was_sent_waits_for_a_peer_that_reads_later
+                e02_closing_with_input_unread_loses_nothing_that_was_sent
+                e03_sending_to_a_closed_peer_is_a_broken_pipe
+                e03_a_peer_that_closes_under_a_blocked_send_is_a_broken_pipe
+                e04_a_final_reply_is_never_lost_by_closing_at_once
+                e04_a_peer_that_never_reads_holds_up_nobodys_close
+                e05_abort_drops_what_is_unread
+                e05_abort_wakes_whoever_waits
+                e06_the_client_of_an_aborted_connection_never_sees_the_next_ones_data
+            }
+            identity {
+                i01_both_ends_know_the_others_process_and_user
+            }
+            stress {
+                stress_full_duplex_one_sender_each_way
+                stress_full_duplex_two_senders_each_way
+                stress_clients_at_once
+            }
+        }
+    };
+}
+
+mod memory {
+    conformance!(crate::harness::Memory);
+}
+
+mod local {
+    conformance!(crate::harness::Local);
+
+    // What takes a name, another process or the system.
+    tests! {
+        names {
+            n01_a_portable_name_is_found_by_its_pipe_path
+            n02_case_does_not_matter
+            n02_a_name_in_other_letters_is_in_use
+            n03_a_name_over_256_characters_is_refused
+            n04_a_name_that_cannot_be_is_refused_in_words
+            n05_a_listener_says_the_name_it_listens_at
+            n06_a_local_pipe_path_is_accepted
+        }
+        listening {
+            l01_a_name_in_use_is_addr_in_use
+            l01_a_name_in_use_by_another_process_is_addr_in_use
+            l02_the_name_of_a_crashed_process_is_taken_over
+            l02_a_name_that_was_given_back_is_free
+            l08_the_next_listener_at_the_name_gets_the_later_client
+            l10_a_child_process_inherits_nothing
+            l06_options_that_cannot_be_are_refused
+        }
+        connecting {
+            c01_a_name_that_never_was_is_not_found
+            c03_a_server_that_is_still_starting_is_waited_for
+            c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
+        }
+        messages {
+            m09_a_process_that_dies_in_mid_message_is_truncated
+            m15_call_connects_asks_and_closes
+            m15_call_fails_by_one_deadline_and_in_words
+        }
+        identity {
+            i01_another_process_is_known_by_its_id
+            i03_a_client_talks_to_whom_it_trusts
+            i03_a_server_of_another_user_is_not_trusted
+            i04_a_stopped_listener_shows_no_access
+            i05_a_failed_impersonation_never_runs_the_closure
+        }
+    }
+}

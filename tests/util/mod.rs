@@ -1,0 +1,195 @@
+//! What the test binaries share: time limits, shaken timing, names, child processes, and skipping aloud.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+mod actor;
+mod rng;
+
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod platform;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod platform;
+
+use std::env;
+use std::io::{self, Write};
+use std::ops::Deref;
+use std::panic;
+use std::process;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pipetalk::Deadline;
+
+pub(crate) use actor::{Actor, announce, play, wait_for_release};
+pub(crate) use platform::*;
+pub(crate) use rng::Rng;
+
+/// How long a test may take before it is called hung.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The deadline of calls that are expected to succeed: far enough for the slowest machine.
+pub(crate) const A_WHILE: Duration = Duration::from_secs(30);
+
+/// What a deadline that is meant to expire is set to.
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(60);
+
+/// The name of the test function that stands around this.
+macro_rules! here {
+    () => {{
+        fn here() {}
+        std::any::type_name_of_val(&here).trim_end_matches("::here")
+    }};
+}
+pub(crate) use here;
+
+/// Ends the process with the test's name if the test is still running after a time.
+///
+/// A thread that hangs cannot be ended, so that the process has to be.
+#[must_use = "the limit ends when this is dropped"]
+pub(crate) struct Limit {
+    _running: Sender<()>,
+}
+
+pub(crate) fn limit(test: &str) -> Limit {
+    report_panics_at_once();
+    let (running, ended) = mpsc::channel();
+    let mut time = LIMIT * slowness() * repetitions();
+    if test.contains("stress") {
+        time += Duration::from_millis(10 * variable("PIPETALK_STRESS").unwrap_or(0));
+    }
+    let test = test.to_owned();
+    thread::spawn(move || {
+        if ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+            shout(&format!("HUNG: {test} did not end within {time:?}"));
+            process::exit(101);
+        }
+    });
+    Limit { _running: running }
+}
+
+/// What a failing test says would be lost if another thread then hung: so say it past the capture as well.
+fn report_panics_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            shout(&format!("{info}"));
+            usual(info);
+        }));
+    });
+}
+
+/// Prints a line to stderr, past the capturing of the test's output.
+pub(crate) fn shout(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Says that a test shows nothing here, and why.
+pub(crate) fn skip(item: &str, why: &str) {
+    shout(&format!("skipped: {item}: {why}"));
+}
+
+/// Whether to skip what Wine cannot show; says so if it is.
+pub(crate) fn skipped_under_wine(item: &str, why: &str) -> bool {
+    let wine = is_wine();
+    if wine {
+        shout(&format!("skipped under Wine: {item}: {why}"));
+    }
+    wine
+}
+
+/// By how much everything is slower than usual, under Valgrind for example: `PIPETALK_SLOW`.
+fn slowness() -> u32 {
+    variable("PIPETALK_SLOW").map_or(1, |slow: u32| slow.max(1))
+}
+
+/// How many times as often what is about a race is repeated: `PIPETALK_ROUNDS`.
+fn repetitions() -> u32 {
+    variable("PIPETALK_ROUNDS").map_or(1, |rounds: u32| rounds.max(1))
+}
+
+pub(crate) fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    env::var(name).ok()?.parse().ok()
+}
+
+/// How often a test about a race repeats it.
+pub(crate) fn rounds(usual: u32) -> u32 {
+    (usual * repetitions() / slowness()).max(1)
+}
+
+/// The same with fewer under Wine, where each round costs many times as much; that is said.
+pub(crate) fn rounds_or(usual: u32, under_wine: u32) -> u32 {
+    if !is_wine() {
+        return rounds(usual);
+    }
+    let test = thread::current();
+    let test = test.name().unwrap_or_default();
+    let rounds = rounds(under_wine);
+    shout(&format!(
+        "{test}: {rounds} rounds under Wine, {usual} elsewhere"
+    ));
+    rounds
+}
+
+/// The deadline of a call that is expected to succeed.
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(A_WHILE * slowness())
+}
+
+/// Waits for a condition that must come about.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = soon();
+    while !condition() {
+        assert!(!deadline.has_passed(), "it never came about that {what}");
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Asserts that something is prompt: it does not take a while, on a slow machine either.
+pub(crate) fn promptly<R>(what: &str, act: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = act();
+    let took = start.elapsed();
+    assert!(took < A_WHILE / 3 * slowness(), "{what} took {took:?}");
+    result
+}
+
+/// A portable name that nobody else uses. Dropping it clears away what a listener leaves behind for the next.
+#[derive(Debug)]
+pub(crate) struct PortableName(String);
+
+impl PortableName {
+    pub(crate) fn new() -> PortableName {
+        PortableName::ending("")
+    }
+
+    pub(crate) fn ending(suffix: &str) -> PortableName {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+        PortableName(format!("pipetalk-test-{}-{counter}{suffix}", process::id()))
+    }
+
+    /// The pipe path, as those write it who open the pipe without this crate.
+    pub(crate) fn pipe(&self) -> String {
+        format!(r"\\.\pipe\{}", self.0)
+    }
+}
+
+impl Deref for PortableName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for PortableName {
+    fn drop(&mut self) {
+        platform::clear_away(&self.0);
+    }
+}
