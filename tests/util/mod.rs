@@ -1,6 +1,10 @@
 //! What the test binaries share: time limits, shaken timing, names, child processes, and skipping aloud.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses its own part of this"
+)]
 
 mod actor;
 mod rng;

@@ -106,7 +106,13 @@ impl Stranger {
         let directory = TempDir::new().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let exe = directory.path().join("test");
-        fs::copy(env::current_exe().unwrap(), &exe).unwrap();
+        // Not by this process: a child that another test starts meanwhile would hold the copy open for writing,
+        // and what is open for writing cannot be run.
+        let copied = Command::new("cp")
+            .arg(env::current_exe().unwrap())
+            .arg(&exe)
+            .status();
+        assert!(copied.unwrap().success());
         fs::set_permissions(&exe, Permissions::from_mode(0o755)).unwrap();
         Some(Stranger {
             exe,
