@@ -124,7 +124,11 @@ impl Stream {
                 bytes: 0,
                 message: None,
             })),
-            Err(error) => Err(error),
+            Err(error) => {
+                // Looking takes nothing: the next receive is to be told as well.
+                receiving.cut = Error::of(&error) == Some(&Error::Truncated);
+                Err(error)
+            }
         }
     }
 
@@ -288,6 +292,9 @@ impl Stream {
     /// Brings the head of the next message in, and says how much of it is still to come (beside the stash).
     fn begin(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<Option<usize>> {
         self.check_open()?;
+        if mem::take(&mut receiving.cut) {
+            return Err(Error::Truncated.into());
+        }
         loop {
             match receiving.head {
                 Head::Inside { left } => return Ok(Some(left)),
@@ -531,6 +538,8 @@ struct Receiving {
     head: Head,
     /// The beginning of the message at the head, which a call had received before it timed out.
     stash: Vec<u8>,
+    /// A message was cut off, and whoever receives has not been told yet.
+    cut: bool,
     patience: Patience,
 }
 
@@ -540,6 +549,7 @@ impl Default for Receiving {
             buffer: ReadAhead::default(),
             head: Head::Between,
             stash: Vec::new(),
+            cut: false,
             patience: Patience::default(),
         }
     }

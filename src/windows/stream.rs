@@ -219,7 +219,12 @@ impl Stream {
             }
             Err(error) => return Err(error),
         }
-        self.peek_pipe(&mut receiving)
+        let seen = self.peek_pipe(&mut receiving);
+        if let Err(error) = &seen {
+            // Looking takes nothing: the next receive is to be told as well.
+            receiving.inside = Error::of(error) == Some(&Error::Truncated);
+        }
+        seen
     }
 
     pub(crate) fn transact(
@@ -416,8 +421,8 @@ impl Stream {
     fn after_failed_read<T>(&self, receiving: &mut Receiving, code: u32) -> io::Result<Option<T>> {
         match code {
             ERROR_BROKEN_PIPE | ERROR_PIPE_NOT_CONNECTED => {
-                let in_message =
-                    mem::take(&mut receiving.inside) && !mem::take(&mut receiving.discarding);
+                let in_message = mem::take(&mut receiving.inside);
+                receiving.discarding = false;
                 receiving.stash = Vec::new();
                 if in_message {
                     Err(Error::Truncated.into())
