@@ -102,6 +102,25 @@ cfg_if::cfg_if! {
     }
 }
 
+// Typed messages, for whoever has chosen a codec.
+cfg_if::cfg_if! {
+    if #[cfg(feature = "typed")] {
+        mod blob;
+        mod call_error;
+        mod client;
+        pub mod codec;
+        pub mod server;
+        mod session;
+        mod wire;
+
+        pub use blob::Blob;
+        pub use call_error::{CallError, Incompatible, Version};
+        pub use client::{CallOptions, Channel, Client, ClientOptions, ServerInfo};
+        pub use codec::{Codec, CodecError, DefaultCodec};
+        pub use server::{Call, Server, ServerHandle, ServerOptions};
+    }
+}
+
 /// The programs in the README are tested with the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

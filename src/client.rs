@@ -1,0 +1,531 @@
+//! [`Client`]: calls, from any number of threads, over one connection.
+
+mod link;
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call_error::{CallError, Version};
+use crate::codec::{Codec, DefaultCodec};
+use crate::options::{Backoff, DEFAULT_TIMEOUT};
+use crate::session::Party;
+use crate::wire::{self, control};
+use crate::{ConnectOptions, Deadline, Name, Stream, ToName, blob};
+use link::{Answer, Link};
+
+/// How a client is made.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use pipetalk::{Client, ClientOptions};
+///
+/// let client: Client<String, usize> = ClientOptions::new()
+///     .timeout(Duration::from_secs(5))
+///     .reconnect(true)
+///     .connect("acme.length")?;
+/// assert_eq!(client.call(&"hello".to_owned())?, 5);
+/// # Ok::<(), pipetalk::CallError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    connect: ConnectOptions,
+    timeout: Option<Duration>,
+    reconnect: bool,
+    party: Party,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            connect: ConnectOptions::default(),
+            timeout: Some(DEFAULT_TIMEOUT),
+            reconnect: false,
+            party: Party::default(),
+        }
+    }
+}
+
+impl ClientOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> ClientOptions {
+        ClientOptions::default()
+    }
+
+    /// How long a call may take, connecting included, where nothing else is said; 30 seconds unless set, and
+    /// for ever with `None`.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Whether to connect again when the connection has broken. A call whose request was not sent is then tried
+    /// again until its deadline, and so is one that is [idempotent](CallOptions::idempotent).
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: bool) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// How to connect: whom to trust, whether to wait for a server, and the largest message to take.
+    #[must_use]
+    pub fn connect_options(mut self, options: ConnectOptions) -> Self {
+        self.connect = options;
+        self
+    }
+
+    /// The service to ask for, and the version of this program, for people to read. Both are empty unless set; a
+    /// server with a service of another name is incompatible. [`service!`](crate::service) sets the name.
+    #[must_use]
+    pub fn service(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.party.service = name.into();
+        self.party.version = version.into();
+        self
+    }
+
+    /// The version of this program, for people to read.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.party.version = version.into();
+        self
+    }
+
+    /// A number that differs where the requests and replies do: a server with another one is incompatible. 0,
+    /// which fits all, unless set. [`service!`](crate::service) computes it from the methods.
+    #[must_use]
+    pub fn fingerprint(mut self, fingerprint: u64) -> Self {
+        self.party.fingerprint = fingerprint;
+        self
+    }
+
+    /// Connects to the server at `name`, within the [time-out](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unreachable`], with kind `NotFound` if nobody listens; [`CallError::TimedOut`].
+    pub fn connect<Request, Reply>(
+        self,
+        name: impl ToName,
+    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
+        self.channel(name).map(Client::from_channel)
+    }
+
+    /// A client over a stream that is open already: one of another transport, or of [`memory`](crate::memory).
+    /// It cannot reconnect.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Disconnected`] or [`CallError::TimedOut`] if the greeting cannot be sent.
+    pub fn over<Request, Reply>(
+        self,
+        stream: impl Stream,
+    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
+        self.channel_over(stream).map(Client::from_channel)
+    }
+
+    /// As [`connect`](Self::connect), for a client that [`service!`](crate::service) has made, or of another codec.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn channel<C: Codec>(self, name: impl ToName) -> Result<Channel<C>, CallError> {
+        let name = name.to_name().map_err(|error| CallError::unreachable(&error))?;
+        let channel = Channel::new(self, Some(name));
+        let deadline = channel.deadline();
+        channel.link(deadline)?;
+        Ok(channel)
+    }
+
+    /// As [`over`](Self::over), for a client that [`service!`](crate::service) has made, or of another codec.
+    ///
+    /// # Errors
+    ///
+    /// As [`over`](Self::over).
+    pub fn channel_over<C: Codec>(self, stream: impl Stream) -> Result<Channel<C>, CallError> {
+        let channel = Channel::new(self, None);
+        let link = channel.open(Box::new(stream), channel.deadline())?;
+        *channel.inner.link.lock() = Some(Arc::new(link));
+        Ok(channel)
+    }
+}
+
+/// What one call asks for beyond the [options of its client](ClientOptions).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallOptions {
+    deadline: Option<Deadline>,
+    idempotent: bool,
+}
+
+impl CallOptions {
+    /// The client's own.
+    #[must_use]
+    pub fn new() -> CallOptions {
+        CallOptions::default()
+    }
+
+    /// Until when the call may take.
+    #[must_use]
+    pub fn deadline(mut self, deadline: impl Into<Deadline>) -> Self {
+        self.deadline = Some(deadline.into());
+        self
+    }
+
+    /// Whether it does no harm to carry the request out twice. Then a client that
+    /// [reconnects](ClientOptions::reconnect) tries again also where it cannot know whether it was carried out.
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+}
+
+/// A client of a server that takes one type of request and gives one type of reply: usually two enums.
+///
+/// A client can be shared by threads, and cloned at no cost: all share one connection, and their calls overtake
+/// one another. For named methods see [`service!`](crate::service).
+pub struct Client<Request, Reply, C = DefaultCodec> {
+    channel: Channel<C>,
+    types: PhantomData<fn(Request) -> Reply>,
+}
+
+impl<Request, Reply> Client<Request, Reply> {
+    /// Connects to the server at `name` with the [defaults](ClientOptions).
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientOptions::connect`].
+    pub fn connect(name: impl ToName) -> Result<Self, CallError> {
+        ClientOptions::new().connect(name)
+    }
+}
+
+impl<Request, Reply, C: Codec> Client<Request, Reply, C> {
+    /// A client over a channel, which has the codec.
+    #[must_use]
+    pub fn from_channel(channel: Channel<C>) -> Self {
+        Client { channel, types: PhantomData }
+    }
+
+    /// The channel beneath.
+    #[must_use]
+    pub fn channel(&self) -> &Channel<C> {
+        &self.channel
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub fn call(&self, request: &Request) -> Result<Reply, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.call_with(request, CallOptions::new())
+    }
+
+    /// As [`call`](Self::call), with options for this one call.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub fn call_with(&self, request: &Request, options: CallOptions) -> Result<Reply, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.channel.call(0, request, options)
+    }
+
+    /// Sends what needs no reply, and does not wait for it to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; that it was sent does not say that it was carried out.
+    pub fn notify(&self, request: &Request) -> Result<(), CallError>
+    where
+        Request: Serialize,
+    {
+        self.channel.notify(0, request, CallOptions::new())
+    }
+}
+
+impl<Request, Reply, C> Clone for Client<Request, Reply, C> {
+    fn clone(&self) -> Self {
+        Client { channel: self.channel.clone(), types: PhantomData }
+    }
+}
+
+impl<Request, Reply, C> fmt::Debug for Client<Request, Reply, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.channel).finish()
+    }
+}
+
+/// What a client of any kind calls through: methods by number.
+///
+/// Clones share the connection.
+pub struct Channel<C = DefaultCodec> {
+    inner: Arc<Inner>,
+    codec: PhantomData<fn() -> C>,
+}
+
+struct Inner {
+    name: Option<Name>,
+    options: ClientOptions,
+    ours: Arc<Party>,
+    link: Mutex<Option<Arc<Link>>>,
+    /// Held by whoever connects.
+    connecting: Mutex<()>,
+}
+
+impl<C: Codec> Channel<C> {
+    fn new(options: ClientOptions, name: Option<Name>) -> Channel<C> {
+        let ours = Party {
+            codec: C::NAME.to_owned(),
+            max_message: u32::try_from(options.connect.max_message).unwrap_or(u32::MAX),
+            ..options.party.clone()
+        };
+        let inner = Inner {
+            name,
+            options,
+            ours: Arc::new(ours),
+            link: Mutex::new(None),
+            connecting: Mutex::new(()),
+        };
+        Channel { inner: Arc::new(inner), codec: PhantomData }
+    }
+
+    /// Calls a method by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub fn call<Request, Reply>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Reply, CallError>
+    where
+        Request: Serialize + ?Sized,
+        Reply: DeserializeOwned,
+    {
+        let mut encode = |out: &mut Vec<u8>| {
+            C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
+        };
+        self.call_raw(method, &mut encode, options, |answer| {
+            blob::sharing(&answer.message, || C::decode(&answer.message[answer.start..]))
+                .map_err(|error| CallError::Decode(error.to_string()))
+        })
+    }
+
+    /// Sends what needs no reply to a method by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; that it was sent does not say that it was carried out.
+    pub fn notify<Request>(&self, method: u32, request: &Request, options: CallOptions) -> Result<(), CallError>
+    where
+        Request: Serialize + ?Sized,
+    {
+        let mut encode = |out: &mut Vec<u8>| {
+            C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
+        };
+        let deadline = options.deadline.unwrap_or_else(|| self.deadline());
+        self.retrying(deadline, options.idempotent, |link| link.notify(method, &mut encode, deadline))
+    }
+
+    /// Asks the server who it is, whatever its service and version.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub fn info(&self) -> Result<ServerInfo, CallError> {
+        let nothing = &mut |_: &mut Vec<u8>| Ok(());
+        self.call_raw(control::INFO, nothing, CallOptions::new().idempotent(true), |answer| {
+            let info = wire::parse_info(&answer.message[answer.start..])
+                .map_err(|malformed| CallError::Decode(malformed.0.to_owned()))?;
+            Ok(ServerInfo {
+                version: Version::from(&Party::from(info.identity)),
+                pid: info.pid,
+                connections: info.connections,
+                in_flight: info.in_flight,
+                draining: info.draining,
+            })
+        })
+    }
+
+    /// Asks the server to take no more requests, to finish those it has within `timeout`, and to end; whatever
+    /// its service and version. It answers before it does so.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] if the server does not let this client do that.
+    pub fn drain(&self, timeout: Duration) -> Result<(), CallError> {
+        let encode = &mut |out: &mut Vec<u8>| {
+            wire::drain(out, Some(timeout));
+            Ok(())
+        };
+        self.call_raw(control::DRAIN, encode, CallOptions::new(), |_| Ok(()))
+    }
+
+    /// Asks the server to end at once, whatever its service and version. It answers before it does so.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn stop(&self) -> Result<(), CallError> {
+        self.call_raw(control::STOP, &mut |_| Ok(()), CallOptions::new(), |_| Ok(()))
+    }
+
+    /// Who the server is, if it has said so yet: with the first reply at the latest.
+    #[must_use]
+    pub fn server(&self) -> Option<Version> {
+        let link = self.inner.link.lock().clone()?;
+        link.server().as_ref().map(Version::from)
+    }
+
+    /// Ends the connection: calls that wait fail with [`CallError::Disconnected`].
+    pub fn close(&self) {
+        if let Some(link) = self.inner.link.lock().clone() {
+            link.close();
+        }
+    }
+
+    fn call_raw<R>(
+        &self,
+        method: u32,
+        encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CallError>,
+        options: CallOptions,
+        decode: impl FnOnce(&Answer) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        let deadline = options.deadline.unwrap_or_else(|| self.deadline());
+        let (link, answer) = self.retrying(deadline, options.idempotent, |link| {
+            link.call(method, encode, deadline).map(|answer| (Arc::clone(link), answer))
+        })?;
+        let decoded = decode(&answer);
+        link.recycle(answer);
+        decoded
+    }
+
+    /// Tries on one connection after another, as far as that is asked for and safe.
+    fn retrying<R>(
+        &self,
+        deadline: Deadline,
+        idempotent: bool,
+        mut attempt: impl FnMut(&Arc<Link>) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        let mut backoff = Backoff::new();
+        loop {
+            let error = match self.link(deadline).and_then(|link| attempt(&link)) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let again = match &error {
+                CallError::Disconnected { sent } => !sent || idempotent,
+                CallError::Unavailable => true,
+                // The server may be starting again; where there never was one, connecting has said so.
+                CallError::Unreachable { kind: io::ErrorKind::NotFound, .. } => self.inner.was_connected(),
+                _ => false,
+            };
+            if !again || !self.can_reconnect() {
+                return Err(error);
+            }
+            match backoff.next(deadline) {
+                Ok(pause) => thread::sleep(pause),
+                Err(_) => return Err(error),
+            }
+        }
+    }
+
+    fn can_reconnect(&self) -> bool {
+        self.inner.options.reconnect && self.inner.name.is_some()
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.inner.options.timeout.map_or(Deadline::NEVER, Deadline::after)
+    }
+
+    /// The connection, made anew if there is none that can be used, and that is asked for.
+    fn link(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+        if let Some(link) = self.usable() {
+            return Ok(link);
+        }
+        let Ok(_connecting) = deadline.lock(&self.inner.connecting) else {
+            return Err(CallError::TimedOut { sent: false });
+        };
+        if let Some(link) = self.usable() {
+            return Ok(link);
+        }
+        let old = self.inner.link.lock().clone();
+        let name = match (&self.inner.name, old) {
+            (Some(name), old) if old.is_none() || self.inner.options.reconnect => name,
+            // What is wrong with it, it says itself.
+            (_, Some(old)) => return Ok(old),
+            (_, None) => return Err(CallError::Disconnected { sent: false }),
+        };
+        let stream = self
+            .inner
+            .options
+            .connect
+            .connect(name, deadline)
+            .map_err(|error| CallError::unreachable(&error))?;
+        let link = Arc::new(self.open(Box::new(stream), deadline)?);
+        *self.inner.link.lock() = Some(Arc::clone(&link));
+        Ok(link)
+    }
+
+    fn open(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Link, CallError> {
+        Link::open(stream, Arc::clone(&self.inner.ours), deadline)
+    }
+
+    fn usable(&self) -> Option<Arc<Link>> {
+        self.inner.link.lock().as_ref().filter(|link| link.is_usable()).cloned()
+    }
+}
+
+impl Inner {
+    fn was_connected(&self) -> bool {
+        self.link.lock().is_some()
+    }
+}
+
+impl<C> Clone for Channel<C> {
+    fn clone(&self) -> Self {
+        Channel { inner: Arc::clone(&self.inner), codec: PhantomData }
+    }
+}
+
+impl<C> fmt::Debug for Channel<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Channel");
+        debug.field("name", &self.inner.name).field("service", &self.inner.ours.service).finish_non_exhaustive()
+    }
+}
+
+/// What a server says of itself: [`Channel::info`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// Its service and version.
+    pub version: Version,
+    /// Its process id.
+    pub pid: u32,
+    /// How many connections are open, this one included.
+    pub connections: u32,
+    /// How many requests are unanswered, over all connections, this one included.
+    pub in_flight: u32,
+    /// Whether it is ending.
+    pub draining: bool,
+}

@@ -1,0 +1,505 @@
+//! [`Server`]: requests, from any number of clients, to one handler.
+
+mod call;
+mod connection;
+mod handler;
+mod pool;
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::codec::{Codec, DefaultCodec};
+use crate::session::Party;
+use crate::wire::{self, Code, Failure};
+use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, Stream, ToName, UserId};
+pub use call::Call;
+use connection::Connection;
+use handler::{AnyHandler, Erased};
+pub use handler::{Closure, HandleError, Handler, Payload, encode_reply};
+use pool::Pool;
+
+/// How a server is made.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use pipetalk::ServerOptions;
+///
+/// ServerOptions::new()
+///     .pool(4)
+///     .connections(100)
+///     .idle_timeout(Duration::from_secs(600))
+///     .bind("acme.length")?
+///     .serve(|text: String, _call: &_| text.len())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ServerOptions {
+    listen: ListenOptions,
+    max_message: usize,
+    max_connections: usize,
+    max_in_flight: usize,
+    hello_timeout: Duration,
+    idle_timeout: Option<Duration>,
+    send_timeout: Duration,
+    pool: usize,
+    name: Option<String>,
+    version: String,
+    fingerprint: Option<u64>,
+    admit: Option<Rule>,
+    control: Option<Rule>,
+}
+
+type Rule = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            listen: ListenOptions::default(),
+            max_message: crate::DEFAULT_MAX_MESSAGE,
+            max_connections: 1024,
+            max_in_flight: 64,
+            hello_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            send_timeout: Duration::from_secs(30),
+            pool: 0,
+            name: None,
+            version: String::new(),
+            fingerprint: None,
+            admit: None,
+            control: None,
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> ServerOptions {
+        ServerOptions::default()
+    }
+
+    /// How to listen, and for whom. The largest message is set by [`max_message`](Self::max_message).
+    #[must_use]
+    pub fn listen_options(mut self, options: ListenOptions) -> Self {
+        self.listen = options;
+        self
+    }
+
+    /// The largest request to take, in bytes with its header; 16 MiB unless set. A larger one ends its
+    /// connection, after the client was told the limit.
+    #[must_use]
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// How many clients may be connected at once; 1024 unless set. The next is told so.
+    #[must_use]
+    pub fn connections(mut self, limit: usize) -> Self {
+        self.max_connections = limit;
+        self
+    }
+
+    /// How many requests of one client may be unanswered at once; 64 unless set, and at least one. Clients of
+    /// this crate wait their turn; what another sends beyond is answered with the name of the limit.
+    #[must_use]
+    pub fn in_flight(mut self, limit: usize) -> Self {
+        self.max_in_flight = limit.clamp(1, crate::session::MAX_IN_FLIGHT);
+        self
+    }
+
+    /// How long a client may take to say hello; 10 seconds unless set.
+    #[must_use]
+    pub fn hello_timeout(mut self, timeout: Duration) -> Self {
+        self.hello_timeout = timeout;
+        self
+    }
+
+    /// How long a client may go without a request; for ever unless set. It is told when it is cut off.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// How long a client may take to read a reply before it is cut off; 30 seconds unless set.
+    #[must_use]
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
+        self
+    }
+
+    /// Handles requests on this many threads, for all clients together, so that a slow request does not hold up
+    /// its neighbours. With 0, which is the default, each client has a thread, which handles one request after
+    /// the other and hands nothing to anybody.
+    #[must_use]
+    pub fn pool(mut self, threads: usize) -> Self {
+        self.pool = threads;
+        self
+    }
+
+    /// The name of the service and the version of this program, as [`ClientOptions::service`] on the other side.
+    ///
+    /// [`ClientOptions::service`]: crate::ClientOptions::service
+    #[must_use]
+    pub fn service(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self.version = version.into();
+        self
+    }
+
+    /// The version of this program, for people to read.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// A number that differs where the requests and replies do, as [`ClientOptions::fingerprint`] on the other
+    /// side.
+    ///
+    /// [`ClientOptions::fingerprint`]: crate::ClientOptions::fingerprint
+    #[must_use]
+    pub fn fingerprint(mut self, fingerprint: u64) -> Self {
+        self.fingerprint = Some(fingerprint);
+        self
+    }
+
+    /// Decides on each client that the [access policy](ListenOptions::access) has let in; it is told if it is
+    /// refused. On Windows the user is not known yet at this time.
+    #[must_use]
+    pub fn admit(mut self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        self.admit = Some(Arc::new(rule));
+        self
+    }
+
+    /// Decides who may end this server by a [`drain`] or [`stop`] request: clients of the server's own user
+    /// unless set.
+    ///
+    /// [`drain`]: crate::Channel::drain
+    /// [`stop`]: crate::Channel::stop
+    #[must_use]
+    pub fn control(mut self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        self.control = Some(Arc::new(rule));
+        self
+    }
+
+    /// Listens at a name.
+    ///
+    /// # Errors
+    ///
+    /// As [`ListenOptions::bind`].
+    pub fn bind(self, name: impl ToName) -> io::Result<Server> {
+        let listener = self.listen.clone().max_message(self.max_message).bind(name)?;
+        Ok(self.on(listener))
+    }
+
+    /// Serves what another listener accepts, for example one in [`memory`](crate::memory); its own options say
+    /// how large a message may be.
+    #[must_use]
+    pub fn on<L: Listener>(self, listener: L) -> Server<L> {
+        let handle = ServerHandle(Arc::new(Ending {
+            state: Mutex::new(State::Serving),
+            changed: Condvar::new(),
+            stop: Mutex::new(None),
+        }));
+        let listener = Arc::new(listener);
+        let stop = Arc::clone(&listener);
+        *handle.0.stop.lock() = Some(Box::new(move || stop.stop()));
+        Server { listener, options: self, handle }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("listen", &self.listen)
+            .field("connections", &self.max_connections)
+            .field("in_flight", &self.max_in_flight)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server that listens, and serves once it is told how.
+///
+/// ```no_run
+/// use pipetalk::Server;
+///
+/// Server::bind("acme.length")?.serve(|text: String, _call: &_| text.len())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Server<L = LocalListener> {
+    listener: Arc<L>,
+    options: ServerOptions,
+    handle: ServerHandle,
+}
+
+impl Server {
+    /// Listens at a name, with the [defaults](ServerOptions).
+    ///
+    /// # Errors
+    ///
+    /// As [`ListenOptions::bind`].
+    pub fn bind(name: impl ToName) -> io::Result<Server> {
+        ServerOptions::new().bind(name)
+    }
+}
+
+impl<L: Listener> Server<L> {
+    /// What ends the server, from another thread.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// The listener beneath.
+    #[must_use]
+    pub fn listener(&self) -> &L {
+        &self.listener
+    }
+
+    /// Serves until the server is ended, by its [handle](Server::handle) or by a client that may.
+    ///
+    /// The handler is a closure of a request and the [`Call`], or what [`service!`](crate::service) makes. It is
+    /// run for several clients at once. If it panics, the client is told, and nobody else notices.
+    ///
+    /// # Errors
+    ///
+    /// What the system says if no more clients can be accepted, for a reason that does not pass.
+    pub fn serve<Marker: 'static>(self, handler: impl Handler<DefaultCodec, Marker>) -> io::Result<()> {
+        self.serve_with::<DefaultCodec, Marker>(handler)
+    }
+
+    /// As [`serve`](Self::serve), with a codec of your choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Self::serve).
+    pub fn serve_with<C: Codec, Marker: 'static>(self, handler: impl Handler<C, Marker>) -> io::Result<()> {
+        let Server { listener, options, handle } = self;
+        let ours = Party {
+            codec: C::NAME.to_owned(),
+            service: options.name.clone().unwrap_or_else(|| handler.service().to_owned()),
+            fingerprint: options.fingerprint.unwrap_or_else(|| handler.fingerprint()),
+            version: options.version.clone(),
+            max_message: u32::try_from(options.max_message).unwrap_or(u32::MAX),
+            max_in_flight: u32::try_from(options.max_in_flight).unwrap_or(u32::MAX),
+            features: 0,
+        };
+        let pool = if options.pool > 0 { Some(Pool::new(options.pool)?) } else { None };
+        let shared = Arc::new(Shared {
+            ours,
+            options,
+            handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),
+            pool,
+            handle,
+            connections: Mutex::default(),
+            left: Condvar::new(),
+        });
+        let served = listener.incoming().try_for_each(|stream| {
+            shared.welcome(stream?);
+            Ok(())
+        });
+        if !shared.is_draining() {
+            // The listener failed, or was stopped behind the server's back.
+            shared.handle.stop();
+        }
+        shared.finish();
+        served
+    }
+}
+
+/// Ends a server, from any thread. Clones end the same server.
+#[derive(Clone)]
+pub struct ServerHandle(Arc<Ending>);
+
+struct Ending {
+    state: Mutex<State>,
+    changed: Condvar,
+    stop: Mutex<Option<Box<dyn Fn() + Send>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    Draining(Deadline),
+}
+
+impl ServerHandle {
+    /// Takes no more clients and no more requests, tells the clients, and gives those requests that are under way
+    /// until `timeout` to end; then they are cancelled. Returns at once; [`Server::serve`] returns when it is
+    /// done. Draining again can only make it shorter.
+    pub fn drain(&self, timeout: Duration) {
+        let deadline = Deadline::after(timeout);
+        let mut state = self.0.state.lock();
+        *state = State::Draining(match *state {
+            State::Draining(earlier) => earlier.min(deadline),
+            State::Serving => deadline,
+        });
+        drop(state);
+        self.0.changed.notify_all();
+        if let Some(stop) = &*self.0.stop.lock() {
+            stop();
+        }
+    }
+
+    /// Ends the server at once: requests that are under way are cancelled.
+    pub fn stop(&self) {
+        self.drain(Duration::ZERO);
+    }
+
+    /// Whether the server is ending.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.0.state.lock() != State::Serving
+    }
+
+    fn deadline(&self) -> Deadline {
+        match *self.0.state.lock() {
+            State::Serving => Deadline::NEVER,
+            State::Draining(deadline) => deadline,
+        }
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("draining", &self.is_draining()).finish()
+    }
+}
+
+/// What the connections of a server share.
+struct Shared {
+    ours: Party,
+    options: ServerOptions,
+    handler: Box<dyn AnyHandler>,
+    pool: Option<Pool>,
+    handle: ServerHandle,
+    connections: Mutex<Vec<Arc<Connection>>>,
+    left: Condvar,
+}
+
+/// How long a client may take to read what it is told out of courtesy.
+const COURTESY: Duration = Duration::from_millis(20);
+
+/// How long handlers have, once cancelled, to notice it before the server ends without them.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Shared {
+    fn is_draining(&self) -> bool {
+        self.handle.is_draining()
+    }
+
+    /// Takes a client in, on a thread of its own, or tells it why not.
+    fn welcome(self: &Arc<Self>, stream: impl Stream) {
+        let peer = stream.peer().unwrap_or_default();
+        let mut connections = self.connections.lock();
+        let why_not = if connections.len() >= self.options.max_connections {
+            Some(Failure::new(Code::OverLimit, "connections"))
+        } else if self.options.admit.as_ref().is_some_and(|admit| !admit(&peer)) {
+            Some(Failure::new(Code::Denied, "this client may not connect"))
+        } else {
+            None
+        };
+        if let Some(failure) = why_not {
+            drop(connections);
+            return self.turn_away(&stream, &failure);
+        }
+        let connection = Arc::new(Connection::new(Box::new(stream), peer, Arc::clone(self)));
+        connections.push(Arc::clone(&connection));
+        drop(connections);
+        let serving = Arc::clone(&connection);
+        let thread = thread::Builder::new().name("pipetalk".to_owned()).spawn(move || {
+            serving.serve();
+            serving.leave();
+        });
+        if thread.is_err() {
+            connection.refuse(&Failure::new(Code::OverLimit, "threads"));
+            connection.leave();
+        }
+    }
+
+    fn turn_away(&self, stream: &impl Stream, failure: &Failure<'_>) {
+        let mut out = Vec::new();
+        wire::refusal(&mut out, &self.ours.identity(), failure);
+        // A client that does not read this goes without.
+        let _ = stream.send(&out, Deadline::after(COURTESY));
+        stream.close();
+    }
+
+    fn leave(&self, connection: &Arc<Connection>) {
+        self.connections.lock().retain(|other| !Arc::ptr_eq(other, connection));
+        self.left.notify_all();
+    }
+
+    /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
+    fn finish(&self) {
+        let connections = self.connections.lock().clone();
+        connections.iter().for_each(|connection| connection.go_away(self.handle.deadline()));
+        drop(connections);
+        self.wait_until_left();
+        self.connections.lock().iter().for_each(|connection| connection.close());
+        let linger = Deadline::after(LINGER);
+        let mut connections = self.connections.lock();
+        while !connections.is_empty() && !linger.has_passed() {
+            if let Some(at) = linger.instant() {
+                self.left.wait_until(&mut connections, at);
+            }
+        }
+        drop(connections);
+        if let Some(pool) = &self.pool {
+            pool.end();
+        }
+    }
+
+    fn wait_until_left(&self) {
+        let mut connections = self.connections.lock();
+        loop {
+            // It may have become shorter meanwhile.
+            let deadline = self.handle.deadline();
+            if connections.is_empty() || deadline.has_passed() {
+                return;
+            }
+            let soon = deadline.min(Deadline::after(Duration::from_millis(100)));
+            match soon.instant() {
+                Some(at) => {
+                    self.left.wait_until(&mut connections, at);
+                }
+                None => self.left.wait(&mut connections),
+            }
+        }
+    }
+
+    fn may_control(&self, peer: &Peer) -> bool {
+        match &self.options.control {
+            Some(rule) => rule(peer),
+            None => peer.user.is_some() && UserId::current().ok() == peer.user,
+        }
+    }
+
+    fn info(&self) -> wire::Info<'_> {
+        let connections = self.connections.lock();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        wire::Info {
+            identity: self.ours.identity(),
+            pid: std::process::id(),
+            connections: count(connections.len()),
+            in_flight: count(connections.iter().map(|connection| connection.in_flight()).sum()),
+            draining: self.is_draining(),
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("service", &self.ours.service).finish_non_exhaustive()
+    }
+}

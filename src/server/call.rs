@@ -1,0 +1,56 @@
+//! [`Call`]: what a handler knows of the request that it handles.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::connection::Connection;
+use crate::{Deadline, Peer};
+
+/// The request that is being handled: who asks, until when, and whether anybody still waits.
+pub struct Call {
+    pub(super) connection: Arc<Connection>,
+    pub(super) deadline: Deadline,
+    pub(super) cancelled: Arc<AtomicBool>,
+    /// The connection's own thread runs the handler: then nobody else receives meanwhile.
+    pub(super) inline: bool,
+}
+
+impl Call {
+    /// Who asks, as far as the system says: the process and its user.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        self.connection.peer()
+    }
+
+    /// The version that the client said it has, for people to read.
+    #[must_use]
+    pub fn client_version(&self) -> String {
+        self.connection.client_version()
+    }
+
+    /// Until when the client waits for the reply.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Whether nobody waits for the reply any more: the client has cancelled the request or gone, the deadline has
+    /// passed, or the server is ending and has waited long enough. A handler that takes long should look now and
+    /// then, and return what it has: the reply is dropped.
+    ///
+    /// It costs a system call while the handler runs on the connection's own thread, which is the default.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        if self.inline && !self.cancelled.load(Ordering::Acquire) {
+            self.connection.look_ahead();
+        }
+        self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed()
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("peer", self.peer()).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}

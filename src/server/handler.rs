@@ -1,0 +1,126 @@
+//! [`Handler`]: what a server does with requests.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::call::Call;
+use crate::blob;
+use crate::codec::Codec;
+
+/// What a server does with a request, whatever its types: closures are handlers, and
+/// [`service!`](crate::service) makes them.
+///
+/// `Marker` only keeps the kinds of handlers apart, and is inferred.
+pub trait Handler<C, Marker>: Send + Sync + 'static {
+    /// The name of the service; empty if it has none.
+    fn service(&self) -> &'static str {
+        ""
+    }
+
+    /// The number that differs where the methods and their types do; 0 fits all.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+
+    /// Handles a request and appends the encoded reply; a notification has none.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`] where there is no reply.
+    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError>;
+}
+
+/// Why a request has no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The service has no such method.
+    UnknownMethod,
+    /// The arguments cannot be decoded; the text is the codec's.
+    Decode(String),
+    /// The reply cannot be encoded; the text is the codec's.
+    Encode(String),
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandleError::UnknownMethod => f.write_str("no such method"),
+            HandleError::Decode(text) => write!(f, "the request cannot be decoded: {text}"),
+            HandleError::Encode(text) => write!(f, "the reply cannot be encoded: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+/// The encoded arguments of a request.
+#[derive(Debug)]
+pub struct Payload {
+    pub(super) message: Arc<Vec<u8>>,
+    pub(super) start: usize,
+}
+
+impl Payload {
+    /// The bytes that the codec made.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.message[self.start..]
+    }
+
+    /// Decodes the arguments. A [`Blob`](crate::Blob) in them is a slice of the received message.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Decode`].
+    pub fn decode<C: Codec, T: DeserializeOwned>(&self) -> Result<T, HandleError> {
+        blob::sharing(&self.message, || C::decode(self.bytes()))
+            .map_err(|error| HandleError::Decode(error.to_string()))
+    }
+}
+
+/// Appends an encoded reply.
+///
+/// # Errors
+///
+/// [`HandleError::Encode`].
+pub fn encode_reply<C: Codec, T: Serialize + ?Sized>(value: &T, reply: &mut Vec<u8>) -> Result<(), HandleError> {
+    C::encode(value, reply).map_err(|error| HandleError::Encode(error.to_string()))
+}
+
+/// Marks closures as handlers.
+#[derive(Debug)]
+pub struct Closure<Request, Reply>(PhantomData<fn(Request) -> Reply>);
+
+impl<C, F, Request, Reply> Handler<C, Closure<Request, Reply>> for F
+where
+    C: Codec,
+    F: Fn(Request, &Call) -> Reply + Send + Sync + 'static,
+    Request: DeserializeOwned,
+    Reply: Serialize,
+{
+    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<C, Request>()?;
+        encode_reply::<C, Reply>(&self(request, call), reply)
+    }
+}
+
+/// A handler whose kind and codec do not matter any more.
+pub(super) trait AnyHandler: Send + Sync + 'static {
+    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError>;
+}
+
+pub(super) struct Erased<H, C, M>(pub(super) H, pub(super) PhantomData<fn() -> (C, M)>);
+
+impl<C: Codec, M: 'static, H: Handler<C, M>> AnyHandler for Erased<H, C, M> {
+    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError> {
+        self.0.handle(method, payload, call, reply)
+    }
+}

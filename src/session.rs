@@ -1,0 +1,390 @@
+//! Who waits for what: the bookkeeping of a typed conversation, for both roles.
+//!
+//! Nothing here reads, writes, waits or looks at a clock: a driver hands in each message that it receives, and is
+//! told what it means. So the blocking and the asynchronous drivers are the same protocol, and the tests step two
+//! sessions against each other through every order of messages that matters.
+//!
+//! ```text
+//!     client                                       server
+//!       | hello, request 1                           |
+//!       |------------------------------------------->| compatible? welcome : refusal
+//!       |                          welcome, reply 1  |
+//!       |<-------------------------------------------|
+//!       | request 2, request 3, cancel 2             | each request is answered exactly once,
+//!       |------------------------------------------->| in any order, also when it is cancelled
+//!       |                          reply 3, error 2  |
+//!       |<-------------------------------------------|
+//! ```
+//!
+//! That each request is answered exactly once is what makes an id safe to use again: a call that its caller has
+//! given up keeps its place until the late answer has come.
+
+use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
+
+/// How many requests a client may have unanswered before it knows what the server allows.
+const BEFORE_WELCOME: usize = 8;
+
+/// The most requests that a client ever has unanswered: the place of a call is the lower half of its id.
+pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
+
+/// Who somebody is, kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Party {
+    pub(crate) codec: String,
+    pub(crate) service: String,
+    pub(crate) fingerprint: u64,
+    pub(crate) version: String,
+    pub(crate) max_message: u32,
+    pub(crate) max_in_flight: u32,
+    pub(crate) features: u64,
+}
+
+impl Party {
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        Identity {
+            codec: &self.codec,
+            service: &self.service,
+            fingerprint: self.fingerprint,
+            version: &self.version,
+            max_message: self.max_message,
+            max_in_flight: self.max_in_flight,
+            features: self.features,
+        }
+    }
+}
+
+impl From<Identity<'_>> for Party {
+    fn from(identity: Identity<'_>) -> Self {
+        Party {
+            codec: identity.codec.to_owned(),
+            service: identity.service.to_owned(),
+            fingerprint: identity.fingerprint,
+            version: identity.version.to_owned(),
+            max_message: identity.max_message,
+            max_in_flight: identity.max_in_flight,
+            features: identity.features,
+        }
+    }
+}
+
+/// Whether two parties understand each other's requests. A fingerprint of 0 is that of somebody who does not say.
+pub(crate) fn compatible(ours: &Identity<'_>, theirs: &Identity<'_>) -> bool {
+    ours.codec == theirs.codec
+        && ours.service == theirs.service
+        && (ours.fingerprint == theirs.fingerprint || ours.fingerprint == 0 || theirs.fingerprint == 0)
+}
+
+// ---------------------------------------------------------------- the client's side
+
+/// The calls of one connection, as the client sees them.
+#[derive(Debug, Default)]
+pub(crate) struct ClientSession {
+    places: Vec<Place>,
+    free: Vec<u16>,
+    server: Option<Party>,
+    /// What the server has said against this client.
+    refused: Option<Code>,
+    going_away: bool,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Counts how often the place was used, so that an answer to an earlier call is known as one.
+    generation: u16,
+    state: PlaceState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlaceState {
+    Free,
+    /// Somebody waits for the answer.
+    Waiting,
+    /// The answer is awaited by nobody, and still to come.
+    GivenUp,
+}
+
+/// Why no call can begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotNow {
+    /// As many calls are unanswered as may be: wait for one of them.
+    Full,
+    /// The server has said that it ends.
+    GoingAway,
+    /// The server has refused this client.
+    Refused(Code),
+}
+
+/// What a message means to a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ClientEvent<'a> {
+    /// Nothing to do: the answer to a call that was given up, or what a later version has to say.
+    Nothing,
+    /// The server has said who it is; there may be room for more calls.
+    Welcome,
+    /// The answer to a call.
+    Reply { id: u32, payload: &'a [u8] },
+    /// The failure of a call.
+    Failed { id: u32, failure: Failure<'a> },
+    /// The server takes no more calls; those that are under way are still answered.
+    GoingAway,
+    /// The server has ended the conversation, and says why.
+    Refused(Failure<'a>),
+}
+
+impl ClientSession {
+    /// Begins a call, and says which id it has.
+    pub(crate) fn start(&mut self, method: u32) -> Result<u32, NotNow> {
+        match self.refused {
+            // Who is incompatible may still ask who is there, and ask him to go.
+            Some(Code::Incompatible) if method >= control::FIRST => {}
+            Some(code) => return Err(NotNow::Refused(code)),
+            None => {}
+        }
+        if self.going_away {
+            return Err(NotNow::GoingAway);
+        }
+        if self.unanswered() >= self.max_in_flight() {
+            return Err(NotNow::Full);
+        }
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let Ok(index) = u16::try_from(self.places.len()) else { return Err(NotNow::Full) };
+                self.places.push(Place { generation: 0, state: PlaceState::Free });
+                index
+            }
+        };
+        let place = &mut self.places[usize::from(index)];
+        place.generation = place.generation.wrapping_add(1);
+        place.state = PlaceState::Waiting;
+        Ok(u32::from(place.generation) << 16 | u32::from(index))
+    }
+
+    /// Takes back a call whose request was not sent.
+    pub(crate) fn unsend(&mut self, id: u32) {
+        if self.state(id).is_some_and(|state| *state != PlaceState::Free) {
+            self.release(id);
+        }
+    }
+
+    /// Gives up a call: its answer, when it comes, means nothing. Whether it was still unanswered.
+    pub(crate) fn give_up(&mut self, id: u32) -> bool {
+        match self.state(id) {
+            Some(state @ PlaceState::Waiting) => {
+                *state = PlaceState::GivenUp;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What a message of the server's means.
+    pub(crate) fn receive<'a>(&mut self, bytes: &'a [u8]) -> Result<ClientEvent<'a>, Malformed> {
+        match wire::parse(bytes)? {
+            Message::Reply { id, payload } => Ok(match self.answered(id)? {
+                PlaceState::Waiting => ClientEvent::Reply { id, payload },
+                _ => ClientEvent::Nothing,
+            }),
+            Message::Error { id, failure } => Ok(match self.answered(id)? {
+                PlaceState::Waiting => ClientEvent::Failed { id, failure },
+                _ => ClientEvent::Nothing,
+            }),
+            Message::GoingAway { .. } => {
+                self.going_away = true;
+                Ok(ClientEvent::GoingAway)
+            }
+            Message::Welcome(server) => {
+                self.meet(server)?;
+                Ok(ClientEvent::Welcome)
+            }
+            Message::Refusal(server, failure) => {
+                self.meet(server)?;
+                self.refused = Some(failure.code);
+                Ok(match failure.code {
+                    // The conversation goes on, for what every client may ask.
+                    Code::Incompatible => ClientEvent::Welcome,
+                    _ => ClientEvent::Refused(failure),
+                })
+            }
+            Message::Hello(_) | Message::Request { .. } | Message::Notify { .. } | Message::Cancel { .. } => {
+                Err(Malformed("a message that only a client sends"))
+            }
+        }
+    }
+
+    /// Who the server is, once it has said so.
+    pub(crate) fn server(&self) -> Option<&Party> {
+        self.server.as_ref()
+    }
+
+    /// Whether the server has said that it ends.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.going_away
+    }
+
+    fn meet(&mut self, server: Identity<'_>) -> Result<(), Malformed> {
+        if self.server.replace(server.into()).is_some() {
+            return Err(Malformed("a second welcome"));
+        }
+        Ok(())
+    }
+
+    fn max_in_flight(&self) -> usize {
+        match &self.server {
+            // A server that takes none at all could not be asked anything.
+            Some(server) => (server.max_in_flight as usize).clamp(1, MAX_IN_FLIGHT),
+            None => BEFORE_WELCOME,
+        }
+    }
+
+    fn unanswered(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    fn state(&mut self, id: u32) -> Option<&mut PlaceState> {
+        let place = self.places.get_mut(id as usize & 0xFFFF)?;
+        (u32::from(place.generation) == id >> 16).then_some(&mut place.state)
+    }
+
+    fn answered(&mut self, id: u32) -> Result<PlaceState, Malformed> {
+        match self.state(id).copied() {
+            None | Some(PlaceState::Free) => Err(Malformed("an answer to no request")),
+            Some(state) => {
+                self.release(id);
+                Ok(state)
+            }
+        }
+    }
+
+    fn release(&mut self, id: u32) {
+        if let Some(state) = self.state(id) {
+            *state = PlaceState::Free;
+            self.free.push((id & 0xFFFF) as u16);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- the server's side
+
+/// The requests of one connection, as the server sees them.
+#[derive(Debug)]
+pub(crate) struct ServerSession {
+    client: Option<Party>,
+    compatible: bool,
+    unanswered: Vec<u32>,
+    max_in_flight: usize,
+}
+
+/// What a message means to a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ServerEvent<'a> {
+    /// Nothing to do.
+    Nothing,
+    /// The client has said who it is: see [`ServerSession::greet`].
+    Hello,
+    /// A request, which has to be answered.
+    Request { id: u32, method: u32, timeout: Option<std::time::Duration>, payload: &'a [u8] },
+    /// A request that may not be served, and has to be answered so.
+    Reject { id: u32, failure: Failure<'a> },
+    /// What is not to be answered.
+    Notify { method: u32, payload: &'a [u8] },
+    /// The client does not wait for the answer any more, which it has to get all the same.
+    Cancel { id: u32 },
+}
+
+impl ServerSession {
+    pub(crate) fn new(max_in_flight: usize) -> ServerSession {
+        ServerSession { client: None, compatible: false, unanswered: Vec::new(), max_in_flight }
+    }
+
+    /// What a message of the client's means. An error ends the conversation; the client is told, and the
+    /// connection closed.
+    pub(crate) fn receive<'a>(
+        &mut self,
+        ours: &Identity<'_>,
+        bytes: &'a [u8],
+    ) -> Result<ServerEvent<'a>, Malformed> {
+        let message = wire::parse(bytes)?;
+        if self.client.is_none() && !matches!(message, Message::Hello(_)) {
+            return Err(Malformed("a message before the hello"));
+        }
+        match message {
+            Message::Hello(client) => {
+                self.compatible = compatible(ours, &client);
+                if self.client.replace(client.into()).is_some() {
+                    return Err(Malformed("a second hello"));
+                }
+                Ok(ServerEvent::Hello)
+            }
+            Message::Request { id, method, timeout, payload } => self.request(id, method, timeout, payload),
+            Message::Notify { method, payload } if self.compatible && method < control::FIRST => {
+                Ok(ServerEvent::Notify { method, payload })
+            }
+            Message::Cancel { id } if self.unanswered.contains(&id) => Ok(ServerEvent::Cancel { id }),
+            // It was answered when the client gave it up; or it is of no use to anybody.
+            Message::Cancel { .. } | Message::Notify { .. } => Ok(ServerEvent::Nothing),
+            Message::Welcome(_)
+            | Message::Refusal(..)
+            | Message::Reply { .. }
+            | Message::Error { .. }
+            | Message::GoingAway { .. } => Err(Malformed("a message that only a server sends")),
+        }
+    }
+
+    fn request<'a>(
+        &mut self,
+        id: u32,
+        method: u32,
+        timeout: Option<std::time::Duration>,
+        payload: &'a [u8],
+    ) -> Result<ServerEvent<'a>, Malformed> {
+        if self.unanswered.contains(&id) {
+            return Err(Malformed("an id that is in use"));
+        }
+        let why_not = if !self.compatible && method < control::FIRST {
+            Some(Failure::new(Code::Incompatible, ""))
+        } else if self.unanswered.len() >= self.max_in_flight {
+            Some(Failure::new(Code::OverLimit, "requests in flight"))
+        } else {
+            None
+        };
+        Ok(match why_not {
+            Some(failure) => ServerEvent::Reject { id, failure },
+            None => {
+                self.unanswered.push(id);
+                ServerEvent::Request { id, method, timeout, payload }
+            }
+        })
+    }
+
+    /// Writes the answer to the hello.
+    pub(crate) fn greet(&self, ours: &Identity<'_>, out: &mut Vec<u8>) {
+        if self.compatible {
+            wire::welcome(out, ours);
+        } else {
+            let why = Failure::new(Code::Incompatible, "another service, version or codec");
+            wire::refusal(out, ours, &why);
+        }
+    }
+
+    /// Notes that a request is being answered. Whether it was still unanswered.
+    pub(crate) fn answer(&mut self, id: u32) -> bool {
+        match self.unanswered.iter().position(|unanswered| *unanswered == id) {
+            Some(place) => {
+                self.unanswered.swap_remove(place);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How many requests are unanswered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Who the client is, once it has said so.
+    pub(crate) fn client(&self) -> Option<&Party> {
+        self.client.as_ref()
+    }
+}
