@@ -314,7 +314,6 @@ thread_local! {
 /// back for the next message. What else is decoded meanwhile on this thread, out of other bytes, is copied.
 ///
 /// serde hands a visitor a slice and no owner, hence the thread's variable.
-#[cfg_attr(not(test), expect(dead_code, reason = "what reads messages calls it"))]
 pub(crate) fn sharing<R>(message: &Arc<Vec<u8>>, decode: impl FnOnce() -> R) -> R {
     /// Puts back what was there before, also when `decode` panics.
     struct Restore(Option<Arc<Vec<u8>>>);

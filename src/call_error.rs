@@ -92,8 +92,19 @@ impl From<&Party> for Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or = |text: &'_ str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
-        write!(f, "{} {}", or(&self.service, "an unnamed service"), or(&self.version, "of no stated version"))?;
+        let or = |text: &'_ str, other: &str| {
+            if text.is_empty() {
+                other.to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        write!(
+            f,
+            "{} {}",
+            or(&self.service, "an unnamed service"),
+            or(&self.version, "of no stated version")
+        )?;
         write!(f, " ({:016x}, {})", self.fingerprint, self.codec)
     }
 }
@@ -125,22 +136,35 @@ impl CallError {
     }
 
     /// What the server says went wrong.
-    pub(crate) fn from_server(failure: &Failure<'_>, ours: &Party, theirs: Option<&Party>) -> CallError {
+    pub(crate) fn from_server(
+        failure: &Failure<'_>,
+        ours: &Party,
+        theirs: Option<&Party>,
+    ) -> CallError {
         let text = || failure.text.to_owned();
         match failure.code {
             Code::Cancelled => CallError::Cancelled,
             Code::Panicked => CallError::Panicked,
-            Code::TooLarge => CallError::TooLarge { limit: failure.limit, size: failure.size },
-            Code::OverLimit => CallError::Refused(format!("over the server's limit: {}", failure.text)),
+            Code::TooLarge => CallError::TooLarge {
+                limit: failure.limit,
+                size: failure.size,
+            },
+            Code::OverLimit => {
+                CallError::Refused(format!("over the server's limit: {}", failure.text))
+            }
             Code::Denied => CallError::Refused(format!("not allowed: {}", failure.text)),
             Code::Incompatible => CallError::Incompatible(Box::new(Incompatible {
                 ours: ours.into(),
                 theirs: theirs.map(Version::from).unwrap_or_default(),
             })),
             Code::Unavailable => CallError::Unavailable,
-            Code::UnknownMethod => CallError::Protocol(format!("the server has no such method: {}", failure.text)),
+            Code::UnknownMethod => {
+                CallError::Protocol(format!("the server has no such method: {}", failure.text))
+            }
             Code::Malformed => CallError::Protocol(text()),
-            Code::Other(number) => CallError::Protocol(format!("failure {number}: {}", failure.text)),
+            Code::Other(number) => {
+                CallError::Protocol(format!("failure {number}: {}", failure.text))
+            }
         }
     }
 
@@ -148,7 +172,10 @@ impl CallError {
     pub(crate) fn unreachable(error: &io::Error) -> CallError {
         match error.kind() {
             io::ErrorKind::TimedOut => CallError::TimedOut { sent: false },
-            kind => CallError::Unreachable { kind, text: error.to_string() },
+            kind => CallError::Unreachable {
+                kind,
+                text: error.to_string(),
+            },
         }
     }
 }
@@ -157,7 +184,9 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CallError::TimedOut { sent: true } => f.write_str("timed out waiting for the reply"),
-            CallError::TimedOut { sent: false } => f.write_str("timed out before the request was sent"),
+            CallError::TimedOut { sent: false } => {
+                f.write_str("timed out before the request was sent")
+            }
             CallError::Cancelled => f.write_str("the server gave the request up"),
             CallError::Panicked => f.write_str("the handler of the request panicked"),
             CallError::TooLarge { limit, size } => {
@@ -165,9 +194,15 @@ impl fmt::Display for CallError {
             }
             CallError::Refused(text) => write!(f, "refused: {text}"),
             CallError::Incompatible(parties) => {
-                write!(f, "incompatible: we are {}, they are {}", parties.ours, parties.theirs)
+                write!(
+                    f,
+                    "incompatible: we are {}, they are {}",
+                    parties.ours, parties.theirs
+                )
             }
-            CallError::Unavailable => f.write_str("the server is ending and takes no more requests"),
+            CallError::Unavailable => {
+                f.write_str("the server is ending and takes no more requests")
+            }
             CallError::Unreachable { text, .. } => f.write_str(text),
             CallError::Disconnected { sent: true } => {
                 f.write_str("the connection broke after the request was sent")
@@ -189,13 +224,17 @@ impl From<CallError> for io::Error {
     fn from(error: CallError) -> Self {
         let kind = match &error {
             CallError::TimedOut { .. } => io::ErrorKind::TimedOut,
-            CallError::Cancelled | CallError::Disconnected { .. } => io::ErrorKind::ConnectionAborted,
+            CallError::Cancelled | CallError::Disconnected { .. } => {
+                io::ErrorKind::ConnectionAborted
+            }
             CallError::TooLarge { .. } => io::ErrorKind::FileTooLarge,
             CallError::Refused(_) => io::ErrorKind::PermissionDenied,
             CallError::Incompatible(_) => io::ErrorKind::Unsupported,
             CallError::Unavailable => io::ErrorKind::ConnectionRefused,
             CallError::Unreachable { kind, .. } => *kind,
-            CallError::Encode(_) | CallError::Decode(_) | CallError::Protocol(_) => io::ErrorKind::InvalidData,
+            CallError::Encode(_) | CallError::Decode(_) | CallError::Protocol(_) => {
+                io::ErrorKind::InvalidData
+            }
             CallError::Panicked => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -138,7 +138,9 @@ impl ClientOptions {
     ///
     /// As [`connect`](Self::connect).
     pub fn channel<C: Codec>(self, name: impl ToName) -> Result<Channel<C>, CallError> {
-        let name = name.to_name().map_err(|error| CallError::unreachable(&error))?;
+        let name = name
+            .to_name()
+            .map_err(|error| CallError::unreachable(&error))?;
         let channel = Channel::new(self, Some(name));
         let deadline = channel.deadline();
         channel.link(deadline)?;
@@ -212,7 +214,10 @@ impl<Request, Reply, C: Codec> Client<Request, Reply, C> {
     /// A client over a channel, which has the codec.
     #[must_use]
     pub fn from_channel(channel: Channel<C>) -> Self {
-        Client { channel, types: PhantomData }
+        Client {
+            channel,
+            types: PhantomData,
+        }
     }
 
     /// The channel beneath.
@@ -262,7 +267,10 @@ impl<Request, Reply, C: Codec> Client<Request, Reply, C> {
 
 impl<Request, Reply, C> Clone for Client<Request, Reply, C> {
     fn clone(&self) -> Self {
-        Client { channel: self.channel.clone(), types: PhantomData }
+        Client {
+            channel: self.channel.clone(),
+            types: PhantomData,
+        }
     }
 }
 
@@ -303,7 +311,10 @@ impl<C: Codec> Channel<C> {
             link: Mutex::new(None),
             connecting: Mutex::new(()),
         };
-        Channel { inner: Arc::new(inner), codec: PhantomData }
+        Channel {
+            inner: Arc::new(inner),
+            codec: PhantomData,
+        }
     }
 
     /// Calls a method by its number.
@@ -325,8 +336,10 @@ impl<C: Codec> Channel<C> {
             C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
         };
         self.call_raw(method, &mut encode, options, |answer| {
-            blob::sharing(&answer.message, || C::decode(&answer.message[answer.start..]))
-                .map_err(|error| CallError::Decode(error.to_string()))
+            blob::sharing(&answer.message, || {
+                C::decode(&answer.message[answer.start..])
+            })
+            .map_err(|error| CallError::Decode(error.to_string()))
         })
     }
 
@@ -335,7 +348,12 @@ impl<C: Codec> Channel<C> {
     /// # Errors
     ///
     /// [`CallError`]; that it was sent does not say that it was carried out.
-    pub fn notify<Request>(&self, method: u32, request: &Request, options: CallOptions) -> Result<(), CallError>
+    pub fn notify<Request>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<(), CallError>
     where
         Request: Serialize + ?Sized,
     {
@@ -343,7 +361,9 @@ impl<C: Codec> Channel<C> {
             C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
         };
         let deadline = options.deadline.unwrap_or_else(|| self.deadline());
-        self.retrying(deadline, options.idempotent, |link| link.notify(method, &mut encode, deadline))
+        self.retrying(deadline, options.idempotent, |link| {
+            link.notify(method, &mut encode, deadline)
+        })
     }
 
     /// Asks the server who it is, whatever its service and version.
@@ -353,17 +373,22 @@ impl<C: Codec> Channel<C> {
     /// [`CallError`] says how a call can fail.
     pub fn info(&self) -> Result<ServerInfo, CallError> {
         let nothing = &mut |_: &mut Vec<u8>| Ok(());
-        self.call_raw(control::INFO, nothing, CallOptions::new().idempotent(true), |answer| {
-            let info = wire::parse_info(&answer.message[answer.start..])
-                .map_err(|malformed| CallError::Decode(malformed.0.to_owned()))?;
-            Ok(ServerInfo {
-                version: Version::from(&Party::from(info.identity)),
-                pid: info.pid,
-                connections: info.connections,
-                in_flight: info.in_flight,
-                draining: info.draining,
-            })
-        })
+        self.call_raw(
+            control::INFO,
+            nothing,
+            CallOptions::new().idempotent(true),
+            |answer| {
+                let info = wire::parse_info(&answer.message[answer.start..])
+                    .map_err(|malformed| CallError::Decode(malformed.0.to_owned()))?;
+                Ok(ServerInfo {
+                    version: Version::from(&Party::from(info.identity)),
+                    pid: info.pid,
+                    connections: info.connections,
+                    in_flight: info.in_flight,
+                    draining: info.draining,
+                })
+            },
+        )
     }
 
     /// Asks the server to take no more requests, to finish those it has within `timeout`, and to end; whatever
@@ -386,7 +411,9 @@ impl<C: Codec> Channel<C> {
     ///
     /// As [`drain`](Self::drain).
     pub fn stop(&self) -> Result<(), CallError> {
-        self.call_raw(control::STOP, &mut |_| Ok(()), CallOptions::new(), |_| Ok(()))
+        self.call_raw(control::STOP, &mut |_| Ok(()), CallOptions::new(), |_| {
+            Ok(())
+        })
     }
 
     /// Who the server is, if it has said so yet: with the first reply at the latest.
@@ -412,7 +439,8 @@ impl<C: Codec> Channel<C> {
     ) -> Result<R, CallError> {
         let deadline = options.deadline.unwrap_or_else(|| self.deadline());
         let (link, answer) = self.retrying(deadline, options.idempotent, |link| {
-            link.call(method, encode, deadline).map(|answer| (Arc::clone(link), answer))
+            link.call(method, encode, deadline)
+                .map(|answer| (Arc::clone(link), answer))
         })?;
         let decoded = decode(&answer);
         link.recycle(answer);
@@ -436,7 +464,10 @@ impl<C: Codec> Channel<C> {
                 CallError::Disconnected { sent } => !sent || idempotent,
                 CallError::Unavailable => true,
                 // The server may be starting again; where there never was one, connecting has said so.
-                CallError::Unreachable { kind: io::ErrorKind::NotFound, .. } => self.inner.was_connected(),
+                CallError::Unreachable {
+                    kind: io::ErrorKind::NotFound,
+                    ..
+                } => self.inner.was_connected(),
                 _ => false,
             };
             if !again || !self.can_reconnect() {
@@ -454,7 +485,10 @@ impl<C: Codec> Channel<C> {
     }
 
     fn deadline(&self) -> Deadline {
-        self.inner.options.timeout.map_or(Deadline::NEVER, Deadline::after)
+        self.inner
+            .options
+            .timeout
+            .map_or(Deadline::NEVER, Deadline::after)
     }
 
     /// The connection, made anew if there is none that can be used, and that is asked for.
@@ -491,7 +525,12 @@ impl<C: Codec> Channel<C> {
     }
 
     fn usable(&self) -> Option<Arc<Link>> {
-        self.inner.link.lock().as_ref().filter(|link| link.is_usable()).cloned()
+        self.inner
+            .link
+            .lock()
+            .as_ref()
+            .filter(|link| link.is_usable())
+            .cloned()
     }
 }
 
@@ -503,14 +542,20 @@ impl Inner {
 
 impl<C> Clone for Channel<C> {
     fn clone(&self) -> Self {
-        Channel { inner: Arc::clone(&self.inner), codec: PhantomData }
+        Channel {
+            inner: Arc::clone(&self.inner),
+            codec: PhantomData,
+        }
     }
 }
 
 impl<C> fmt::Debug for Channel<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Channel");
-        debug.field("name", &self.inner.name).field("service", &self.inner.ours.service).finish_non_exhaustive()
+        debug
+            .field("name", &self.inner.name)
+            .field("service", &self.inner.ours.service)
+            .finish_non_exhaustive()
     }
 }
 

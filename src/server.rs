@@ -196,7 +196,11 @@ impl ServerOptions {
     ///
     /// As [`ListenOptions::bind`].
     pub fn bind(self, name: impl ToName) -> io::Result<Server> {
-        let listener = self.listen.clone().max_message(self.max_message).bind(name)?;
+        let listener = self
+            .listen
+            .clone()
+            .max_message(self.max_message)
+            .bind(name)?;
         Ok(self.on(listener))
     }
 
@@ -212,7 +216,11 @@ impl ServerOptions {
         let listener = Arc::new(listener);
         let stop = Arc::clone(&listener);
         *handle.0.stop.lock() = Some(Box::new(move || stop.stop()));
-        Server { listener, options: self, handle }
+        Server {
+            listener,
+            options: self,
+            handle,
+        }
     }
 }
 
@@ -274,7 +282,10 @@ impl<L: Listener> Server<L> {
     /// # Errors
     ///
     /// What the system says if no more clients can be accepted, for a reason that does not pass.
-    pub fn serve<Marker: 'static>(self, handler: impl Handler<DefaultCodec, Marker>) -> io::Result<()> {
+    pub fn serve<Marker: 'static>(
+        self,
+        handler: impl Handler<DefaultCodec, Marker>,
+    ) -> io::Result<()> {
         self.serve_with::<DefaultCodec, Marker>(handler)
     }
 
@@ -283,18 +294,32 @@ impl<L: Listener> Server<L> {
     /// # Errors
     ///
     /// As [`serve`](Self::serve).
-    pub fn serve_with<C: Codec, Marker: 'static>(self, handler: impl Handler<C, Marker>) -> io::Result<()> {
-        let Server { listener, options, handle } = self;
+    pub fn serve_with<C: Codec, Marker: 'static>(
+        self,
+        handler: impl Handler<C, Marker>,
+    ) -> io::Result<()> {
+        let Server {
+            listener,
+            options,
+            handle,
+        } = self;
         let ours = Party {
             codec: C::NAME.to_owned(),
-            service: options.name.clone().unwrap_or_else(|| handler.service().to_owned()),
+            service: options
+                .name
+                .clone()
+                .unwrap_or_else(|| handler.service().to_owned()),
             fingerprint: options.fingerprint.unwrap_or_else(|| handler.fingerprint()),
             version: options.version.clone(),
             max_message: u32::try_from(options.max_message).unwrap_or(u32::MAX),
             max_in_flight: u32::try_from(options.max_in_flight).unwrap_or(u32::MAX),
             features: 0,
         };
-        let pool = if options.pool > 0 { Some(Pool::new(options.pool)?) } else { None };
+        let pool = if options.pool > 0 {
+            Some(Pool::new(options.pool)?)
+        } else {
+            None
+        };
         let shared = Arc::new(Shared {
             ours,
             options,
@@ -372,7 +397,9 @@ impl ServerHandle {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("draining", &self.is_draining()).finish()
+        f.debug_struct("ServerHandle")
+            .field("draining", &self.is_draining())
+            .finish()
     }
 }
 
@@ -404,7 +431,12 @@ impl Shared {
         let mut connections = self.connections.lock();
         let why_not = if connections.len() >= self.options.max_connections {
             Some(Failure::new(Code::OverLimit, "connections"))
-        } else if self.options.admit.as_ref().is_some_and(|admit| !admit(&peer)) {
+        } else if self
+            .options
+            .admit
+            .as_ref()
+            .is_some_and(|admit| !admit(&peer))
+        {
             Some(Failure::new(Code::Denied, "this client may not connect"))
         } else {
             None
@@ -417,10 +449,12 @@ impl Shared {
         connections.push(Arc::clone(&connection));
         drop(connections);
         let serving = Arc::clone(&connection);
-        let thread = thread::Builder::new().name("pipetalk".to_owned()).spawn(move || {
-            serving.serve();
-            serving.leave();
-        });
+        let thread = thread::Builder::new()
+            .name("pipetalk".to_owned())
+            .spawn(move || {
+                serving.serve();
+                serving.leave();
+            });
         if thread.is_err() {
             connection.refuse(&Failure::new(Code::OverLimit, "threads"));
             connection.leave();
@@ -436,17 +470,24 @@ impl Shared {
     }
 
     fn leave(&self, connection: &Arc<Connection>) {
-        self.connections.lock().retain(|other| !Arc::ptr_eq(other, connection));
+        self.connections
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, connection));
         self.left.notify_all();
     }
 
     /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
     fn finish(&self) {
         let connections = self.connections.lock().clone();
-        connections.iter().for_each(|connection| connection.go_away(self.handle.deadline()));
+        connections
+            .iter()
+            .for_each(|connection| connection.go_away(self.handle.deadline()));
         drop(connections);
         self.wait_until_left();
-        self.connections.lock().iter().for_each(|connection| connection.close());
+        self.connections
+            .lock()
+            .iter()
+            .for_each(|connection| connection.close());
         let linger = Deadline::after(LINGER);
         let mut connections = self.connections.lock();
         while !connections.is_empty() && !linger.has_passed() {
@@ -492,7 +533,12 @@ impl Shared {
             identity: self.ours.identity(),
             pid: std::process::id(),
             connections: count(connections.len()),
-            in_flight: count(connections.iter().map(|connection| connection.in_flight()).sum()),
+            in_flight: count(
+                connections
+                    .iter()
+                    .map(|connection| connection.in_flight())
+                    .sum(),
+            ),
             draining: self.is_draining(),
         }
     }
@@ -500,6 +546,8 @@ impl Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("service", &self.ours.service).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("service", &self.ours.service)
+            .finish_non_exhaustive()
     }
 }

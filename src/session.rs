@@ -71,7 +71,9 @@ impl From<Identity<'_>> for Party {
 pub(crate) fn compatible(ours: &Identity<'_>, theirs: &Identity<'_>) -> bool {
     ours.codec == theirs.codec
         && ours.service == theirs.service
-        && (ours.fingerprint == theirs.fingerprint || ours.fingerprint == 0 || theirs.fingerprint == 0)
+        && (ours.fingerprint == theirs.fingerprint
+            || ours.fingerprint == 0
+            || theirs.fingerprint == 0)
 }
 
 // ---------------------------------------------------------------- the client's side
@@ -149,8 +151,13 @@ impl ClientSession {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                let Ok(index) = u16::try_from(self.places.len()) else { return Err(NotNow::Full) };
-                self.places.push(Place { generation: 0, state: PlaceState::Free });
+                let Ok(index) = u16::try_from(self.places.len()) else {
+                    return Err(NotNow::Full);
+                };
+                self.places.push(Place {
+                    generation: 0,
+                    state: PlaceState::Free,
+                });
                 index
             }
         };
@@ -162,7 +169,10 @@ impl ClientSession {
 
     /// Takes back a call whose request was not sent.
     pub(crate) fn unsend(&mut self, id: u32) {
-        if self.state(id).is_some_and(|state| *state != PlaceState::Free) {
+        if self
+            .state(id)
+            .is_some_and(|state| *state != PlaceState::Free)
+        {
             self.release(id);
         }
     }
@@ -206,9 +216,10 @@ impl ClientSession {
                     _ => ClientEvent::Refused(failure),
                 })
             }
-            Message::Hello(_) | Message::Request { .. } | Message::Notify { .. } | Message::Cancel { .. } => {
-                Err(Malformed("a message that only a client sends"))
-            }
+            Message::Hello(_)
+            | Message::Request { .. }
+            | Message::Notify { .. }
+            | Message::Cancel { .. } => Err(Malformed("a message that only a client sends")),
         }
     }
 
@@ -283,7 +294,12 @@ pub(crate) enum ServerEvent<'a> {
     /// The client has said who it is: see [`ServerSession::greet`].
     Hello,
     /// A request, which has to be answered.
-    Request { id: u32, method: u32, timeout: Option<std::time::Duration>, payload: &'a [u8] },
+    Request {
+        id: u32,
+        method: u32,
+        timeout: Option<std::time::Duration>,
+        payload: &'a [u8],
+    },
     /// A request that may not be served, and has to be answered so.
     Reject { id: u32, failure: Failure<'a> },
     /// What is not to be answered.
@@ -294,7 +310,12 @@ pub(crate) enum ServerEvent<'a> {
 
 impl ServerSession {
     pub(crate) fn new(max_in_flight: usize) -> ServerSession {
-        ServerSession { client: None, compatible: false, unanswered: Vec::new(), max_in_flight }
+        ServerSession {
+            client: None,
+            compatible: false,
+            unanswered: Vec::new(),
+            max_in_flight,
+        }
     }
 
     /// What a message of the client's means. An error ends the conversation; the client is told, and the
@@ -316,11 +337,18 @@ impl ServerSession {
                 }
                 Ok(ServerEvent::Hello)
             }
-            Message::Request { id, method, timeout, payload } => self.request(id, method, timeout, payload),
+            Message::Request {
+                id,
+                method,
+                timeout,
+                payload,
+            } => self.request(id, method, timeout, payload),
             Message::Notify { method, payload } if self.compatible && method < control::FIRST => {
                 Ok(ServerEvent::Notify { method, payload })
             }
-            Message::Cancel { id } if self.unanswered.contains(&id) => Ok(ServerEvent::Cancel { id }),
+            Message::Cancel { id } if self.unanswered.contains(&id) => {
+                Ok(ServerEvent::Cancel { id })
+            }
             // It was answered when the client gave it up; or it is of no use to anybody.
             Message::Cancel { .. } | Message::Notify { .. } => Ok(ServerEvent::Nothing),
             Message::Welcome(_)
@@ -352,7 +380,12 @@ impl ServerSession {
             Some(failure) => ServerEvent::Reject { id, failure },
             None => {
                 self.unanswered.push(id);
-                ServerEvent::Request { id, method, timeout, payload }
+                ServerEvent::Request {
+                    id,
+                    method,
+                    timeout,
+                    payload,
+                }
             }
         })
     }
@@ -369,7 +402,11 @@ impl ServerSession {
 
     /// Notes that a request is being answered. Whether it was still unanswered.
     pub(crate) fn answer(&mut self, id: u32) -> bool {
-        match self.unanswered.iter().position(|unanswered| *unanswered == id) {
+        match self
+            .unanswered
+            .iter()
+            .position(|unanswered| *unanswered == id)
+        {
             Some(place) => {
                 self.unanswered.swap_remove(place);
                 true

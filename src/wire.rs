@@ -127,12 +127,18 @@ impl Code {
     fn number(self) -> u16 {
         match self {
             Code::Other(number) => number,
-            known => CODES.iter().find(|(code, _)| *code == known).map_or(0, |(_, number)| *number),
+            known => CODES
+                .iter()
+                .find(|(code, _)| *code == known)
+                .map_or(0, |(_, number)| *number),
         }
     }
 
     fn from_number(number: u16) -> Code {
-        CODES.iter().find(|(_, known)| *known == number).map_or(Code::Other(number), |(code, _)| *code)
+        CODES
+            .iter()
+            .find(|(_, known)| *known == number)
+            .map_or(Code::Other(number), |(code, _)| *code)
     }
 }
 
@@ -149,7 +155,12 @@ pub(crate) struct Failure<'a> {
 
 impl<'a> Failure<'a> {
     pub(crate) const fn new(code: Code, text: &'a str) -> Failure<'a> {
-        Failure { code, text, limit: 0, size: 0 }
+        Failure {
+            code,
+            text,
+            limit: 0,
+            size: 0,
+        }
     }
 }
 
@@ -170,13 +181,31 @@ pub(crate) enum Message<'a> {
     Welcome(Identity<'a>),
     /// The server does not take part in the conversation; except where it says [`Code::Incompatible`], it closes.
     Refusal(Identity<'a>, Failure<'a>),
-    Request { id: u32, method: u32, timeout: Option<Duration>, payload: &'a [u8] },
-    Notify { method: u32, payload: &'a [u8] },
-    Cancel { id: u32 },
-    Reply { id: u32, payload: &'a [u8] },
-    Error { id: u32, failure: Failure<'a> },
+    Request {
+        id: u32,
+        method: u32,
+        timeout: Option<Duration>,
+        payload: &'a [u8],
+    },
+    Notify {
+        method: u32,
+        payload: &'a [u8],
+    },
+    Cancel {
+        id: u32,
+    },
+    Reply {
+        id: u32,
+        payload: &'a [u8],
+    },
+    Error {
+        id: u32,
+        failure: Failure<'a>,
+    },
     /// The server ends; requests that it has are answered until then.
-    GoingAway { grace: Option<Duration> },
+    GoingAway {
+        grace: Option<Duration>,
+    },
 }
 
 // ---------------------------------------------------------------- writing
@@ -207,7 +236,11 @@ fn identity_fields(out: &mut Vec<u8>, identity: &Identity<'_>) {
     field(out, tag::FINGERPRINT, &identity.fingerprint.to_le_bytes());
     text(out, tag::VERSION, identity.version);
     field(out, tag::MAX_MESSAGE, &identity.max_message.to_le_bytes());
-    field(out, tag::MAX_IN_FLIGHT, &identity.max_in_flight.to_le_bytes());
+    field(
+        out,
+        tag::MAX_IN_FLIGHT,
+        &identity.max_in_flight.to_le_bytes(),
+    );
     field(out, tag::FEATURES, &identity.features.to_le_bytes());
 }
 
@@ -301,9 +334,8 @@ fn cut(text: &str) -> &str {
 /// A time as it travels: rounded up to milliseconds, and the largest number for ever.
 fn milliseconds(time: Option<Duration>) -> u32 {
     match time {
-        Some(time) => {
-            u32::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(u32::MAX - 1, |ms| ms.min(u32::MAX - 1))
-        }
+        Some(time) => u32::try_from(time.as_nanos().div_ceil(1_000_000))
+            .map_or(u32::MAX - 1, |ms| ms.min(u32::MAX - 1)),
         None => u32::MAX,
     }
 }
@@ -328,12 +360,20 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
             let method = u32::from_le_bytes(rest.array()?);
             let timeout = duration(u32::from_le_bytes(rest.array()?));
             rest.skip_fields(fields)?;
-            Ok(Message::Request { id, method, timeout, payload: rest.0 })
+            Ok(Message::Request {
+                id,
+                method,
+                timeout,
+                payload: rest.0,
+            })
         }
         kind::NOTIFY => {
             let method = u32::from_le_bytes(rest.array()?);
             rest.skip_fields(fields)?;
-            Ok(Message::Notify { method, payload: rest.0 })
+            Ok(Message::Notify {
+                method,
+                payload: rest.0,
+            })
         }
         kind::CANCEL => {
             rest.skip_fields(fields)?;
@@ -341,7 +381,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
         }
         kind::REPLY => {
             rest.skip_fields(fields)?;
-            Ok(Message::Reply { id, payload: rest.0 })
+            Ok(Message::Reply {
+                id,
+                payload: rest.0,
+            })
         }
         kind::ERROR => {
             let failure = parse_failure(Fields(rest.take(fields)?))?;
@@ -352,7 +395,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
             rest.skip_fields(fields)?;
             rest.nothing_more(Message::GoingAway { grace })
         }
-        kind::HELLO | kind::WELCOME | kind::REFUSAL => Err(Malformed("an opening message without its magic number")),
+        kind::HELLO | kind::WELCOME | kind::REFUSAL => {
+            Err(Malformed("an opening message without its magic number"))
+        }
         _ => Err(Malformed("an unknown kind of message")),
     }
 }
@@ -409,7 +454,10 @@ fn parse_failure(fields: Fields<'_>) -> Result<Failure<'_>> {
 /// Reads the payload of the reply to [`control::INFO`].
 pub(crate) fn parse_info(bytes: &[u8]) -> Result<Info<'_>> {
     let fields = Fields(bytes);
-    let mut info = Info { identity: parse_identity(fields)?, ..Info::default() };
+    let mut info = Info {
+        identity: parse_identity(fields)?,
+        ..Info::default()
+    };
     for field in fields {
         let (tag, value) = field?;
         match tag {
@@ -455,7 +503,11 @@ impl<'a> Reader<'a> {
     }
 
     fn nothing_more<T>(&self, message: T) -> Result<T> {
-        if self.0.is_empty() { Ok(message) } else { Err(Malformed("a message that goes on where it should end")) }
+        if self.0.is_empty() {
+            Ok(message)
+        } else {
+            Err(Malformed("a message that goes on where it should end"))
+        }
     }
 }
 
@@ -484,7 +536,9 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 fn as_array<const N: usize>(value: &[u8]) -> Result<[u8; N]> {
-    value.try_into().map_err(|_| Malformed("a field of the wrong length"))
+    value
+        .try_into()
+        .map_err(|_| Malformed("a field of the wrong length"))
 }
 
 fn as_text(value: &[u8]) -> Result<&str> {

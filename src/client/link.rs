@@ -56,10 +56,16 @@ struct Waiter {
 
 impl Link {
     /// Greets the server; its answer comes before the first reply.
-    pub(crate) fn open(stream: Box<dyn Stream>, ours: Arc<Party>, deadline: Deadline) -> Result<Link, CallError> {
+    pub(crate) fn open(
+        stream: Box<dyn Stream>,
+        ours: Arc<Party>,
+        deadline: Deadline,
+    ) -> Result<Link, CallError> {
         let mut out = Vec::new();
         wire::hello(&mut out, &ours.identity());
-        stream.send(&out, deadline).map_err(|error| not_sent(&error))?;
+        stream
+            .send(&out, deadline)
+            .map_err(|error| not_sent(&error))?;
         let turn = Turn {
             session: ClientSession::default(),
             reading: false,
@@ -68,7 +74,12 @@ impl Link {
             ended: None,
             spare: Vec::new(),
         };
-        Ok(Link { stream, ours, out: Mutex::new(out), turn: Mutex::new(turn) })
+        Ok(Link {
+            stream,
+            ours,
+            out: Mutex::new(out),
+            turn: Mutex::new(turn),
+        })
     }
 
     /// Whether calls can still begin here.
@@ -138,7 +149,11 @@ impl Link {
                 Err(NotNow::GoingAway) => return Err(CallError::Unavailable),
                 Err(NotNow::Refused(code)) => {
                     let failure = wire::Failure::new(code, "");
-                    return Err(CallError::from_server(&failure, &self.ours, turn.session.server()));
+                    return Err(CallError::from_server(
+                        &failure,
+                        &self.ours,
+                        turn.session.server(),
+                    ));
                 }
             }
             let ticket = turn.enter(None);
@@ -165,11 +180,19 @@ impl Link {
         };
         out.clear();
         write(&mut out)?;
-        let limit = self.turn.lock().session.server().map_or(u32::MAX, |server| server.max_message);
+        let limit = self
+            .turn
+            .lock()
+            .session
+            .server()
+            .map_or(u32::MAX, |server| server.max_message);
         if out.len() > limit as usize {
             let size = out.len() as u64;
             shrink(&mut out);
-            return Err(CallError::TooLarge { limit: limit.into(), size });
+            return Err(CallError::TooLarge {
+                limit: limit.into(),
+                size,
+            });
         }
         let sent = self.stream.send(&out, deadline);
         shrink(&mut out);
@@ -184,13 +207,24 @@ impl Link {
     }
 
     /// Waits for the answer to a call.
-    fn wait(&self, ticket: u64, call: Option<u32>, deadline: Deadline) -> Result<Answer, CallError> {
+    fn wait(
+        &self,
+        ticket: u64,
+        call: Option<u32>,
+        deadline: Deadline,
+    ) -> Result<Answer, CallError> {
         loop {
             let mut turn = self.turn.lock();
             if let Some(answer) = turn.answer(ticket) {
                 turn.leave(ticket);
                 turn.next_reader();
-                return answer;
+                return match answer {
+                    // The server's clock was a little quicker than ours to see that the time is over.
+                    Err(CallError::Cancelled) if deadline.has_passed() => {
+                        Err(CallError::TimedOut { sent: true })
+                    }
+                    answer => answer,
+                };
             }
             match self.wait_turn(turn, deadline) {
                 Ok(()) => {}
@@ -199,7 +233,8 @@ impl Link {
                     // It may have come in the last moment.
                     let answer = turn.answer(ticket);
                     turn.leave(ticket);
-                    let given_up = answer.is_none() && call.is_some_and(|id| turn.session.give_up(id));
+                    let given_up =
+                        answer.is_none() && call.is_some_and(|id| turn.session.give_up(id));
                     turn.next_reader();
                     drop(turn);
                     if let (true, Some(id)) = (given_up, call) {
@@ -298,18 +333,31 @@ impl Turn {
     fn enter(&mut self, call: Option<u32>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.push(Waiter { ticket, thread: thread::current(), call, answer: None });
+        self.waiters.push(Waiter {
+            ticket,
+            thread: thread::current(),
+            call,
+            answer: None,
+        });
         ticket
     }
 
     fn leave(&mut self, ticket: u64) {
-        if let Some(place) = self.waiters.iter().position(|waiter| waiter.ticket == ticket) {
+        if let Some(place) = self
+            .waiters
+            .iter()
+            .position(|waiter| waiter.ticket == ticket)
+        {
             self.waiters.swap_remove(place);
         }
     }
 
     fn answer(&mut self, ticket: u64) -> Option<Result<Answer, CallError>> {
-        self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket)?.answer.take()
+        self.waiters
+            .iter_mut()
+            .find(|waiter| waiter.ticket == ticket)?
+            .answer
+            .take()
     }
 
     /// Wakes somebody who waits to become the reader, if nobody reads.
@@ -343,11 +391,18 @@ impl Turn {
                 return self.end(why);
             }
             Err(malformed) => {
-                return self.end(CallError::Protocol(format!("the server sent {}", malformed.0)));
+                return self.end(CallError::Protocol(format!(
+                    "the server sent {}",
+                    malformed.0
+                )));
             }
         };
         self.wake_for_room();
-        if let Some(waiter) = self.waiters.iter_mut().find(|waiter| waiter.call == Some(id)) {
+        if let Some(waiter) = self
+            .waiters
+            .iter_mut()
+            .find(|waiter| waiter.call == Some(id))
+        {
             waiter.answer = Some(answer);
             waiter.thread.unpark();
         }
@@ -355,12 +410,17 @@ impl Turn {
 
     /// There may be room for more calls.
     fn wake_for_room(&self) {
-        self.waiters.iter().filter(|waiter| waiter.call.is_none()).for_each(|waiter| waiter.thread.unpark());
+        self.waiters
+            .iter()
+            .filter(|waiter| waiter.call.is_none())
+            .for_each(|waiter| waiter.thread.unpark());
     }
 
     fn end(&mut self, why: CallError) {
         self.ended.get_or_insert(why);
-        self.waiters.iter().for_each(|waiter| waiter.thread.unpark());
+        self.waiters
+            .iter()
+            .for_each(|waiter| waiter.thread.unpark());
     }
 
     fn keep(&mut self, mut message: Arc<Vec<u8>>) {
@@ -384,9 +444,10 @@ fn shrink(buffer: &mut Vec<u8>) {
 
 fn not_sent(error: &io::Error) -> CallError {
     match (error.kind(), Error::of(error)) {
-        (_, Some(Error::TooLarge { limit, size })) => {
-            CallError::TooLarge { limit: *limit as u64, size: *size as u64 }
-        }
+        (_, Some(Error::TooLarge { limit, size })) => CallError::TooLarge {
+            limit: *limit as u64,
+            size: *size as u64,
+        },
         (io::ErrorKind::TimedOut, _) => CallError::TimedOut { sent: false },
         _ => CallError::Disconnected { sent: false },
     }
@@ -394,6 +455,8 @@ fn not_sent(error: &io::Error) -> CallError {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }

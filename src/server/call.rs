@@ -51,6 +51,9 @@ impl Call {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("peer", self.peer()).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("peer", self.peer())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }

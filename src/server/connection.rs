@@ -87,7 +87,11 @@ impl Connection {
                 Ok(Some(message)) => match self.receive(message) {
                     Ok(()) => {
                         deadline = match self.session.lock().client() {
-                            Some(_) => self.shared.options.idle_timeout.map_or(Deadline::NEVER, Deadline::after),
+                            Some(_) => self
+                                .shared
+                                .options
+                                .idle_timeout
+                                .map_or(Deadline::NEVER, Deadline::after),
                             None => hello,
                         };
                         continue;
@@ -106,7 +110,11 @@ impl Connection {
                         self.refuse(&failure);
                         End::Gone
                     }
-                    _ if error.kind() == io::ErrorKind::TimedOut && self.session.lock().in_flight() > 0 => continue,
+                    _ if error.kind() == io::ErrorKind::TimedOut
+                        && self.session.lock().in_flight() > 0 =>
+                    {
+                        continue;
+                    }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
                         let what = if self.session.lock().client().is_none() {
                             "time for a hello"
@@ -138,7 +146,11 @@ impl Connection {
     }
 
     pub(super) fn client_version(&self) -> String {
-        self.session.lock().client().map(|client| client.version.clone()).unwrap_or_default()
+        self.session
+            .lock()
+            .client()
+            .map(|client| client.version.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -221,16 +233,26 @@ impl Connection {
 
     fn receive(self: &Arc<Self>, message: Arc<Vec<u8>>) -> Result<(), End> {
         let ours = self.shared.ours.identity();
-        let event = self.session.lock().receive(&ours, &message).map_err(End::Malformed)?;
+        let event = self
+            .session
+            .lock()
+            .receive(&ours, &message)
+            .map_err(End::Malformed)?;
         match event {
             ServerEvent::Nothing => {}
             ServerEvent::Hello => {
                 let session = self.session.lock();
-                self.send(self.patience(), |out| session.greet(&ours, out)).map_err(|_| End::Gone)?;
+                self.send(self.patience(), |out| session.greet(&ours, out))
+                    .map_err(|_| End::Gone)?;
             }
             ServerEvent::Reject { id, failure } => self.fail(id, &failure)?,
             ServerEvent::Cancel { id } => self.cancel(id),
-            ServerEvent::Request { id, method, payload, .. } if method >= control::FIRST => {
+            ServerEvent::Request {
+                id,
+                method,
+                payload,
+                ..
+            } if method >= control::FIRST => {
                 let start = message.len() - payload.len();
                 self.control(id, method, &message[start..])?;
             }
@@ -238,7 +260,12 @@ impl Connection {
                 self.session.lock().answer(id);
                 self.fail(id, &Failure::new(Code::Unavailable, "ending"))?;
             }
-            ServerEvent::Request { id, method, timeout, payload } => {
+            ServerEvent::Request {
+                id,
+                method,
+                timeout,
+                payload,
+            } => {
                 let start = message.len() - payload.len();
                 let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
                 return self.run(Some(id), method, deadline, message, start);
@@ -262,7 +289,14 @@ impl Connection {
     ) -> Result<(), End> {
         let cancelled = self.running.lock().begin(id);
         let payload = Payload { message, start };
-        let job = Job { connection: Arc::clone(self), id, method, payload, deadline, cancelled };
+        let job = Job {
+            connection: Arc::clone(self),
+            id,
+            method,
+            payload,
+            deadline,
+            cancelled,
+        };
         match &self.shared.pool {
             Some(pool) => {
                 pool.give(job);
@@ -277,9 +311,14 @@ impl Connection {
         self.session.lock().answer(id);
         // Asked again: on Windows the system knows the user only once something was received.
         let may = method == control::INFO
-            || self.shared.may_control(&self.stream.peer().unwrap_or_else(|_| self.peer.clone()));
+            || self
+                .shared
+                .may_control(&self.stream.peer().unwrap_or_else(|_| self.peer.clone()));
         if !may {
-            return self.fail(id, &Failure::new(Code::Denied, "only the server's own user may end it"));
+            return self.fail(
+                id,
+                &Failure::new(Code::Denied, "only the server's own user may end it"),
+            );
         }
         match method {
             control::INFO => {
@@ -297,7 +336,10 @@ impl Connection {
                 self.shared.handle.stop();
                 Ok(())
             }
-            _ => self.fail(id, &Failure::new(Code::UnknownMethod, "no such control request")),
+            _ => self.fail(
+                id,
+                &Failure::new(Code::UnknownMethod, "no such control request"),
+            ),
         }
     }
 
@@ -310,13 +352,16 @@ impl Connection {
     }
 
     fn fail(&self, id: u32, failure: &Failure<'_>) -> Result<(), End> {
-        self.send(self.patience(), |out| wire::error(out, id, failure)).map_err(|_| End::Gone)
+        self.send(self.patience(), |out| wire::error(out, id, failure))
+            .map_err(|_| End::Gone)
     }
 
     /// Says why the connection ends.
     pub(super) fn refuse(&self, failure: &Failure<'_>) {
         let ours = self.shared.ours.identity();
-        let _ = self.send(Deadline::after(COURTESY), |out| wire::refusal(out, &ours, failure));
+        let _ = self.send(Deadline::after(COURTESY), |out| {
+            wire::refusal(out, &ours, failure)
+        });
     }
 
     /// How long a client may take to read what it is sent.
@@ -357,7 +402,11 @@ const COURTESY: Duration = Duration::from_millis(100);
 const SPARE_BUFFERS: usize = 2;
 const KEPT: usize = 4 << 20;
 
-fn recv_into(stream: &dyn Stream, message: &mut Arc<Vec<u8>>, deadline: Deadline) -> io::Result<bool> {
+fn recv_into(
+    stream: &dyn Stream,
+    message: &mut Arc<Vec<u8>>,
+    deadline: Deadline,
+) -> io::Result<bool> {
     match Arc::get_mut(message) {
         Some(buffer) => Ok(stream.recv_message(buffer, deadline)?.is_some()),
         None => {
@@ -372,18 +421,36 @@ fn recv_into(stream: &dyn Stream, message: &mut Arc<Vec<u8>>, deadline: Deadline
 impl Job {
     /// Handles the request and answers it, whatever becomes of the handler.
     fn run(self, inline: bool) -> Result<(), End> {
-        let Job { connection, id, method, payload, deadline, cancelled } = self;
+        let Job {
+            connection,
+            id,
+            method,
+            payload,
+            deadline,
+            cancelled,
+        } = self;
         let mut out = connection.buffers.lock().pop().unwrap_or_default();
         out.clear();
         if let Some(id) = id {
             wire::reply(&mut out, id);
         }
-        let call = Call { connection, deadline, cancelled, inline };
+        let call = Call {
+            connection,
+            deadline,
+            cancelled,
+            inline,
+        };
         let handler = &call.connection.shared.handler;
         // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
-        let handled = panic::catch_unwind(AssertUnwindSafe(|| handler.handle(method, &payload, &call, &mut out)));
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+            handler.handle(method, &payload, &call, &mut out)
+        }));
         let unwanted = call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
-        let Call { connection, cancelled, .. } = call;
+        let Call {
+            connection,
+            cancelled,
+            ..
+        } = call;
         let answered = match id {
             Some(id) => connection.answer(id, handled, unwanted, &mut out),
             None => Ok(()),
@@ -411,13 +478,21 @@ type Handled = std::thread::Result<Result<(), HandleError>>;
 
 impl Connection {
     /// Sends the reply that is in `out`, or why there is none.
-    fn answer(&self, id: u32, handled: Handled, unwanted: bool, out: &mut Vec<u8>) -> Result<(), End> {
+    fn answer(
+        &self,
+        id: u32,
+        handled: Handled,
+        unwanted: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
         self.running.lock().forget(id);
         let limit = {
             let mut session = self.session.lock();
             // Before it is sent: with the answer in hand, the client may use the id again.
             session.answer(id);
-            session.client().map_or(u32::MAX, |client| client.max_message)
+            session
+                .client()
+                .map_or(u32::MAX, |client| client.max_message)
         };
         let text;
         let failure = match handled {
@@ -489,6 +564,8 @@ impl Running {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }

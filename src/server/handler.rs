@@ -31,7 +31,13 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`HandleError`] where there is no reply.
-    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError>;
+    fn handle(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), HandleError>;
 }
 
 /// Why a request has no reply.
@@ -88,7 +94,10 @@ impl Payload {
 /// # Errors
 ///
 /// [`HandleError::Encode`].
-pub fn encode_reply<C: Codec, T: Serialize + ?Sized>(value: &T, reply: &mut Vec<u8>) -> Result<(), HandleError> {
+pub fn encode_reply<C: Codec, T: Serialize + ?Sized>(
+    value: &T,
+    reply: &mut Vec<u8>,
+) -> Result<(), HandleError> {
     C::encode(value, reply).map_err(|error| HandleError::Encode(error.to_string()))
 }
 
@@ -103,7 +112,13 @@ where
     Request: DeserializeOwned,
     Reply: Serialize,
 {
-    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError> {
+    fn handle(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), HandleError> {
         if method != 0 {
             return Err(HandleError::UnknownMethod);
         }
@@ -114,13 +129,25 @@ where
 
 /// A handler whose kind and codec do not matter any more.
 pub(super) trait AnyHandler: Send + Sync + 'static {
-    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError>;
+    fn handle(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), HandleError>;
 }
 
 pub(super) struct Erased<H, C, M>(pub(super) H, pub(super) PhantomData<fn() -> (C, M)>);
 
 impl<C: Codec, M: 'static, H: Handler<C, M>> AnyHandler for Erased<H, C, M> {
-    fn handle(&self, method: u32, payload: &Payload, call: &Call, reply: &mut Vec<u8>) -> Result<(), HandleError> {
+    fn handle(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), HandleError> {
         self.0.handle(method, payload, call, reply)
     }
 }

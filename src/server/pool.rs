@@ -32,7 +32,9 @@ impl Pool {
         let pool = Pool(Arc::default());
         for _ in 0..threads {
             let queue = Arc::clone(&pool.0);
-            thread::Builder::new().name("pipetalk-pool".to_owned()).spawn(move || queue.work())?;
+            thread::Builder::new()
+                .name("pipetalk-pool".to_owned())
+                .spawn(move || queue.work())?;
         }
         Ok(pool)
     }
