@@ -146,7 +146,7 @@ macro_rules! service {
         $visibility:vis trait $service:ident {
             $(
                 $(#[$($of_method:tt)*])*
-                $kind:ident $method:ident ( $($arguments:tt)* ) $(-> $reply:ty)? ;
+                $kind:ident $method:ident $arguments:tt $(-> $reply:ty)? ;
             )*
         }
         $(#[$of_client:meta])*
@@ -160,7 +160,7 @@ macro_rules! service {
             {
                 $(
                     $crate::__service_trait! {
-                        [$([$($of_method)*])*] $kind $method ($($arguments)*) [$($reply)?]
+                        [$([$($of_method)*])*] $kind $method $arguments [$($reply)?]
                     }
                 )*
 
@@ -181,6 +181,9 @@ macro_rules! service {
         $client_visibility struct $client($crate::__private::Caller);
 
         const _: () = {
+            // First, so that a type that cannot be sent is complained of where it stands.
+            $($crate::__service_types!($kind $arguments [$($reply)?]);)*
+
             /// The number of each method.
             #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
             enum __PipetalkMethod {
@@ -198,7 +201,7 @@ macro_rules! service {
                         $crate::__private::or_empty(::core::option_env!("CARGO_PKG_VERSION")),
                     ),
                     fingerprint: $crate::__private::fingerprint(&[
-                        $($crate::__service_signature!($kind $method ($($arguments)*) [$($reply)?])),*
+                        $($crate::__service_signature!($kind $method $arguments [$($reply)?])),*
                     ]),
                 };
 
@@ -275,7 +278,7 @@ macro_rules! service {
                 $(
                     $crate::__service_client! {
                         [$([$($of_method)*])*] $client_visibility
-                        $kind $method ($($arguments)*) [$($reply)?]
+                        $kind $method $arguments [$($reply)?]
                     }
                 )*
 
@@ -301,7 +304,7 @@ macro_rules! service {
                         if method == __PipetalkMethod::$method as ::core::primitive::u32 {
                             $crate::__service_dispatch! {
                                 ($service, service, payload, call, reply)
-                                $kind $method ($($arguments)*) [$($reply)?]
+                                $kind $method $arguments [$($reply)?]
                             }
                         }
                     )*
@@ -377,45 +380,71 @@ macro_rules! __service_idempotent {
     };
 }
 
-/// A method of the trait. What is wrong with a method is said here; the other macros let it pass.
+/// A method of the trait. Arguments that cannot be read are complained of here; the other macros let them pass.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __service_trait {
-    ($attributes:tt $kind:ident $method:ident (self $($arguments:tt)*) $reply:tt) => {
-        $crate::__service_mistake! { @self $method }
-    };
-    ($attributes:tt $kind:ident $method:ident (mut self $($arguments:tt)*) $reply:tt) => {
-        $crate::__service_mistake! { @self $method }
-    };
-    ($attributes:tt $kind:ident $method:ident (& self $($arguments:tt)*) $reply:tt) => {
-        $crate::__service_mistake! { @self $method }
-    };
-    ($attributes:tt $kind:ident $method:ident (& mut self $($arguments:tt)*) $reply:tt) => {
-        $crate::__service_mistake! { @self $method }
-    };
-    ($attributes:tt notify $method:ident $arguments:tt [$reply:ty]) => {
-        $crate::__service_mistake! { @notify $reply }
-    };
-    ($attributes:tt fn $method:ident ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]) => {
-        $crate::__service_item! {
-            [] $attributes
-            fn $method(&self, call: &$crate::Call $(, $argument: $type)*) $(-> $reply)?;
-        }
-    };
-    ($attributes:tt notify $method:ident ($($argument:ident : $type:ty),* $(,)?) []) => {
+    ($attributes:tt notify $method:ident ($($argument:ident : $type:ty),* $(,)?) $reply:tt) => {
         $crate::__service_item! {
             [] $attributes
             fn $method(&self, call: &$crate::Call $(, $argument: $type)*);
         }
     };
+    (
+        $attributes:tt $kind:ident $method:ident
+        ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
+    ) => {
+        $crate::__service_item! {
+            [] $attributes
+            fn $method(&self, call: &$crate::Call $(, $argument: $type)*) $(-> $reply)?;
+        }
+    };
+    ($attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt) => {
+        $crate::__service_arguments! { $arguments $arguments }
+    };
 }
 
-/// Fails on the token that is wrong, with the rule that is broken beside it.
+/// Fails on what is wrong with the arguments, which come twice: to be recognized, and to be pointed at.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __service_mistake {
-    (@self a method is written without self, and gets it in the trait and in the client) => {};
-    (@notify a notify method returns nothing, because nobody waits for it) => {};
+macro_rules! __service_arguments {
+    ($all:tt ($($argument:ident : $type:ty),* $(,)?)) => {};
+    (($first:tt $($more:tt)*) (self $($other:tt)*)) => {
+        $crate::__service_self! { $first }
+    };
+    (($first:tt $($more:tt)*) (mut self $($other:tt)*)) => {
+        $crate::__service_self! { $first }
+    };
+    (($first:tt $($more:tt)*) (&self $($other:tt)*)) => {
+        $crate::__service_self! { $first }
+    };
+    (($first:tt $($more:tt)*) (&mut self $($other:tt)*)) => {
+        $crate::__service_self! { $first }
+    };
+}
+
+/// Fails, with its rule beside what breaks it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_self {
+    (no self is written here: the trait and the client have it anyway) => {};
+}
+
+/// What is wrong with the kind and the types of a method is complained of here, each where it stands.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_types {
+    (fn ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]) => {{
+        $($crate::__private::sent::<$type>();)*
+        $($crate::__private::sent::<$reply>();)?
+    }};
+    (notify ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]) => {{
+        $($crate::__private::sent::<$type>();)*
+        $($crate::__private::nothing::<$reply>();)?
+    }};
+    (fn $($mistake:tt)*) => {};
+    (notify $($mistake:tt)*) => {};
+    ($kind:ident $($more:tt)*) => { $crate::__private::a_method_is_fn_or_notify::$kind };
 }
 
 /// The part of a method in the fingerprint.
@@ -440,8 +469,6 @@ macro_rules! __service_dispatch {
         ($trait:ident, $service:ident, $payload:ident, $call:ident, $out:ident)
         $kind:ident $method:ident ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
     ) => {
-        $($crate::__private::argument::<$type>();)*
-        $($crate::__private::reply::<$reply>();)?
         let ($($argument,)*) =
             $payload.decode::<$crate::DefaultCodec, ($($type,)*)>()?;
         let reply = <__PipetalkService as $trait>::$method($service, $call $(, $argument)*);
@@ -458,7 +485,7 @@ macro_rules! __service_reply {
         $crate::server::encode_reply::<$crate::DefaultCodec, _>(&$reply, $out)
     };
     ($kind:ident $reply:ident $out:ident) => {
-        ::core::result::Result::Ok($reply)
+        ::core::result::Result::Ok(())
     };
 }
 
@@ -519,7 +546,7 @@ macro_rules! __service_client {
         }
     };
     (
-        @ $attributes:tt [$visibility:vis] notify $method:ident []
+        @ $attributes:tt [$visibility:vis] notify $method:ident $reply:tt
         ($(($argument:ident : $type:ty))*)
     ) => {
         $crate::__service_item! {
@@ -774,13 +801,24 @@ pub mod hidden {
     )]
     pub trait Sent {}
 
+    #[diagnostic::do_not_recommend]
     impl<T: Serialize + DeserializeOwned> Sent for T {}
 
-    /// Points at the type if it cannot be sent.
-    pub const fn argument<T: Sent>() {}
+    pub const fn sent<T: Sent>() {}
 
-    /// Points at the type if it cannot be sent.
-    pub const fn reply<T: Sent>() {}
+    /// Empty, so that what a method begins with otherwise is not found in it.
+    pub mod a_method_is_fn_or_notify {}
+
+    /// What a notification returns.
+    #[diagnostic::on_unimplemented(
+        message = "a `notify` method returns nothing",
+        label = "nobody waits for this"
+    )]
+    pub trait Nothing {}
+
+    impl Nothing for () {}
+
+    pub const fn nothing<T: Nothing>() {}
 
     #[must_use]
     pub const fn first(given: &[Option<&'static str>], otherwise: &'static str) -> &'static str {

@@ -1,0 +1,11 @@
+use pipetalk::Blob;
+
+pipetalk::service! {
+    pub trait Kv {
+        fn get(key: String) -> Option<Blob>
+        fn put(key: String, value: Blob);
+    }
+    pub struct KvClient;
+}
+
+fn main() {}
