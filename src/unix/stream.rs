@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
@@ -70,7 +71,19 @@ impl Stream {
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, &[IoSlice::new(message)], deadline)
+        self.send_message(&mut sending, &[IoSlice::new(message)], deadline, None)
+    }
+
+    pub(crate) fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = deadline.lock(&self.sending)?;
+        let message = [IoSlice::new(message)];
+        self.send_message(&mut sending, &message, deadline, Some(receive))
     }
 
     pub(crate) fn send_vectored(
@@ -80,7 +93,7 @@ impl Stream {
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, pieces, deadline)
+        self.send_message(&mut sending, pieces, deadline, None)
     }
 
     pub(crate) fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
@@ -147,7 +160,7 @@ impl Stream {
             Ok(None) | Err(_) => {}
         }
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, &[IoSlice::new(request)], deadline)?;
+        self.send_message(&mut sending, &[IoSlice::new(request)], deadline, None)?;
         drop(sending);
         let part = self.recv_part(&mut receiving, reply, deadline);
         if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
@@ -199,6 +212,7 @@ impl Stream {
         patience: &mut Patience,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
+        meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         self.check_open()?;
         let length = total_len(pieces);
@@ -211,9 +225,9 @@ impl Stream {
                 whole[end..end + piece.len()].copy_from_slice(piece);
                 end += piece.len();
             }
-            self.send_small(patience, &whole[..end], deadline)
+            self.send_small(patience, &whole[..end], deadline, meanwhile)
         } else {
-            self.send_pieces(patience, &header, pieces, deadline)
+            self.send_pieces(patience, &header, pieces, deadline, meanwhile)
         };
         result.map_err(|(sent, error)| self.after_failed_send(sent, error))
     }
@@ -223,11 +237,12 @@ impl Stream {
         patience: &mut Patience,
         mut rest: &[u8],
         deadline: Deadline,
+        mut meanwhile: Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let whole = rest.len();
         while !rest.is_empty() {
             let sent = patience
-                .run(self.socket.as_fd(), deadline, |wait| {
+                .run_with(self.socket.as_fd(), deadline, &mut meanwhile, |wait| {
                     rustix::net::send(&self.socket, rest, send_flags(wait))
                 })
                 .map_err(|error| (whole - rest.len(), error))?;
@@ -242,6 +257,7 @@ impl Stream {
         header: &[u8],
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
+        mut meanwhile: Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let mut few = [IoSlice::new(&[]); 8];
         let mut many = Vec::new();
@@ -262,7 +278,7 @@ impl Stream {
             // No system takes more slices than this at once: IOV_MAX.
             let some = &rest[..rest.len().min(1024)];
             let n = patience
-                .run(self.socket.as_fd(), deadline, |wait| {
+                .run_with(self.socket.as_fd(), deadline, &mut meanwhile, |wait| {
                     let mut nothing = SendAncillaryBuffer::default();
                     rustix::net::sendmsg(&self.socket, some, &mut nothing, send_flags(wait))
                 })
@@ -520,6 +536,9 @@ impl Stream {
     }
 }
 
+/// What receives while a send has to wait, and says whether there was anything to receive.
+type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
+
 /// What failed, and how many bytes had gone by then.
 type Unsent = (usize, io::Error);
 
@@ -627,6 +646,25 @@ struct Patience {
     step: Option<Duration>,
 }
 
+/// How long a send that waits leaves what has come to another thread that receives, before it looks again.
+const SOMEBODY_ELSE: Duration = Duration::from_millis(2);
+
+/// Waits until the socket is ready or the deadline has passed, and says for what it is ready.
+fn poll_until(
+    socket: BorrowedFd<'_>,
+    interest: PollFlags,
+    deadline: Deadline,
+) -> io::Result<PollFlags> {
+    let timeout = deadline
+        .remaining()
+        .and_then(|left| Timespec::try_from(left).ok());
+    let mut polled = [PollFd::from_borrowed_fd(socket, interest)];
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(polled[0].revents()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// No step is longer, so that a far deadline needs no other step than the farthest.
 const LONGEST_STEP: Duration = Duration::from_millis(1 << 22);
 
@@ -654,6 +692,40 @@ impl Patience {
                 Err(Errno::AGAIN) if !wait => return Err(io::ErrorKind::TimedOut.into()),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// As [`run`](Patience::run), but where the call has to wait, `meanwhile` is called for what arrives.
+    fn run_with<T>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Deadline,
+        meanwhile: &mut Meanwhile<'_>,
+        mut call: impl FnMut(bool) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let Some(receive) = meanwhile else {
+            return self.run(socket, deadline, call);
+        };
+        let mut interest = PollFlags::IN | PollFlags::OUT;
+        loop {
+            match call(false) {
+                Ok(done) => return Ok(done),
+                Err(Errno::AGAIN) if deadline.has_passed() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let until = match interest.contains(PollFlags::IN) {
+                true => deadline,
+                false => deadline.min(Deadline::after(SOMEBODY_ELSE)),
+            };
+            let seen = poll_until(socket, interest, until)?;
+            interest = PollFlags::IN | PollFlags::OUT;
+            if seen == PollFlags::IN && !receive() {
+                // Somebody else is receiving: what has come is theirs, and would be seen again and again.
+                interest = PollFlags::OUT;
             }
         }
     }

@@ -139,7 +139,18 @@ impl Stream {
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.write(&mut sending.event, message, deadline)
+        self.write(&mut sending.event, message, deadline, None)
+    }
+
+    pub(crate) fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = deadline.lock(&self.sending)?;
+        self.write(&mut sending.event, message, deadline, Some(receive))
     }
 
     pub(crate) fn send_vectored(
@@ -156,7 +167,7 @@ impl Stream {
         pieces
             .iter()
             .for_each(|piece| gathered.extend_from_slice(piece));
-        let result = self.write(&mut sending.event, &gathered, deadline);
+        let result = self.write(&mut sending.event, &gathered, deadline, None);
         if gathered.capacity() <= KEPT {
             sending.gathered = gathered;
         }
@@ -332,7 +343,8 @@ impl Stream {
     }
 
     fn with_pipe<R>(&self, act: impl FnOnce(&OwnedHandle) -> R) -> io::Result<R> {
-        match &*self.pipe.read() {
+        // Recursively, because what a send does meanwhile receives, on the same thread.
+        match &*self.pipe.read_recursive() {
             Some(pipe) if self.state.load(Ordering::SeqCst) == OPEN => Ok(act(pipe)),
             _ => Err(self.closed()),
         }
@@ -347,14 +359,19 @@ impl Stream {
         Ok(())
     }
 
-    fn write(&self, event: &mut Event, message: &[u8], deadline: Deadline) -> io::Result<()> {
+    fn write(
+        &self,
+        event: &mut Event,
+        message: &[u8],
+        deadline: Deadline,
+        meanwhile: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
         self.check_direction(Direction::Inbound, "send")?;
         let written = self.with_pipe(|pipe| {
+            let operation = Operation::new(pipe, event, &self.closing, deadline);
             Operation {
-                pipe,
-                event,
-                stop: &self.closing,
-                deadline,
+                meanwhile,
+                ..operation
             }
             .write(message)
         })?;
@@ -387,15 +404,8 @@ impl Stream {
     ) -> io::Result<Option<Done>> {
         self.check_direction(Direction::Outbound, "receive")?;
         let event = &mut receiving.event;
-        let result = self.with_pipe(|pipe| {
-            Operation {
-                pipe,
-                event,
-                stop: &self.closing,
-                deadline,
-            }
-            .read(buf)
-        })?;
+        let result =
+            self.with_pipe(|pipe| Operation::new(pipe, event, &self.closing, deadline).read(buf))?;
         self.after_read(receiving, result)
     }
 
@@ -569,13 +579,7 @@ impl Stream {
     ) -> io::Result<Option<Part>> {
         let event = &mut receiving.event;
         let result = self.with_pipe(|pipe| {
-            Operation {
-                pipe,
-                event,
-                stop: &self.closing,
-                deadline,
-            }
-            .transact(request, reply)
+            Operation::new(pipe, event, &self.closing, deadline).transact(request, reply)
         })?;
         match result {
             Err(Undone::Code(ERROR_PIPE_BUSY)) => Err(Error::Busy.into()),
