@@ -112,8 +112,11 @@ pub(super) enum Undone {
     Code(u32),
 }
 
+/// What receives while a send has to wait, and says whether there was anything to receive.
+pub(super) type Meanwhile<'a> = Option<&'a mut (dyn FnMut() -> bool + 'a)>;
+
 /// What an operation is done on, and how long it may take.
-pub(super) struct Operation<'a> {
+pub(super) struct Operation<'a, 'b> {
     pub(super) pipe: &'a OwnedHandle,
     /// The operation's own: no two operations wait on one event.
     pub(super) event: &'a mut Event,
@@ -121,16 +124,16 @@ pub(super) struct Operation<'a> {
     pub(super) stop: &'a Event,
     pub(super) deadline: Deadline,
     /// Called now and then while the operation has to wait; it says whether there is much to do.
-    pub(super) meanwhile: Option<&'a mut dyn FnMut() -> bool>,
+    pub(super) meanwhile: Meanwhile<'b>,
 }
 
-impl<'a> Operation<'a> {
+impl<'a> Operation<'a, '_> {
     pub(super) fn new(
         pipe: &'a OwnedHandle,
         event: &'a mut Event,
         stop: &'a Event,
         deadline: Deadline,
-    ) -> Operation<'a> {
+    ) -> Self {
         Operation {
             pipe,
             event,
@@ -141,7 +144,7 @@ impl<'a> Operation<'a> {
     }
 }
 
-impl Operation<'_> {
+impl Operation<'_, '_> {
     /// Reads a message, or as much of it as fits; nothing of `buf` is read, and as many bytes as were
     /// transferred are initialised.
     pub(super) fn read(self, buf: &mut [MaybeUninit<u8>]) -> Result<Done, Undone> {

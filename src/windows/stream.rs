@@ -15,7 +15,7 @@ use windows_sys::Win32::System::Pipes::{
 };
 
 use super::listener::Instance;
-use super::overlapped::{Done, Event, Operation, Undone};
+use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
 use super::security::{self, Impersonation};
 use crate::transport::{check_sendable, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, UserId, Waiting};
@@ -364,16 +364,13 @@ impl Stream {
         event: &mut Event,
         message: &[u8],
         deadline: Deadline,
-        meanwhile: Option<&mut dyn FnMut() -> bool>,
+        meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         self.check_direction(Direction::Inbound, "send")?;
         let written = self.with_pipe(|pipe| {
-            let operation = Operation::new(pipe, event, &self.closing, deadline);
-            Operation {
-                meanwhile,
-                ..operation
-            }
-            .write(message)
+            let mut operation = Operation::new(pipe, event, &self.closing, deadline);
+            operation.meanwhile = meanwhile;
+            operation.write(message)
         })?;
         match written {
             Ok(Done { count, .. }) if count as usize == message.len() => Ok(()),
