@@ -129,6 +129,8 @@ pub(crate) enum ClientEvent<'a> {
     Failed { id: u32, failure: Failure<'a> },
     /// The server takes no more calls; those that are under way are still answered.
     GoingAway,
+    /// The server has answered all that it has read, and reads no more: what is unanswered was not carried out.
+    Goodbye,
     /// The server has ended the conversation, and says why.
     Refused(Failure<'a>),
 }
@@ -202,6 +204,10 @@ impl ClientSession {
             Message::GoingAway { .. } => {
                 self.going_away = true;
                 Ok(ClientEvent::GoingAway)
+            }
+            Message::Goodbye => {
+                self.going_away = true;
+                Ok(ClientEvent::Goodbye)
             }
             Message::Welcome(server) => {
                 self.meet(server)?;
@@ -355,7 +361,8 @@ impl ServerSession {
             | Message::Refusal(..)
             | Message::Reply { .. }
             | Message::Error { .. }
-            | Message::GoingAway { .. } => Err(Malformed("a message that only a server sends")),
+            | Message::GoingAway { .. }
+            | Message::Goodbye => Err(Malformed("a message that only a server sends")),
         }
     }
 

@@ -80,7 +80,8 @@ impl Connection {
         let hello = Deadline::after(self.shared.options.hello_timeout);
         let mut deadline = hello;
         loop {
-            if self.shared.is_draining() && self.session.lock().in_flight() == 0 {
+            if self.shared.is_draining() && self.in_flight() == 0 {
+                self.part();
                 break;
             }
             let end = match self.next_message(deadline) {
@@ -116,12 +117,11 @@ impl Connection {
                         continue;
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
-                        let what = if self.session.lock().client().is_none() {
-                            "time for a hello"
+                        if self.session.lock().client().is_none() {
+                            self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
                         } else {
-                            "time without a request"
-                        };
-                        self.refuse(&Failure::new(Code::OverLimit, what));
+                            self.part();
+                        }
                         End::Gone
                     }
                     _ => End::Gone,
@@ -163,8 +163,14 @@ impl Connection {
             wire::going_away(out, grace.remaining());
         });
         if self.in_flight() == 0 {
-            self.stream.close();
+            self.part();
         }
+    }
+
+    /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
+    fn part(&self) {
+        let _ = self.send(Deadline::after(COURTESY), wire::goodbye);
+        self.close();
     }
 
     pub(super) fn close(&self) {
@@ -468,8 +474,10 @@ impl Job {
         let connection = Arc::clone(&self.connection);
         let lost = self.run(false).is_err();
         // The connection's own thread waits for the next message, which it need not do any more.
-        if lost || (connection.shared.is_draining() && connection.in_flight() == 0) {
+        if lost {
             connection.close();
+        } else if connection.shared.is_draining() && connection.in_flight() == 0 {
+            connection.part();
         }
     }
 }
