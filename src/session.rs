@@ -289,6 +289,8 @@ pub(crate) struct ServerSession {
     client: Option<Party>,
     compatible: bool,
     unanswered: Vec<u32>,
+    /// Requests whose answers are being sent.
+    answering: usize,
     max_in_flight: usize,
 }
 
@@ -320,6 +322,7 @@ impl ServerSession {
             client: None,
             compatible: false,
             unanswered: Vec::new(),
+            answering: 0,
             max_in_flight,
         }
     }
@@ -407,7 +410,8 @@ impl ServerSession {
         }
     }
 
-    /// Notes that a request is being answered. Whether it was still unanswered.
+    /// Notes that a request is about to be answered: with the answer in hand, the client may use the id again.
+    /// Whether it was still unanswered; then [`answered`](Self::answered) has to follow.
     pub(crate) fn answer(&mut self, id: u32) -> bool {
         match self
             .unanswered
@@ -416,15 +420,21 @@ impl ServerSession {
         {
             Some(place) => {
                 self.unanswered.swap_remove(place);
+                self.answering += 1;
                 true
             }
             None => false,
         }
     }
 
-    /// How many requests are unanswered.
+    /// Notes that an answer has been sent.
+    pub(crate) fn answered(&mut self) {
+        self.answering -= 1;
+    }
+
+    /// How many requests are unanswered, or are just being answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.unanswered.len()
+        self.unanswered.len() + self.answering
     }
 
     /// Who the client is, once it has said so.
