@@ -558,3 +558,6 @@ fn as_text(value: &[u8]) -> Result<&str> {
     }
     std::str::from_utf8(value).map_err(|_| Malformed("a text that is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests;
