@@ -213,14 +213,17 @@ impl ClientSession {
                 self.meet(server)?;
                 Ok(ClientEvent::Welcome)
             }
-            Message::Refusal(server, failure) => {
+            // The conversation goes on, for what every client may ask.
+            Message::Refusal(server, failure) if failure.code == Code::Incompatible => {
                 self.meet(server)?;
                 self.refused = Some(failure.code);
-                Ok(match failure.code {
-                    // The conversation goes on, for what every client may ask.
-                    Code::Incompatible => ClientEvent::Welcome,
-                    _ => ClientEvent::Refused(failure),
-                })
+                Ok(ClientEvent::Welcome)
+            }
+            // The end can come at any time: a limit is reached, or the protocol broken.
+            Message::Refusal(server, failure) => {
+                self.server = Some(server.into());
+                self.refused = Some(failure.code);
+                Ok(ClientEvent::Refused(failure))
             }
             Message::Hello(_)
             | Message::Request { .. }
