@@ -80,6 +80,7 @@ pub(crate) fn compatible(ours: &Identity<'_>, theirs: &Identity<'_>) -> bool {
 
 /// The calls of one connection, as the client sees them.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ClientSession {
     places: Vec<Place>,
     free: Vec<u16>,
@@ -90,6 +91,7 @@ pub(crate) struct ClientSession {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Place {
     /// Counts how often the place was used, so that an answer to an earlier call is known as one.
     generation: u16,
@@ -106,7 +108,7 @@ enum PlaceState {
 }
 
 /// Why no call can begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum NotNow {
     /// As many calls are unanswered as may be: wait for one of them.
     Full,
@@ -257,7 +259,8 @@ impl ClientSession {
         }
     }
 
-    fn unanswered(&self) -> usize {
+    /// How many calls are unanswered, those that were given up among them.
+    pub(crate) fn unanswered(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
@@ -288,6 +291,7 @@ impl ClientSession {
 
 /// The requests of one connection, as the server sees them.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ServerSession {
     client: Option<Party>,
     compatible: bool,
@@ -435,3 +439,6 @@ impl ServerSession {
         self.client.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,10 @@
 //! What the unit tests of the protocol share.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
 use std::fs;
 use std::path::Path;
 

@@ -88,7 +88,7 @@ pub(crate) struct Identity<'a> {
 }
 
 /// What went wrong with a request or a conversation. The number of an unknown code is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
     /// The request was cancelled, or its time was over.
     Cancelled,
