@@ -121,6 +121,9 @@ cfg_if::cfg_if! {
     }
 }
 
+#[cfg(all(test, feature = "typed"))]
+mod test_util;
+
 /// The programs in the README are tested with the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

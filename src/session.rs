@@ -21,8 +21,8 @@
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
 
-/// How many requests a client may have unanswered before it knows what the server allows.
-const BEFORE_WELCOME: usize = 8;
+/// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
+const BEFORE_WELCOME: usize = 1;
 
 /// The most requests that a client ever has unanswered: the place of a call is the lower half of its id.
 pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
@@ -80,6 +80,7 @@ pub(crate) fn compatible(ours: &Identity<'_>, theirs: &Identity<'_>) -> bool {
 
 /// The calls of one connection, as the client sees them.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ClientSession {
     places: Vec<Place>,
     free: Vec<u16>,
@@ -90,6 +91,7 @@ pub(crate) struct ClientSession {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Place {
     /// Counts how often the place was used, so that an answer to an earlier call is known as one.
     generation: u16,
@@ -106,7 +108,7 @@ enum PlaceState {
 }
 
 /// Why no call can begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum NotNow {
     /// As many calls are unanswered as may be: wait for one of them.
     Full,
@@ -213,14 +215,17 @@ impl ClientSession {
                 self.meet(server)?;
                 Ok(ClientEvent::Welcome)
             }
-            Message::Refusal(server, failure) => {
+            // The conversation goes on, for what every client may ask.
+            Message::Refusal(server, failure) if failure.code == Code::Incompatible => {
                 self.meet(server)?;
                 self.refused = Some(failure.code);
-                Ok(match failure.code {
-                    // The conversation goes on, for what every client may ask.
-                    Code::Incompatible => ClientEvent::Welcome,
-                    _ => ClientEvent::Refused(failure),
-                })
+                Ok(ClientEvent::Welcome)
+            }
+            // The end can come at any time: a limit is reached, or the protocol broken.
+            Message::Refusal(server, failure) => {
+                self.server = Some(server.into());
+                self.refused = Some(failure.code);
+                Ok(ClientEvent::Refused(failure))
             }
             Message::Hello(_)
             | Message::Request { .. }
@@ -254,7 +259,8 @@ impl ClientSession {
         }
     }
 
-    fn unanswered(&self) -> usize {
+    /// How many calls are unanswered, those that were given up among them.
+    pub(crate) fn unanswered(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
@@ -285,6 +291,7 @@ impl ClientSession {
 
 /// The requests of one connection, as the server sees them.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ServerSession {
     client: Option<Party>,
     compatible: bool,
@@ -442,3 +449,6 @@ impl ServerSession {
         self.client.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ pub(crate) struct Identity<'a> {
 }
 
 /// What went wrong with a request or a conversation. The number of an unknown code is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
     /// The request was cancelled, or its time was over.
     Cancelled,
@@ -558,3 +558,6 @@ fn as_text(value: &[u8]) -> Result<&str> {
     }
     std::str::from_utf8(value).map_err(|_| Malformed("a text that is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests;
