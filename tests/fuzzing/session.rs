@@ -424,6 +424,7 @@ impl Pair {
                 self.welcomed = true;
             }
             ClientEvent::GoingAway => assert!(self.client.is_going_away()),
+            ClientEvent::Goodbye => panic!("nobody said goodbye"),
             ClientEvent::Refused(failure) => {
                 assert!(self.closing && self.to_client.is_empty());
                 self.closed = true;

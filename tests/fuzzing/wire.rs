@@ -69,6 +69,7 @@ pub(crate) fn encoded(message: &Message<'_>) -> Vec<u8> {
         }
         Message::Error { id, failure } => wire::error(&mut out, *id, failure),
         Message::GoingAway { grace } => wire::going_away(&mut out, *grace),
+        Message::Goodbye => wire::goodbye(&mut out),
     }
     out
 }
