@@ -1,0 +1,266 @@
+//! How values become bytes: the [`Codec`] trait, the codecs that come with the crate, and the guard through which
+//! each of them decodes.
+//!
+//! Bytes from a peer are a claim. The formats themselves believe it: nine bytes that claim a long string abort a
+//! process that asks bare bincode for a `String`, a few kilobytes of a recursive type overflow the stack, five
+//! bytes of a `Vec<()>` keep a processor busy for seconds, and what follows the value is not looked at. So every
+//! codec here decodes through [`guarded`], which holds any format to the limits below.
+//!
+//! ```
+//! use pipetalk::codec::{Codec, CodecError, DefaultCodec};
+//!
+//! let mut bytes = Vec::new();
+//! DefaultCodec::encode(&("answer", Some(42)), &mut bytes)?;
+//! let (name, value): (&str, Option<i32>) = DefaultCodec::decode(&bytes)?;
+//! assert_eq!((name, value), ("answer", Some(42)));
+//!
+//! bytes.push(0);
+//! let error = DefaultCodec::decode::<(&str, Option<i32>)>(&bytes).unwrap_err();
+//! assert_eq!(error, CodecError::Trailing { bytes: 1 });
+//! # Ok::<(), CodecError>(())
+//! ```
+//!
+//! # Limits
+//!
+//! | what | limit | over it |
+//! |---|---|---|
+//! | values inside one another | [`MAX_DEPTH`] | [`CodecError::TooDeep`] |
+//! | elements of sequences and entries of maps, in all | the bytes of input and [`SPARE_ELEMENTS`] | [`CodecError::TooManyElements`] |
+//! | memory set aside before elements have come | as many elements as there are bytes of input | grows as they come |
+//! | a string's or a byte array's length | the input that is left | [`CodecError::Malformed`] |
+//! | bytes after the value | none | [`CodecError::Trailing`] |
+//! | an error's text | 256 bytes | cut off |
+//!
+//! A message of *n* bytes thus costs time and memory in proportion to *n*, with a factor that your type sets: at
+//! most *n* + [`SPARE_ELEMENTS`] elements, each as large as it is in memory. How large a message may be is for the
+//! [receiver](crate::DEFAULT_MAX_MESSAGE) to say.
+//!
+//! # What a type may be
+//!
+//! The codecs here write values one after the other with no names and no types between, so both sides need the
+//! same type. serde's attributes that let the data say what follows cannot work: `flatten`, `tag`, `untagged`,
+//! `skip_serializing_if`, and `skip` on one side only. Bytes belong into a [`Blob`](crate::Blob): a `Vec<u8>` goes
+//! through serde one element at a time, which takes thirty times as long.
+
+use std::fmt::{self, Debug, Display, Write};
+
+use serde::{Deserialize, Serialize};
+
+mod guard;
+
+pub use guard::{MAX_DEPTH, SPARE_ELEMENTS, guarded};
+
+cfg_if::cfg_if! {
+    if #[cfg(feature = "bincode")] {
+        mod bincode;
+
+        pub use self::bincode::Bincode;
+
+        /// The codec that is meant where none is named: bincode, unless that feature is off.
+        pub type DefaultCodec = Bincode;
+    } else if #[cfg(feature = "postcard")] {
+        /// The codec that is meant where none is named: postcard, as the feature `bincode` is off.
+        pub type DefaultCodec = Postcard;
+    } else {
+        compile_error!("the feature `typed` is what the codecs have in common: choose `bincode` or `postcard`");
+    }
+}
+
+cfg_if::cfg_if! {
+    if #[cfg(feature = "postcard")] {
+        mod postcard;
+
+        pub use self::postcard::Postcard;
+    }
+}
+
+/// A way to write values as bytes and to read them again.
+///
+/// A codec is a type and has no values of interest: it is chosen where the types are, and both sides tell each
+/// other its [name](Codec::NAME) before the first value.
+///
+/// # Implementing
+///
+/// Any format that serde knows will do. Decode through [`guarded`], which makes a deserializer safe against a
+/// hostile peer, and refuse what is left over:
+///
+/// ```
+/// use pipetalk::codec::{self, Codec, CodecError};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Messages that a person can read.
+/// #[derive(Debug, Clone, Copy, Default)]
+/// struct Json;
+///
+/// impl Codec for Json {
+///     const NAME: &'static str = "json";
+///
+///     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+///         let start = out.len();
+///         serde_json::to_writer(&mut *out, value).map_err(|error| {
+///             out.truncate(start);
+///             CodecError::Encode(error.to_string())
+///         })
+///     }
+///
+///     fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
+///         let mut json = serde_json::Deserializer::from_slice(bytes);
+///         let value = codec::guarded(&mut json, bytes.len())?;
+///         json.end().map_err(|error| CodecError::Malformed(error.to_string()))?;
+///         Ok(value)
+///     }
+/// }
+///
+/// let mut bytes = Vec::new();
+/// Json::encode(&[1, 2, 3], &mut bytes)?;
+/// assert_eq!(bytes, b"[1,2,3]");
+/// assert_eq!(Json::decode::<Vec<u8>>(&bytes)?, [1, 2, 3]);
+/// # Ok::<(), CodecError>(())
+/// ```
+pub trait Codec: Debug + Copy + Default + Send + Sync + 'static {
+    /// What the codec is called when two peers compare: at most 32 bytes, and another one whenever the bytes of
+    /// any value change.
+    const NAME: &'static str;
+
+    /// Appends the bytes of `value` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::Encode`] if the value cannot be written in this format; `out` is then as it was. A value
+    /// beyond the limits of [decoding](Codec::decode) is written all the same, and refused by the peer.
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Reads the value that `bytes` hold. Strings and bytes in it may borrow from them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the bytes are, decoding ends, without a panic and within the [limits](self#limits). All but
+    /// [`CodecError::Encode`] may come.
+    fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError>;
+}
+
+/// Why a value could not be written, or could not be read.
+///
+/// The texts are for people: they tell what a format found wrong, and may change with it. They hold no more than
+/// 256 bytes, also where they quote what the peer has sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The bytes are not a value of this type; the text says where it shows.
+    Malformed(String),
+    /// The value has more levels inside one another than [`MAX_DEPTH`].
+    TooDeep {
+        /// The limit, in levels.
+        limit: usize,
+    },
+    /// The value claims more elements than a message of this size can hold.
+    TooManyElements {
+        /// The limit, in elements: the message's bytes and [`SPARE_ELEMENTS`].
+        limit: usize,
+    },
+    /// Bytes are left after the value.
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// The value cannot be written; the text says why.
+    Encode(String),
+}
+
+/// What is kept of a text that a format or a type gives, in bytes. It may quote what a peer has sent, at any length.
+const MAX_TEXT: usize = 256;
+
+impl CodecError {
+    #[cold]
+    fn malformed(what: impl Display) -> CodecError {
+        CodecError::Malformed(text(what))
+    }
+
+    #[cold]
+    fn unwritable(what: impl Display) -> CodecError {
+        CodecError::Encode(text(what))
+    }
+}
+
+impl Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CodecError::Malformed(what) => write!(f, "the bytes are not such a value: {what}"),
+            CodecError::TooDeep { limit } => {
+                write!(f, "the value is more than {limit} levels deep")
+            }
+            CodecError::TooManyElements { limit } => write!(
+                f,
+                "the value claims more than the {limit} elements that its message can hold"
+            ),
+            CodecError::Trailing { bytes: 1 } => f.write_str("1 byte is left after the value"),
+            CodecError::Trailing { bytes } => write!(f, "{bytes} bytes are left after the value"),
+            CodecError::Encode(what) => write!(f, "the value cannot be encoded: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// The first [`MAX_TEXT`] bytes of what is displayed. The rest is not even formatted.
+fn text(what: impl Display) -> String {
+    struct Start(String);
+
+    impl Write for Start {
+        fn write_str(&mut self, more: &str) -> fmt::Result {
+            let mut end = more.len().min(MAX_TEXT - self.0.len());
+            while !more.is_char_boundary(end) {
+                end -= 1;
+            }
+            self.0.push_str(&more[..end]);
+            if end < more.len() {
+                return Err(fmt::Error);
+            }
+            Ok(())
+        }
+    }
+
+    let mut start = Start(String::new());
+    // The error is that of a full buffer, or of a `Display` that gives up: what there is will do for both.
+    let _ = write!(start, "{what}");
+    start.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_off_between_characters() {
+        assert_eq!(text("short"), "short");
+        assert_eq!(text("a".repeat(1 << 20)).len(), MAX_TEXT);
+        // Two bytes each, so that the limit falls into the middle of one.
+        let cut = text(format_args!("x{}", "ä".repeat(1000)));
+        assert_eq!(cut.len(), MAX_TEXT - 1);
+        assert!(cut.ends_with('ä'));
+    }
+
+    #[test]
+    fn a_name_fits_the_hello() {
+        fn check<C: Codec>() {
+            assert!((1..=32).contains(&C::NAME.len()), "{}", C::NAME);
+        }
+        check::<DefaultCodec>();
+        #[cfg(feature = "postcard")]
+        check::<Postcard>();
+    }
+
+    #[test]
+    fn an_error_says_what_is_wrong() {
+        for (error, says) in [
+            (CodecError::Malformed("why".into()), "why"),
+            (CodecError::TooDeep { limit: 7 }, "7 levels"),
+            (CodecError::TooManyElements { limit: 9 }, "9 elements"),
+            (CodecError::Trailing { bytes: 1 }, "1 byte is left"),
+            (CodecError::Trailing { bytes: 3 }, "3 bytes are left"),
+            (CodecError::Encode("why".into()), "why"),
+        ] {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The codec bincode: the one place that knows the crate by name.
+//!
+//! Version 2.0.1 is the last one ([RUSTSEC-2025-0141]: the crate is unmaintained, and 3.0.0 is a compile error). Its
+//! format is what matters, and that is pinned byte by byte in `tests/codec/golden.rs`.
+//!
+//! [RUSTSEC-2025-0141]: https://rustsec.org/advisories/RUSTSEC-2025-0141.html
+
+use std::marker::PhantomData;
+
+use bincode::config::{self, Configuration};
+use bincode::enc::write::Writer;
+use bincode::error::{DecodeError, EncodeError};
+use serde::de::{DeserializeSeed, Deserializer};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Budget;
+use super::{Codec, CodecError};
+
+/// Values as bincode 2 writes them in its standard configuration: small integers in one byte, no names, no types.
+///
+/// The [specification] of bincode is the format's. The crate `bincode` itself is no longer maintained
+/// ([RUSTSEC-2025-0141]); for those whose rules exclude it, there is the feature `postcard` without this one.
+///
+/// [specification]: https://docs.rs/bincode/2.0.1/bincode/spec/index.html
+/// [RUSTSEC-2025-0141]: https://rustsec.org/advisories/RUSTSEC-2025-0141.html
+///
+/// ```
+/// use pipetalk::codec::{Bincode, Codec, CodecError};
+///
+/// let mut bytes = Vec::new();
+/// Bincode::encode(&(300, "hi"), &mut bytes)?;
+/// assert_eq!(bytes, [0xfb, 0x58, 0x02, 2, b'h', b'i']);
+/// assert_eq!(Bincode::decode::<(i32, &str)>(&bytes)?, (300, "hi"));
+///
+/// // Nine bytes that claim a string of 2^56 bytes.
+/// let error = Bincode::decode::<String>(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap_err();
+/// assert!(matches!(error, CodecError::Malformed(_)));
+/// # Ok::<(), CodecError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Bincode;
+
+const CONFIG: Configuration = config::standard();
+
+impl Codec for Bincode {
+    const NAME: &'static str = "bincode-2";
+
+    #[inline]
+    fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let start = out.len();
+        bincode::serde::encode_into_writer(value, Append(out), CONFIG).map_err(|error| {
+            out.truncate(start);
+            CodecError::unwritable(error)
+        })
+    }
+
+    #[inline]
+    fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
+        let budget = Budget::new(bytes.len());
+        let seed = Seed {
+            budget: &budget,
+            value: PhantomData,
+        };
+        let result = bincode::serde::seed_decode_from_slice(seed, bytes, CONFIG);
+        let (value, used) = budget.close(result, describe)?;
+        match bytes.len() - used {
+            0 => Ok(value),
+            left => Err(CodecError::Trailing { bytes: left }),
+        }
+    }
+}
+
+/// Only with a seed does bincode tell how much it has used.
+struct Seed<'b, T> {
+    budget: &'b Budget,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Seed<'_, T> {
+    type Value = T;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, bincode: D) -> Result<T, D::Error> {
+        T::deserialize(self.budget.guard(bincode))
+    }
+}
+
+/// bincode displays its errors as Rust prints them for debugging, in which a type's own text has quotes around it.
+fn describe(error: DecodeError) -> CodecError {
+    match error {
+        DecodeError::OtherString(text) => CodecError::malformed(text),
+        error => CodecError::malformed(error),
+    }
+}
+
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Writer for Append<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
