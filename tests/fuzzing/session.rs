@@ -385,6 +385,7 @@ impl Pair {
             }
             Some(code) => wire::error(out, id, &Failure::new(code, &text)),
         });
+        self.server.answered();
     }
 
     fn send_to_client(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
@@ -585,7 +586,11 @@ fn hostile(data: &[u8]) {
             }
             3 => {
                 let id = pick(&unanswered);
-                assert_eq!(server.answer(id), unanswered.contains(&id));
+                let answered = server.answer(id);
+                assert_eq!(answered, unanswered.contains(&id));
+                if answered {
+                    server.answered();
+                }
                 unanswered.retain(|other| *other != id);
             }
             4 => wire::reply(&mut message, pick(&waiting)),
@@ -651,6 +656,11 @@ fn hostile(data: &[u8]) {
         assert_eq!(server.in_flight(), unanswered.len());
         assert!(unanswered.len() <= LIMIT);
     }
-    unanswered.iter().for_each(|id| assert!(server.answer(*id)));
+    for id in &unanswered {
+        assert!(server.answer(*id));
+        // It is in flight until its answer has been sent.
+        assert!(server.in_flight() > 0);
+        server.answered();
+    }
     assert_eq!(server.in_flight(), 0);
 }
