@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::call_error::{CallError, Version};
 use crate::codec::{Codec, DefaultCodec};
 use crate::options::{Backoff, DEFAULT_TIMEOUT};
+use crate::service::hidden::Definition;
 use crate::session::Party;
 use crate::wire::{self, control};
 use crate::{ConnectOptions, Deadline, Name, Stream, ToName, blob};
@@ -104,6 +105,16 @@ impl ClientOptions {
     #[must_use]
     pub fn fingerprint(mut self, fingerprint: u64) -> Self {
         self.party.fingerprint = fingerprint;
+        self
+    }
+
+    /// Those of a client of a service; a version that was given stays.
+    pub(crate) fn of_service(mut self, definition: &Definition) -> Self {
+        self.party.service = definition.name.to_owned();
+        self.party.fingerprint = definition.fingerprint;
+        if self.party.version.is_empty() {
+            self.party.version = definition.version.to_owned();
+        }
         self
     }
 

@@ -111,6 +111,7 @@ cfg_if::cfg_if! {
         mod client;
         pub mod codec;
         pub mod server;
+        mod service;
         mod session;
         mod wire;
 
@@ -119,6 +120,9 @@ cfg_if::cfg_if! {
         pub use client::{CallOptions, Channel, Client, ClientOptions, ServerInfo};
         pub use codec::{Codec, CodecError, DefaultCodec};
         pub use server::{Call, Server, ServerHandle, ServerOptions};
+
+        #[doc(hidden)]
+        pub use service::hidden as __private;
     }
 }
 

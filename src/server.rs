@@ -25,6 +25,8 @@ use handler::{AnyHandler, Erased};
 pub use handler::{Closure, HandleError, Handler, Payload, encode_reply};
 use pool::Pool;
 
+pub use crate::service::Service;
+
 /// How a server is made.
 ///
 /// ```no_run
@@ -311,7 +313,11 @@ impl<L: Listener> Server<L> {
                 .clone()
                 .unwrap_or_else(|| handler.service().to_owned()),
             fingerprint: options.fingerprint.unwrap_or_else(|| handler.fingerprint()),
-            version: options.version.clone(),
+            version: if options.version.is_empty() {
+                handler.version().to_owned()
+            } else {
+                options.version.clone()
+            },
             max_message: u32::try_from(options.max_message).unwrap_or(u32::MAX),
             max_in_flight: u32::try_from(options.max_in_flight).unwrap_or(u32::MAX),
             features: 0,

@@ -21,6 +21,11 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
         ""
     }
 
+    /// The version of the program, for people to read, where the options give none.
+    fn version(&self) -> &'static str {
+        ""
+    }
+
     /// The number that differs where the methods and their types do; 0 fits all.
     fn fingerprint(&self) -> u64 {
         0
