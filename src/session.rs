@@ -21,8 +21,8 @@
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
 
-/// How many requests a client may have unanswered before it knows what the server allows.
-const BEFORE_WELCOME: usize = 8;
+/// How many requests a client may have unanswered before it knows what the server allows: every server takes one.
+const BEFORE_WELCOME: usize = 1;
 
 /// The most requests that a client ever has unanswered: the place of a call is the lower half of its id.
 pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
