@@ -28,6 +28,8 @@ pub enum CallError {
         limit: u64,
         /// The size.
         size: u64,
+        /// Whether it is the reply, of a request that was carried out.
+        reply: bool,
     },
     /// The server did not take the request, or the connection; the text names the limit or the rule.
     Refused(String),
@@ -115,9 +117,11 @@ impl CallError {
     pub fn was_sent(&self) -> bool {
         match self {
             CallError::TimedOut { sent } | CallError::Disconnected { sent } => *sent,
-            CallError::Cancelled | CallError::Panicked | CallError::Decode(_) => true,
-            // A reply that is too large is that of a request that was carried out.
-            CallError::TooLarge { .. } | CallError::Protocol(_) => true,
+            CallError::TooLarge { reply, .. } => *reply,
+            CallError::Cancelled
+            | CallError::Panicked
+            | CallError::Decode(_)
+            | CallError::Protocol(_) => true,
             CallError::Refused(_)
             | CallError::Incompatible(_)
             | CallError::Unavailable
@@ -148,6 +152,7 @@ impl CallError {
             Code::TooLarge => CallError::TooLarge {
                 limit: failure.limit,
                 size: failure.size,
+                reply: false,
             },
             Code::OverLimit => {
                 CallError::Refused(format!("over the server's limit: {}", failure.text))
@@ -189,8 +194,9 @@ impl fmt::Display for CallError {
             }
             CallError::Cancelled => f.write_str("the server gave the request up"),
             CallError::Panicked => f.write_str("the handler of the request panicked"),
-            CallError::TooLarge { limit, size } => {
-                write!(f, "a message of {size} bytes is over the limit of {limit}")
+            CallError::TooLarge { limit, size, reply } => {
+                let what = if *reply { "reply" } else { "request" };
+                write!(f, "a {what} of {size} bytes is over the limit of {limit}")
             }
             CallError::Refused(text) => write!(f, "refused: {text}"),
             CallError::Incompatible(parties) => {

@@ -57,6 +57,7 @@
 //!   a client talks to: by default the same user only.
 //! * [`Stream`] and [`Listener`] are the traits that they implement, as [`memory`] does, which needs no operating
 //!   system and is for tests. Write against the traits and choose the transport later.
+//! * [`codec`] turns values into messages and back, within limits, and [`Blob`] carries bytes in them.
 //! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for.
 //!
 //! A message is at most [`MAX_MESSAGE`] long, and a receiver takes [`DEFAULT_MAX_MESSAGE`] unless it says
@@ -124,6 +125,9 @@ cfg_if::cfg_if! {
         pub use service::hidden as __private;
     }
 }
+
+#[cfg(all(test, feature = "typed"))]
+mod test_util;
 
 /// The programs in the README are tested with the documentation.
 #[cfg(doctest)]

@@ -170,6 +170,16 @@ impl Stream for LocalStream {
         self.sys.send_vectored(pieces, deadline)
     }
 
+    #[inline]
+    fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        self.sys.send_while_receiving(message, deadline, receive)
+    }
+
     fn peek(&self) -> io::Result<Option<Waiting>> {
         self.sys.peek()
     }

@@ -48,6 +48,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -211,6 +212,9 @@ struct Signals {
     room: Condvar,
 }
 
+/// How often a send that waits looks whether there is something to receive.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// Lets go of the lock until somebody signals.
 fn wait<T>(signal: &Condvar, guard: &mut MutexGuard<'_, T>, deadline: Deadline) -> io::Result<()> {
     if deadline.has_passed() {
@@ -253,14 +257,31 @@ impl Stream {
         }
     }
 
-    fn push(&self, ends: &mut Ends<'_>, message: Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    fn push(
+        &self,
+        ends: &mut Ends<'_>,
+        message: Vec<u8>,
+        deadline: Deadline,
+        mut meanwhile: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
         let peer = 1 - self.me;
         self.check_writable(ends)?;
         let id = ends[peer].inbox.push(message);
         self.peer_signals().arrived.notify_all();
         while !ends[peer].inbox.is_sent(id) {
             self.check_writable(ends)?;
-            if let Err(timed_out) = wait(&self.signals().room, ends, deadline) {
+            let waited = match &mut meanwhile {
+                Some(receive) if !deadline.has_passed() => {
+                    if !MutexGuard::unlocked(ends, &mut **receive) {
+                        let soon = deadline.min(Deadline::after(LOOK_AGAIN));
+                        wait(&self.signals().room, ends, soon).or(Ok(()))
+                    } else {
+                        Ok(())
+                    }
+                }
+                _ => wait(&self.signals().room, ends, deadline),
+            };
+            if let Err(timed_out) = waited {
                 if ends[peer].inbox.withdraw(id) {
                     // What stood behind it may fit now.
                     self.signals().room.notify_all();
@@ -324,7 +345,18 @@ impl transport::Stream for Stream {
     fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let message = message.to_vec();
-        self.push(&mut self.lock(), message, deadline)
+        self.push(&mut self.lock(), message, deadline, None)
+    }
+
+    fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let message = message.to_vec();
+        self.push(&mut self.lock(), message, deadline, Some(receive))
     }
 
     fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
@@ -363,7 +395,7 @@ impl transport::Stream for Stream {
         pieces
             .iter()
             .for_each(|piece| message.extend_from_slice(piece));
-        self.push(&mut self.lock(), message, deadline)
+        self.push(&mut self.lock(), message, deadline, None)
     }
 
     fn peek(&self) -> io::Result<Option<Waiting>> {
@@ -408,7 +440,7 @@ impl transport::Stream for Stream {
         }
 
         ends[self.me].transacting = true;
-        let mut part = self.push(&mut ends, request, deadline).map(|()| None);
+        let mut part = self.push(&mut ends, request, deadline, None).map(|()| None);
         if part.is_ok() {
             part = self.receive(&mut ends, true, deadline, |inbox| inbox.take_part(reply));
             if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {

@@ -3,6 +3,7 @@
 mod call;
 mod connection;
 mod handler;
+mod outbox;
 mod pool;
 
 use std::fmt;
@@ -434,15 +435,11 @@ impl Shared {
     /// Takes a client in, on a thread of its own, or tells it why not.
     fn welcome(self: &Arc<Self>, stream: impl Stream) {
         let peer = stream.peer().unwrap_or_default();
+        let admitted = self.options.admit.as_ref().is_none_or(|admit| admit(&peer));
         let mut connections = self.connections.lock();
         let why_not = if connections.len() >= self.options.max_connections {
             Some(Failure::new(Code::OverLimit, "connections"))
-        } else if self
-            .options
-            .admit
-            .as_ref()
-            .is_some_and(|admit| !admit(&peer))
-        {
+        } else if !admitted {
             Some(Failure::new(Code::Denied, "this client may not connect"))
         } else {
             None

@@ -21,8 +21,8 @@
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
 
-/// How many requests a client may have unanswered before it knows what the server allows.
-const BEFORE_WELCOME: usize = 8;
+/// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
+const BEFORE_WELCOME: usize = 1;
 
 /// The most requests that a client ever has unanswered: the place of a call is the lower half of its id.
 pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
@@ -80,6 +80,7 @@ pub(crate) fn compatible(ours: &Identity<'_>, theirs: &Identity<'_>) -> bool {
 
 /// The calls of one connection, as the client sees them.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ClientSession {
     places: Vec<Place>,
     free: Vec<u16>,
@@ -90,6 +91,7 @@ pub(crate) struct ClientSession {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Place {
     /// Counts how often the place was used, so that an answer to an earlier call is known as one.
     generation: u16,
@@ -106,7 +108,7 @@ enum PlaceState {
 }
 
 /// Why no call can begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum NotNow {
     /// As many calls are unanswered as may be: wait for one of them.
     Full,
@@ -129,6 +131,8 @@ pub(crate) enum ClientEvent<'a> {
     Failed { id: u32, failure: Failure<'a> },
     /// The server takes no more calls; those that are under way are still answered.
     GoingAway,
+    /// The server has answered all that it has read, and reads no more: what is unanswered was not carried out.
+    Goodbye,
     /// The server has ended the conversation, and says why.
     Refused(Failure<'a>),
 }
@@ -203,18 +207,25 @@ impl ClientSession {
                 self.going_away = true;
                 Ok(ClientEvent::GoingAway)
             }
+            Message::Goodbye => {
+                self.going_away = true;
+                Ok(ClientEvent::Goodbye)
+            }
             Message::Welcome(server) => {
                 self.meet(server)?;
                 Ok(ClientEvent::Welcome)
             }
-            Message::Refusal(server, failure) => {
+            // The conversation goes on, for what every client may ask.
+            Message::Refusal(server, failure) if failure.code == Code::Incompatible => {
                 self.meet(server)?;
                 self.refused = Some(failure.code);
-                Ok(match failure.code {
-                    // The conversation goes on, for what every client may ask.
-                    Code::Incompatible => ClientEvent::Welcome,
-                    _ => ClientEvent::Refused(failure),
-                })
+                Ok(ClientEvent::Welcome)
+            }
+            // The end can come at any time: a limit is reached, or the protocol broken.
+            Message::Refusal(server, failure) => {
+                self.server = Some(server.into());
+                self.refused = Some(failure.code);
+                Ok(ClientEvent::Refused(failure))
             }
             Message::Hello(_)
             | Message::Request { .. }
@@ -248,7 +259,8 @@ impl ClientSession {
         }
     }
 
-    fn unanswered(&self) -> usize {
+    /// How many calls are unanswered, those that were given up among them.
+    pub(crate) fn unanswered(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
@@ -279,10 +291,13 @@ impl ClientSession {
 
 /// The requests of one connection, as the server sees them.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ServerSession {
     client: Option<Party>,
     compatible: bool,
     unanswered: Vec<u32>,
+    /// Requests whose answers are being sent.
+    answering: usize,
     max_in_flight: usize,
 }
 
@@ -314,6 +329,7 @@ impl ServerSession {
             client: None,
             compatible: false,
             unanswered: Vec::new(),
+            answering: 0,
             max_in_flight,
         }
     }
@@ -355,7 +371,8 @@ impl ServerSession {
             | Message::Refusal(..)
             | Message::Reply { .. }
             | Message::Error { .. }
-            | Message::GoingAway { .. } => Err(Malformed("a message that only a server sends")),
+            | Message::GoingAway { .. }
+            | Message::Goodbye => Err(Malformed("a message that only a server sends")),
         }
     }
 
@@ -400,7 +417,8 @@ impl ServerSession {
         }
     }
 
-    /// Notes that a request is being answered. Whether it was still unanswered.
+    /// Notes that a request is about to be answered: with the answer in hand, the client may use the id again.
+    /// Whether it was still unanswered; then [`answered`](Self::answered) has to follow.
     pub(crate) fn answer(&mut self, id: u32) -> bool {
         match self
             .unanswered
@@ -409,15 +427,21 @@ impl ServerSession {
         {
             Some(place) => {
                 self.unanswered.swap_remove(place);
+                self.answering += 1;
                 true
             }
             None => false,
         }
     }
 
-    /// How many requests are unanswered.
+    /// Notes that an answer has been sent.
+    pub(crate) fn answered(&mut self) {
+        self.answering -= 1;
+    }
+
+    /// How many requests are unanswered, or are just being answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.unanswered.len()
+        self.unanswered.len() + self.answering
     }
 
     /// Who the client is, once it has said so.
@@ -425,3 +449,6 @@ impl ServerSession {
         self.client.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

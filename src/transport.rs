@@ -131,6 +131,25 @@ pub trait Stream: Debug + Send + Sync + 'static {
         self.send(&whole, deadline)
     }
 
+    /// Sends one message, and goes on receiving where sending has to wait: then `receive` is called whenever
+    /// something may have come. It receives what it can without waiting, and says whether that was anything.
+    ///
+    /// With one of two ends sending in this way, the two never wait for each other, however much both send. The
+    /// provided one just sends.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Stream::send).
+    fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        let _ = receive;
+        self.send(message, deadline)
+    }
+
     /// Says what waits to be received, and consumes nothing; `None` at the end. Never waits. While another
     /// thread is receiving, nothing waits for this one.
     ///
@@ -271,6 +290,15 @@ macro_rules! forward_stream {
 
             fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
                 (**self).send_vectored(pieces, deadline)
+            }
+
+            fn send_while_receiving(
+                &self,
+                message: &[u8],
+                deadline: Deadline,
+                receive: &mut dyn FnMut() -> bool,
+            ) -> io::Result<()> {
+                (**self).send_while_receiving(message, deadline, receive)
             }
 
             fn peek(&self) -> io::Result<Option<Waiting>> {

@@ -10,7 +10,9 @@
 
 mod claim;
 mod listener;
+mod patience;
 mod place;
+mod read_ahead;
 mod stream;
 
 cfg_if::cfg_if! {

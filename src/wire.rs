@@ -26,6 +26,7 @@ mod kind {
     pub(super) const REPLY: u8 = 0x20;
     pub(super) const ERROR: u8 = 0x21;
     pub(super) const GOING_AWAY: u8 = 0x30;
+    pub(super) const GOODBYE: u8 = 0x31;
 }
 
 /// The tags of fields.
@@ -87,7 +88,7 @@ pub(crate) struct Identity<'a> {
 }
 
 /// What went wrong with a request or a conversation. The number of an unknown code is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Code {
     /// The request was cancelled, or its time was over.
     Cancelled,
@@ -206,6 +207,8 @@ pub(crate) enum Message<'a> {
     GoingAway {
         grace: Option<Duration>,
     },
+    /// The last message: every request that was read has been answered, and no other will be read.
+    Goodbye,
 }
 
 // ---------------------------------------------------------------- writing
@@ -289,6 +292,10 @@ pub(crate) fn error(out: &mut Vec<u8>, id: u32, failure: &Failure<'_>) {
 pub(crate) fn going_away(out: &mut Vec<u8>, grace: Option<Duration>) {
     header(out, kind::GOING_AWAY, 0);
     out.extend_from_slice(&milliseconds(grace).to_le_bytes());
+}
+
+pub(crate) fn goodbye(out: &mut Vec<u8>) {
+    header(out, kind::GOODBYE, 0);
 }
 
 /// The payload of the reply to [`control::INFO`].
@@ -394,6 +401,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
             let grace = duration(u32::from_le_bytes(rest.array()?));
             rest.skip_fields(fields)?;
             rest.nothing_more(Message::GoingAway { grace })
+        }
+        kind::GOODBYE => {
+            rest.skip_fields(fields)?;
+            rest.nothing_more(Message::Goodbye)
         }
         kind::HELLO | kind::WELCOME | kind::REFUSAL => {
             Err(Malformed("an opening message without its magic number"))
@@ -547,3 +558,6 @@ fn as_text(value: &[u8]) -> Result<&str> {
     }
     std::str::from_utf8(value).map_err(|_| Malformed("a text that is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests;

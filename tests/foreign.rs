@@ -469,6 +469,8 @@ mod on_windows {
         }
     }
 
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+
     fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -489,8 +491,16 @@ mod on_windows {
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(stderr);
-            let mut child = command
-                .spawn()
+            let mut child = (0..5)
+                .find_map(|_| match command.spawn() {
+                    // Wine, now and then, loses a process before it has begun, when the machine is very busy.
+                    Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => {
+                        eprintln!("{} did not start: {error}", program.display());
+                        None
+                    }
+                    spawned => Some(spawned),
+                })
+                .unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
                 .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
             let stdout = child.stdout.take().unwrap();
             let stderr = child.stderr.take();

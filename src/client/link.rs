@@ -40,6 +40,8 @@ struct Turn {
     reading: bool,
     waiters: Vec<Waiter>,
     next_ticket: u64,
+    /// Nothing can be sent any more; answers may still come.
+    broken: bool,
     /// Why there will be no more answers.
     ended: Option<CallError>,
     /// Buffers to receive into, kept for the next message.
@@ -61,31 +63,32 @@ impl Link {
         ours: Arc<Party>,
         deadline: Deadline,
     ) -> Result<Link, CallError> {
-        let mut out = Vec::new();
-        wire::hello(&mut out, &ours.identity());
-        stream
-            .send(&out, deadline)
-            .map_err(|error| not_sent(&error))?;
         let turn = Turn {
             session: ClientSession::default(),
             reading: false,
             waiters: Vec::new(),
             next_ticket: 0,
+            broken: false,
             ended: None,
             spare: Vec::new(),
         };
-        Ok(Link {
+        let link = Link {
             stream,
             ours,
-            out: Mutex::new(out),
+            out: Mutex::default(),
             turn: Mutex::new(turn),
-        })
+        };
+        link.send(deadline, |out| {
+            wire::hello(out, &link.ours.identity());
+            Ok(())
+        })?;
+        Ok(link)
     }
 
     /// Whether calls can still begin here.
     pub(crate) fn is_usable(&self) -> bool {
         let turn = self.turn.lock();
-        turn.ended.is_none() && !turn.session.is_going_away()
+        turn.ended.is_none() && !turn.broken && !turn.session.is_going_away()
     }
 
     /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments.
@@ -164,6 +167,10 @@ impl Link {
                 turn.next_reader();
                 return Err(error.with_sent(false));
             }
+            if deadline.has_passed() {
+                turn.next_reader();
+                return Err(CallError::TimedOut { sent: false });
+            }
         }
     }
 
@@ -192,18 +199,29 @@ impl Link {
             return Err(CallError::TooLarge {
                 limit: limit.into(),
                 size,
+                reply: false,
             });
         }
-        let sent = self.stream.send(&out, deadline);
+        let sent = self
+            .stream
+            .send_while_receiving(&out, deadline, &mut || self.read_if_nobody_does());
         shrink(&mut out);
         drop(out);
-        sent.map_err(|error| {
-            let error = not_sent(&error);
-            if matches!(error, CallError::Disconnected { .. }) {
-                self.end(error.clone());
-            }
-            error
+        sent.map_err(|error| match not_sent(&error) {
+            CallError::Disconnected { .. } => self.why_not_sent(),
+            error => error,
         })
+    }
+
+    /// The peer takes no more messages. What it had sent before is still there: the answers to other calls, and
+    /// perhaps the reason.
+    fn why_not_sent(&self) -> CallError {
+        self.turn.lock().broken = true;
+        while self.read_if_nobody_does() {}
+        match self.turn.lock().ended.clone() {
+            Some(why) => why.with_sent(false),
+            None => CallError::Disconnected { sent: false },
+        }
     }
 
     /// Waits for the answer to a call.
@@ -213,6 +231,7 @@ impl Link {
         call: Option<u32>,
         deadline: Deadline,
     ) -> Result<Answer, CallError> {
+        let mut waits = 0_u64;
         loop {
             let mut turn = self.turn.lock();
             if let Some(answer) = turn.answer(ticket) {
@@ -226,15 +245,25 @@ impl Link {
                     answer => answer,
                 };
             }
-            match self.wait_turn(turn, deadline) {
+            let waited = match waits {
+                // There may always be something to read that is not the answer.
+                1.. if deadline.has_passed() => {
+                    drop(turn);
+                    Err(CallError::TimedOut { sent: true })
+                }
+                _ => self.wait_turn(turn, deadline),
+            };
+            waits += 1;
+            match waited {
                 Ok(()) => {}
                 Err(error) => {
                     let mut turn = self.turn.lock();
                     // It may have come in the last moment.
                     let answer = turn.answer(ticket);
                     turn.leave(ticket);
-                    let given_up =
-                        answer.is_none() && call.is_some_and(|id| turn.session.give_up(id));
+                    let given_up = answer.is_none()
+                        && turn.ended.is_none()
+                        && call.is_some_and(|id| turn.session.give_up(id));
                     turn.next_reader();
                     drop(turn);
                     if let (true, Some(id)) = (given_up, call) {
@@ -247,11 +276,7 @@ impl Link {
     }
 
     /// Reads a message if nobody else does, or waits to be woken: by an answer, by room, or to read.
-    fn wait_turn(
-        &self,
-        mut turn: MutexGuard<'_, Turn>,
-        deadline: Deadline,
-    ) -> Result<(), CallError> {
+    fn wait_turn(&self, turn: MutexGuard<'_, Turn>, deadline: Deadline) -> Result<(), CallError> {
         if let Some(error) = turn.ended.clone() {
             return Err(error.with_sent(true));
         }
@@ -264,6 +289,26 @@ impl Link {
             }
             return Ok(());
         }
+        if self.read(turn, deadline) {
+            Ok(())
+        } else {
+            Err(CallError::TimedOut { sent: true })
+        }
+    }
+
+    /// Reads what has come, without waiting, if nobody else reads; whether there was anything.
+    fn read_if_nobody_does(&self) -> bool {
+        let turn = self.turn.lock();
+        if turn.reading || turn.ended.is_some() {
+            return false;
+        }
+        let came = self.read(turn, Deadline::NOW);
+        self.turn.lock().next_reader();
+        came
+    }
+
+    /// Reads one message, or the end, and hands it to whom it concerns; false if none came in time.
+    fn read(&self, mut turn: MutexGuard<'_, Turn>, deadline: Deadline) -> bool {
         turn.reading = true;
         let mut message = turn.spare.pop().unwrap_or_default();
         drop(turn);
@@ -279,27 +324,27 @@ impl Link {
         };
         let mut turn = self.turn.lock();
         turn.reading = false;
-        let result = match received {
-            Ok(Some(_)) => {
-                turn.dispatch(message, &self.ours);
-                Ok(())
-            }
-            Ok(None) => Err(CallError::Disconnected { sent: true }),
+        match received {
+            Ok(Some(_)) => turn.dispatch(message, &self.ours),
+            Ok(None) => turn.end(CallError::Disconnected { sent: true }),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 turn.keep(message);
-                return Err(CallError::TimedOut { sent: true });
+                return false;
             }
-            Err(error) => Err(match Error::of(&error) {
+            Err(error) => turn.end(match Error::of(&error) {
                 Some(Error::TooLarge { limit, size }) => CallError::Protocol(format!(
                     "the server sent {size} bytes although it was told that the limit is {limit}"
                 )),
                 _ => CallError::Disconnected { sent: true },
             }),
-        };
-        if let Err(error) = result {
-            turn.end(error);
         }
-        Ok(())
+        let ended = turn.ended.is_some();
+        drop(turn);
+        if ended {
+            // The server is to notice as well, also if it was the one to break the protocol.
+            self.stream.close();
+        }
+        true
     }
 
     /// Tells the server that nobody waits for an answer. That is a courtesy: if it cannot be sent at once, the
@@ -377,7 +422,11 @@ impl Turn {
                 (id, Ok(Answer { message, start }))
             }
             Ok(ClientEvent::Failed { id, failure }) => {
-                let failure = CallError::from_server(&failure, ours, self.session.server());
+                let mut failure = CallError::from_server(&failure, ours, self.session.server());
+                if let CallError::TooLarge { reply, .. } = &mut failure {
+                    // Of a request that was too large the server knows no id.
+                    *reply = true;
+                }
                 self.keep(message);
                 (id, Err(failure))
             }
@@ -386,6 +435,7 @@ impl Turn {
                 self.wake_for_room();
                 return;
             }
+            Ok(ClientEvent::Goodbye) => return self.end(CallError::Unavailable),
             Ok(ClientEvent::Refused(failure)) => {
                 let why = CallError::from_server(&failure, ours, self.session.server());
                 return self.end(why);
@@ -447,6 +497,7 @@ fn not_sent(error: &io::Error) -> CallError {
         (_, Some(Error::TooLarge { limit, size })) => CallError::TooLarge {
             limit: *limit as u64,
             size: *size as u64,
+            reply: false,
         },
         (io::ErrorKind::TimedOut, _) => CallError::TimedOut { sent: false },
         _ => CallError::Disconnected { sent: false },

@@ -11,6 +11,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use super::Shared;
 use super::call::Call;
 use super::handler::{HandleError, Payload};
+use super::outbox::Outbox;
 use crate::session::{ServerEvent, ServerSession};
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
@@ -31,6 +33,8 @@ pub(crate) struct Connection {
     running: Mutex<Running>,
     /// Buffers to send from, kept for the next message.
     buffers: Mutex<Vec<Vec<u8>>>,
+    /// With a pool: what a thread of the connection's own sends.
+    outbox: Option<Outbox>,
 }
 
 /// What was received while a handler ran.
@@ -64,6 +68,7 @@ enum End {
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, peer: Peer, shared: Arc<Shared>) -> Connection {
         let session = ServerSession::new(shared.options.max_in_flight);
+        let outbox = shared.pool.is_some().then(Outbox::default);
         Connection {
             stream,
             peer,
@@ -72,16 +77,45 @@ impl Connection {
             ahead: Mutex::default(),
             running: Mutex::default(),
             buffers: Mutex::default(),
+            outbox,
         }
     }
 
     /// Serves the client until one of the two ends it.
     pub(super) fn serve(self: &Arc<Self>) {
+        let Some(outbox) = &self.outbox else {
+            return self.serve_requests();
+        };
+        thread::scope(|scope| {
+            let writer = thread::Builder::new().name("pipetalk-writer".to_owned());
+            match writer.spawn_scoped(scope, || self.write_out(outbox)) {
+                Ok(_) => self.serve_requests(),
+                Err(_) => self.close(),
+            }
+            outbox.finish();
+        });
+    }
+
+    /// Sends what the threads of the pool have to say.
+    fn write_out(&self, outbox: &Outbox) {
+        while let Some(message) = outbox.next() {
+            if self.stream.send(&message, self.patience()).is_err() {
+                return self.close();
+            }
+            self.recycle(message);
+        }
+        self.close();
+    }
+
+    fn serve_requests(self: &Arc<Self>) {
         let hello = Deadline::after(self.shared.options.hello_timeout);
         let mut deadline = hello;
         loop {
-            if self.shared.is_draining() && self.session.lock().in_flight() == 0 {
-                break;
+            if self.shared.is_draining() && self.in_flight() == 0 {
+                return self.part();
+            }
+            if let Some(outbox) = &self.outbox {
+                outbox.wait_for_room(self.shared.options.max_in_flight);
             }
             let end = match self.next_message(deadline) {
                 Ok(Some(message)) => match self.receive(message) {
@@ -116,12 +150,10 @@ impl Connection {
                         continue;
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
-                        let what = if self.session.lock().client().is_none() {
-                            "time for a hello"
-                        } else {
-                            "time without a request"
-                        };
-                        self.refuse(&Failure::new(Code::OverLimit, what));
+                        if self.session.lock().client().is_some() {
+                            return self.part();
+                        }
+                        self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
                         End::Gone
                     }
                     _ => End::Gone,
@@ -130,10 +162,12 @@ impl Connection {
             if let End::Malformed(malformed) = end {
                 self.refuse(&Failure::new(Code::Malformed, malformed.0));
             }
-            break;
+            return match &self.outbox {
+                // The refusal may be in it.
+                Some(outbox) => outbox.finish(),
+                None => self.close(),
+            };
         }
-        self.cancel_all();
-        self.stream.close();
     }
 
     /// Takes the connection off the server's list.
@@ -163,12 +197,27 @@ impl Connection {
             wire::going_away(out, grace.remaining());
         });
         if self.in_flight() == 0 {
-            self.stream.close();
+            self.part();
+        }
+    }
+
+    /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
+    fn part(&self) {
+        let _ = self.send(Deadline::after(COURTESY), wire::goodbye);
+        match &self.outbox {
+            Some(outbox) => {
+                self.cancel_all();
+                outbox.finish();
+            }
+            None => self.close(),
         }
     }
 
     pub(super) fn close(&self) {
         self.cancel_all();
+        if let Some(outbox) = &self.outbox {
+            outbox.end();
+        }
         self.stream.close();
     }
 
@@ -241,9 +290,9 @@ impl Connection {
         match event {
             ServerEvent::Nothing => {}
             ServerEvent::Hello => {
-                let session = self.session.lock();
-                self.send(self.patience(), |out| session.greet(&ours, out))
-                    .map_err(|_| End::Gone)?;
+                let mut out = self.buffer();
+                self.session.lock().greet(&ours, &mut out);
+                self.deliver(out, self.patience()).map_err(|_| End::Gone)?;
             }
             ServerEvent::Reject { id, failure } => self.fail(id, &failure)?,
             ServerEvent::Cancel { id } => self.cancel(id),
@@ -258,7 +307,9 @@ impl Connection {
             }
             ServerEvent::Request { id, .. } if self.shared.is_draining() => {
                 self.session.lock().answer(id);
-                self.fail(id, &Failure::new(Code::Unavailable, "ending"))?;
+                let told = self.fail(id, &Failure::new(Code::Unavailable, "ending"));
+                self.session.lock().answered();
+                told?;
             }
             ServerEvent::Request {
                 id,
@@ -309,6 +360,12 @@ impl Connection {
     /// What every server answers, whatever its service.
     fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
         self.session.lock().answer(id);
+        let answered = self.answer_control(id, method, payload);
+        self.session.lock().answered();
+        answered
+    }
+
+    fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
         // Asked again: on Windows the system knows the user only once something was received.
         let may = method == control::INFO
             || self
@@ -370,19 +427,35 @@ impl Connection {
     }
 
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut out = self.buffers.lock().pop().unwrap_or_default();
-        out.clear();
+        let mut out = self.buffer();
         write(&mut out);
-        let sent = self.send_bytes(&out, deadline);
-        self.buffers.lock().push(out);
-        sent
+        self.deliver(out, deadline)
     }
 
-    fn send_bytes(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
-        self.stream.send(message, deadline).inspect_err(|_| {
+    /// Sends a message, or has it sent.
+    fn deliver(&self, message: Vec<u8>, deadline: Deadline) -> io::Result<()> {
+        if let Some(outbox) = &self.outbox {
+            outbox.push(message);
+            return Ok(());
+        }
+        let sent = self.stream.send(&message, deadline);
+        self.recycle(message);
+        sent.inspect_err(|_| {
             // A client that does not read is as good as gone.
             self.close();
         })
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        self.buffers.lock().pop().unwrap_or_default()
+    }
+
+    fn recycle(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.lock();
+        if buffer.capacity() <= KEPT && buffers.len() < SPARE_BUFFERS {
+            buffer.clear();
+            buffers.push(buffer);
+        }
     }
 
     fn keep(&self, mut message: Arc<Vec<u8>>) {
@@ -429,8 +502,7 @@ impl Job {
             deadline,
             cancelled,
         } = self;
-        let mut out = connection.buffers.lock().pop().unwrap_or_default();
-        out.clear();
+        let mut out = connection.buffer();
         if let Some(id) = id {
             wire::reply(&mut out, id);
         }
@@ -452,13 +524,13 @@ impl Job {
             ..
         } = call;
         let answered = match id {
-            Some(id) => connection.answer(id, handled, unwanted, &mut out),
-            None => Ok(()),
+            Some(id) => connection.answer(id, handled, unwanted, out),
+            None => {
+                connection.recycle(out);
+                Ok(())
+            }
         };
         connection.keep(payload.message);
-        if out.capacity() <= KEPT {
-            connection.buffers.lock().push(out);
-        }
         connection.finished(cancelled);
         answered
     }
@@ -468,9 +540,63 @@ impl Job {
         let connection = Arc::clone(&self.connection);
         let lost = self.run(false).is_err();
         // The connection's own thread waits for the next message, which it need not do any more.
-        if lost || (connection.shared.is_draining() && connection.in_flight() == 0) {
+        if lost {
             connection.close();
+        } else if connection.shared.is_draining() && connection.in_flight() == 0 {
+            connection.part();
         }
+    }
+}
+
+/// A failure with a text of its own.
+struct OwnFailure {
+    code: Code,
+    text: String,
+    limit: u64,
+    size: u64,
+}
+
+impl OwnFailure {
+    fn write(&self, out: &mut Vec<u8>, id: u32) {
+        let OwnFailure {
+            code, limit, size, ..
+        } = *self;
+        wire::error(
+            out,
+            id,
+            &Failure {
+                code,
+                text: &self.text,
+                limit,
+                size,
+            },
+        );
+    }
+}
+
+/// Why a request has no reply, if it has none; `size` is that of its reply.
+fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<OwnFailure> {
+    let new = |code, text| {
+        Some(OwnFailure {
+            code,
+            text,
+            limit: 0,
+            size: 0,
+        })
+    };
+    match handled {
+        _ if unwanted => new(Code::Cancelled, String::new()),
+        Ok(Ok(())) if size <= limit as usize => None,
+        Ok(Ok(())) => Some(OwnFailure {
+            code: Code::TooLarge,
+            text: "the reply is over the client's limit".to_owned(),
+            limit: limit.into(),
+            size: size as u64,
+        }),
+        Ok(Err(HandleError::UnknownMethod)) => new(Code::UnknownMethod, String::new()),
+        Ok(Err(error)) => new(Code::Malformed, error.to_string()),
+        // Its text is on the server's standard error, where it belongs.
+        Err(_panic) => new(Code::Panicked, String::new()),
     }
 }
 
@@ -483,42 +609,23 @@ impl Connection {
         id: u32,
         handled: Handled,
         unwanted: bool,
-        out: &mut Vec<u8>,
+        mut out: Vec<u8>,
     ) -> Result<(), End> {
         self.running.lock().forget(id);
         let limit = {
             let mut session = self.session.lock();
-            // Before it is sent: with the answer in hand, the client may use the id again.
             session.answer(id);
             session
                 .client()
                 .map_or(u32::MAX, |client| client.max_message)
         };
-        let text;
-        let failure = match handled {
-            _ if unwanted => Failure::new(Code::Cancelled, ""),
-            Ok(Ok(())) if out.len() <= limit as usize => {
-                return self.send_bytes(out, self.patience()).map_err(|_| End::Gone);
-            }
-            Ok(Ok(())) => Failure {
-                limit: limit.into(),
-                size: out.len() as u64,
-                ..Failure::new(Code::TooLarge, "the reply is over the client's limit")
-            },
-            Ok(Err(error)) => {
-                let code = match error {
-                    HandleError::UnknownMethod => Code::UnknownMethod,
-                    HandleError::Decode(_) | HandleError::Encode(_) => Code::Malformed,
-                };
-                text = error.to_string();
-                Failure::new(code, &text)
-            }
-            // Its text is on the server's standard error, where it belongs.
-            Err(_panic) => Failure::new(Code::Panicked, ""),
-        };
-        out.clear();
-        wire::error(out, id, &failure);
-        self.send_bytes(out, self.patience()).map_err(|_| End::Gone)
+        if let Some(failure) = failure(handled, unwanted, out.len(), limit) {
+            out.clear();
+            failure.write(&mut out, id);
+        }
+        let sent = self.deliver(out, self.patience());
+        self.session.lock().answered();
+        sent.map_err(|_| End::Gone)
     }
 
     fn finished(&self, flag: Arc<AtomicBool>) {

@@ -2,18 +2,18 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
-use rustix::net::sockopt::{self, Timeout};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::listener::Instance;
 use super::os;
+use super::patience::{Meanwhile, Patience};
+use super::read_ahead::{READ_AHEAD, ReadAhead};
 use crate::transport::{TRUSTED_CLAIM, check_sendable, total_len};
 use crate::{Deadline, Error, MAX_MESSAGE, Part, Peer, Waiting};
 
@@ -22,10 +22,6 @@ const HEADER: usize = 4;
 
 /// The bits of the length that mean nothing yet.
 const RESERVED: u32 = !(MAX_MESSAGE as u32);
-
-/// How much is read when it is not known yet what is coming: a small message with its length in one system
-/// call, and as many more as have arrived.
-const READ_AHEAD: usize = 4096;
 
 /// Messages up to this size are sent as one slice behind their length, which costs less than two do.
 const SMALL: usize = 1024;
@@ -70,7 +66,19 @@ impl Stream {
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, &[IoSlice::new(message)], deadline)
+        self.send_message(&mut sending, &[IoSlice::new(message)], deadline, None)
+    }
+
+    pub(crate) fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = deadline.lock(&self.sending)?;
+        let message = [IoSlice::new(message)];
+        self.send_message(&mut sending, &message, deadline, Some(receive))
     }
 
     pub(crate) fn send_vectored(
@@ -80,7 +88,7 @@ impl Stream {
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, pieces, deadline)
+        self.send_message(&mut sending, pieces, deadline, None)
     }
 
     pub(crate) fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
@@ -147,7 +155,7 @@ impl Stream {
             Ok(None) | Err(_) => {}
         }
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, &[IoSlice::new(request)], deadline)?;
+        self.send_message(&mut sending, &[IoSlice::new(request)], deadline, None)?;
         drop(sending);
         let part = self.recv_part(&mut receiving, reply, deadline);
         if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
@@ -199,6 +207,7 @@ impl Stream {
         patience: &mut Patience,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
+        meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         self.check_open()?;
         let length = total_len(pieces);
@@ -211,9 +220,9 @@ impl Stream {
                 whole[end..end + piece.len()].copy_from_slice(piece);
                 end += piece.len();
             }
-            self.send_small(patience, &whole[..end], deadline)
+            self.send_small(patience, &whole[..end], deadline, meanwhile)
         } else {
-            self.send_pieces(patience, &header, pieces, deadline)
+            self.send_pieces(patience, &header, pieces, deadline, meanwhile)
         };
         result.map_err(|(sent, error)| self.after_failed_send(sent, error))
     }
@@ -223,11 +232,12 @@ impl Stream {
         patience: &mut Patience,
         mut rest: &[u8],
         deadline: Deadline,
+        mut meanwhile: Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let whole = rest.len();
         while !rest.is_empty() {
             let sent = patience
-                .run(self.socket.as_fd(), deadline, |wait| {
+                .run_with(self.socket.as_fd(), deadline, &mut meanwhile, |wait| {
                     rustix::net::send(&self.socket, rest, send_flags(wait))
                 })
                 .map_err(|error| (whole - rest.len(), error))?;
@@ -242,6 +252,7 @@ impl Stream {
         header: &[u8],
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
+        mut meanwhile: Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let mut few = [IoSlice::new(&[]); 8];
         let mut many = Vec::new();
@@ -262,7 +273,7 @@ impl Stream {
             // No system takes more slices than this at once: IOV_MAX.
             let some = &rest[..rest.len().min(1024)];
             let n = patience
-                .run(self.socket.as_fd(), deadline, |wait| {
+                .run_with(self.socket.as_fd(), deadline, &mut meanwhile, |wait| {
                     let mut nothing = SendAncillaryBuffer::default();
                     rustix::net::sendmsg(&self.socket, some, &mut nothing, send_flags(wait))
                 })
@@ -565,179 +576,9 @@ enum Head {
     Discarding { left: usize },
 }
 
-/// What has been received but not asked for yet.
-#[derive(Debug, Default)]
-struct ReadAhead {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl ReadAhead {
-    fn unread(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-    }
-
-    fn take(&mut self, buf: &mut [u8]) -> usize {
-        let n = buf.len().min(self.len());
-        buf[..n].copy_from_slice(&self.unread()[..n]);
-        self.consume(n);
-        n
-    }
-
-    /// The vector with what is unread at its start, and room behind.
-    fn room(&mut self) -> &mut Vec<u8> {
-        self.bytes.drain(..self.start);
-        self.start = 0;
-        if self.bytes.is_empty() && self.bytes.capacity() > 16 * READ_AHEAD {
-            // It grew for what came behind a large message.
-            self.bytes = Vec::new();
-        }
-        if self.bytes.capacity() - self.bytes.len() < READ_AHEAD / 2 {
-            self.bytes.reserve_exact(READ_AHEAD);
-        }
-        &mut self.bytes
-    }
-
-    /// Keeps what was received behind a message. There was nothing unread, or it would have come first.
-    fn keep(&mut self, ahead: &[u8]) {
-        if !ahead.is_empty() {
-            self.bytes.clear();
-            self.start = 0;
-            self.bytes.extend_from_slice(ahead);
-        }
-    }
-}
-
-/// How long a system call on the socket may wait: `SO_RCVTIMEO` or `SO_SNDTIMEO`, see socket(7).
-///
-/// The socket blocks, so that a receive which has to wait costs one system call and not three (try, poll, try
-/// again). The option is set rarely: it stays on a step that is well within the time to the deadline, and when
-/// the step has passed without success, the deadline is looked at again.
-#[derive(Debug)]
-struct Patience {
-    which: Timeout,
-    step: Option<Duration>,
-}
-
-/// No step is longer, so that a far deadline needs no other step than the farthest.
-const LONGEST_STEP: Duration = Duration::from_millis(1 << 22);
-
-impl Patience {
-    fn new(which: Timeout) -> Patience {
-        Patience { which, step: None }
-    }
-
-    /// Runs a system call until it succeeds, fails, or the deadline has passed. `call` is told whether it may
-    /// wait.
-    #[inline]
-    fn run<T>(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        deadline: Deadline,
-        mut call: impl FnMut(bool) -> rustix::io::Result<T>,
-    ) -> io::Result<T> {
-        // There is nearly always room to send: then it does not matter what time it is.
-        let mut try_first = self.which == Timeout::Send && deadline.instant().is_some();
-        loop {
-            let wait = !try_first && self.prepare(socket, deadline)?;
-            match call(wait) {
-                Ok(done) => return Ok(done),
-                Err(Errno::AGAIN) if try_first => try_first = false,
-                Err(Errno::AGAIN) if !wait => return Err(io::ErrorKind::TimedOut.into()),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Makes the socket wait no longer than the deadline allows; whether it may wait at all.
-    fn prepare(&mut self, socket: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
-        let step = match deadline.remaining() {
-            None if self.step.is_none() => return Ok(true),
-            None => None,
-            Some(Duration::ZERO) => return Ok(false),
-            Some(left) => match self.step {
-                Some(step) if step <= left && (step * 4 >= left || step == LONGEST_STEP) => {
-                    return Ok(true);
-                }
-                _ => Some(step_within(left)),
-            },
-        };
-        sockopt::set_socket_timeout(socket, self.which, step)?;
-        self.step = step;
-        Ok(true)
-    }
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Patience::new(Timeout::Recv)
-    }
-}
-
-/// The largest power of two of milliseconds that is not longer; the time itself below one.
-fn step_within(left: Duration) -> Duration {
-    match u64::try_from(left.as_millis())
-        .unwrap_or(u64::MAX)
-        .checked_ilog2()
-    {
-        Some(log) => Duration::from_millis(1 << log.min(63)).min(LONGEST_STEP),
-        // An option of zero would mean for ever.
-        None => left.max(Duration::from_micros(1)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_step_is_never_longer_than_the_time_left_and_never_zero() {
-        for left in [1, 999, 1_000, 1_001, 3_999_999, 30_000_000, u64::MAX / 1000]
-            .map(Duration::from_micros)
-        {
-            let step = step_within(left);
-            assert!(step <= left && !step.is_zero(), "{left:?}: {step:?}");
-            assert!(
-                step * 2 > left || step == LONGEST_STEP,
-                "{left:?}: {step:?}"
-            );
-        }
-        assert_eq!(
-            step_within(Duration::from_nanos(1)),
-            Duration::from_micros(1)
-        );
-        assert_eq!(step_within(Duration::MAX), LONGEST_STEP);
-    }
-
-    #[test]
-    fn a_deadline_that_stays_as_far_away_sets_the_option_once() {
-        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut patience = Patience::new(Timeout::Recv);
-        patience
-            .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
-            .unwrap();
-        let step = patience.step;
-        assert!(step.is_some());
-        // Whoever sets it again would be seen: the option on the socket is not what the step says.
-        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(7))).unwrap();
-        for _ in 0..100 {
-            patience
-                .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
-                .unwrap();
-        }
-        assert_eq!(patience.step, step);
-        let option = sockopt::socket_timeout(&socket, Timeout::Recv).unwrap();
-        assert_eq!(option, Some(Duration::from_secs(7)));
-    }
 
     #[test]
     fn a_debug_print_holds_no_lock() {

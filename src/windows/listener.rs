@@ -233,13 +233,7 @@ impl<'a> Taken<'a> {
         };
         loop {
             let stop = &self.shared.stop;
-            let result = Operation {
-                pipe: instance,
-                event: &mut *event,
-                stop,
-                deadline,
-            }
-            .connect();
+            let result = Operation::new(instance, &mut *event, stop, deadline).connect();
             match result {
                 // A client may have come before the call, and have left again: what it wrote is still there.
                 Ok(_) | Err(Undone::Code(ERROR_PIPE_CONNECTED | ERROR_NO_DATA)) => break,

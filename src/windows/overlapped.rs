@@ -5,10 +5,13 @@
 //! deadline passes, it cancels that one operation and waits for what came of it; if it completed after all, that
 //! is the result.
 
+use std::any::Any;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
+use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, WAIT_OBJECT_0,
@@ -49,6 +52,10 @@ impl Event {
         unsafe { ResetEvent(self.0.as_raw_handle()) };
     }
 }
+
+/// How often it is looked what there is to do while an operation waits: a pipe has no event for what arrives.
+const SHORTEST_STEP: Duration = Duration::from_millis(1);
+const LONGEST_STEP: Duration = Duration::from_millis(16);
 
 /// Which of two events came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,18 +112,39 @@ pub(super) enum Undone {
     Code(u32),
 }
 
+/// What receives while a send has to wait, and says whether there was anything to receive.
+pub(super) type Meanwhile<'a> = Option<&'a mut (dyn FnMut() -> bool + 'a)>;
+
 /// What an operation is done on, and how long it may take.
-#[derive(Debug)]
-pub(super) struct Operation<'a> {
+pub(super) struct Operation<'a, 'b> {
     pub(super) pipe: &'a OwnedHandle,
     /// The operation's own: no two operations wait on one event.
     pub(super) event: &'a mut Event,
     /// Ends the wait early.
     pub(super) stop: &'a Event,
     pub(super) deadline: Deadline,
+    /// Called now and then while the operation has to wait; it says whether there is much to do.
+    pub(super) meanwhile: Meanwhile<'b>,
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a, '_> {
+    pub(super) fn new(
+        pipe: &'a OwnedHandle,
+        event: &'a mut Event,
+        stop: &'a Event,
+        deadline: Deadline,
+    ) -> Self {
+        Operation {
+            pipe,
+            event,
+            stop,
+            deadline,
+            meanwhile: None,
+        }
+    }
+}
+
+impl Operation<'_, '_> {
     /// Reads a message, or as much of it as fits; nothing of `buf` is read, and as many bytes as were
     /// transferred are initialised.
     pub(super) fn read(self, buf: &mut [MaybeUninit<u8>]) -> Result<Done, Undone> {
@@ -197,7 +225,7 @@ impl Operation<'_> {
     ///
     /// `start` begins at most one operation, on the pipe, with the OVERLAPPED that it is given, returns what the
     /// system call returned, and does not panic. The buffers of the operation stay valid until this returns.
-    unsafe fn run(self, start: impl FnOnce(*mut OVERLAPPED) -> BOOL) -> Result<Done, Undone> {
+    unsafe fn run(mut self, start: impl FnOnce(*mut OVERLAPPED) -> BOOL) -> Result<Done, Undone> {
         let mut overlapped = OVERLAPPED {
             hEvent: self.event.0.as_raw_handle(),
             ..OVERLAPPED::default()
@@ -214,8 +242,11 @@ impl Operation<'_> {
             ERROR_MORE_DATA => return self.result(overlapped, false),
             code => return Err(Undone::Code(code)),
         }
-        let why = match wait(self.event, self.stop, self.deadline) {
-            Ok(Woken::First) => return self.result(overlapped, false),
+        let (waited, panic) = self.wait();
+        let why = match waited {
+            Ok(Woken::First) => {
+                return self.result(overlapped, false);
+            }
             Ok(Woken::Second) => Undone::Stopped,
             Ok(Woken::Deadline) => Undone::TimedOut,
             Err(error) => Undone::Code(error.raw_os_error().unwrap_or_default() as u32),
@@ -223,10 +254,36 @@ impl Operation<'_> {
         // SAFETY: the OVERLAPPED is that of the operation, and valid until the operation has ended below. If the
         // operation is complete already, there is nothing to cancel, which is no failure.
         unsafe { CancelIoEx(self.pipe.as_raw_handle(), overlapped) };
-        match self.result(overlapped, true) {
+        let ended = self.result(overlapped, true);
+        if let Some(panic) = panic {
+            // The operation has ended: now it may unwind.
+            panic::resume_unwind(panic);
+        }
+        match ended {
             Err(Undone::Code(ERROR_OPERATION_ABORTED)) => Err(why),
             // It completed before it could be cancelled.
             ended => ended,
+        }
+    }
+
+    /// Waits for the operation, and does what there is to do meanwhile. A panic of that is caught, because the
+    /// kernel still has the buffers; it counts as being stopped.
+    fn wait(&mut self) -> (io::Result<Woken>, Option<Box<dyn Any + Send>>) {
+        let Some(meanwhile) = &mut self.meanwhile else {
+            return (wait(self.event, self.stop, self.deadline), None);
+        };
+        let mut step = SHORTEST_STEP;
+        loop {
+            let until = self.deadline.min(Deadline::after(step));
+            match wait(self.event, self.stop, until) {
+                Ok(Woken::Deadline) if !self.deadline.has_passed() => {}
+                waited => return (waited, None),
+            }
+            match panic::catch_unwind(AssertUnwindSafe(&mut *meanwhile)) {
+                Ok(true) => step = SHORTEST_STEP,
+                Ok(false) => step = (step * 2).min(LONGEST_STEP),
+                Err(panic) => return (Ok(Woken::Second), Some(panic)),
+            }
         }
     }
 
@@ -252,7 +309,6 @@ impl Operation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_wait_is_rounded_up_and_never_infinite_by_accident() {

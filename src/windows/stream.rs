@@ -15,7 +15,7 @@ use windows_sys::Win32::System::Pipes::{
 };
 
 use super::listener::Instance;
-use super::overlapped::{Done, Event, Operation, Undone};
+use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
 use super::security::{self, Impersonation};
 use crate::transport::{check_sendable, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, UserId, Waiting};
@@ -139,7 +139,18 @@ impl Stream {
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.write(&mut sending.event, message, deadline)
+        self.write(&mut sending.event, message, deadline, None)
+    }
+
+    pub(crate) fn send_while_receiving(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = deadline.lock(&self.sending)?;
+        self.write(&mut sending.event, message, deadline, Some(receive))
     }
 
     pub(crate) fn send_vectored(
@@ -156,7 +167,7 @@ impl Stream {
         pieces
             .iter()
             .for_each(|piece| gathered.extend_from_slice(piece));
-        let result = self.write(&mut sending.event, &gathered, deadline);
+        let result = self.write(&mut sending.event, &gathered, deadline, None);
         if gathered.capacity() <= KEPT {
             sending.gathered = gathered;
         }
@@ -332,7 +343,8 @@ impl Stream {
     }
 
     fn with_pipe<R>(&self, act: impl FnOnce(&OwnedHandle) -> R) -> io::Result<R> {
-        match &*self.pipe.read() {
+        // Recursively, because what a send does meanwhile receives, on the same thread.
+        match &*self.pipe.read_recursive() {
             Some(pipe) if self.state.load(Ordering::SeqCst) == OPEN => Ok(act(pipe)),
             _ => Err(self.closed()),
         }
@@ -347,16 +359,18 @@ impl Stream {
         Ok(())
     }
 
-    fn write(&self, event: &mut Event, message: &[u8], deadline: Deadline) -> io::Result<()> {
+    fn write(
+        &self,
+        event: &mut Event,
+        message: &[u8],
+        deadline: Deadline,
+        meanwhile: Meanwhile<'_>,
+    ) -> io::Result<()> {
         self.check_direction(Direction::Inbound, "send")?;
         let written = self.with_pipe(|pipe| {
-            Operation {
-                pipe,
-                event,
-                stop: &self.closing,
-                deadline,
-            }
-            .write(message)
+            let mut operation = Operation::new(pipe, event, &self.closing, deadline);
+            operation.meanwhile = meanwhile;
+            operation.write(message)
         })?;
         match written {
             Ok(Done { count, .. }) if count as usize == message.len() => Ok(()),
@@ -387,15 +401,8 @@ impl Stream {
     ) -> io::Result<Option<Done>> {
         self.check_direction(Direction::Outbound, "receive")?;
         let event = &mut receiving.event;
-        let result = self.with_pipe(|pipe| {
-            Operation {
-                pipe,
-                event,
-                stop: &self.closing,
-                deadline,
-            }
-            .read(buf)
-        })?;
+        let result =
+            self.with_pipe(|pipe| Operation::new(pipe, event, &self.closing, deadline).read(buf))?;
         self.after_read(receiving, result)
     }
 
@@ -569,13 +576,7 @@ impl Stream {
     ) -> io::Result<Option<Part>> {
         let event = &mut receiving.event;
         let result = self.with_pipe(|pipe| {
-            Operation {
-                pipe,
-                event,
-                stop: &self.closing,
-                deadline,
-            }
-            .transact(request, reply)
+            Operation::new(pipe, event, &self.closing, deadline).transact(request, reply)
         })?;
         match result {
             Err(Undone::Code(ERROR_PIPE_BUSY)) => Err(Error::Busy.into()),

@@ -1,5 +1,6 @@
 //! D1 to D4: both directions at once, deadlines, and closing under somebody who waits.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
@@ -61,6 +62,70 @@ pub(crate) fn d01_both_ends_may_send_at_once_while_both_receive<T: Transport>() 
                 }
             });
         }
+    });
+}
+
+/// Each end has one thread, and sends more than the buffers hold before it receives anything: with plain sends
+/// both would wait until the deadline.
+pub(crate) fn d01_a_send_that_receives_meanwhile_is_never_waited_for_in_a_circle<T: Transport>() {
+    const MESSAGES: usize = 20;
+    both_ways::<T>(|receiving, plain| {
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                (0..MESSAGES).for_each(|n| send(&plain, &content(n, 1 << 20)));
+                for n in 0..MESSAGES {
+                    assert!(is_content(n, &recv(&plain).unwrap()), "message {n}");
+                }
+            });
+            let received = Cell::new(0);
+            let mut message = Vec::new();
+            let mut take = |deadline| match receiving.recv_message(&mut message, deadline) {
+                Ok(Some(_)) => {
+                    assert!(
+                        is_content(received.get(), &message),
+                        "message {}",
+                        received.get()
+                    );
+                    received.set(received.get() + 1);
+                    true
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => false,
+                // The other end has everything, and has closed, before this one knows that its send is done.
+                Ok(None) if received.get() == MESSAGES => false,
+                other => panic!("{other:?}"),
+            };
+            for n in 0..MESSAGES {
+                receiving
+                    .send_while_receiving(&content(n, 1 << 20), soon(), &mut || take(Deadline::NOW))
+                    .unwrap();
+            }
+            while received.get() < MESSAGES {
+                assert!(take(soon()), "message {} did not come", received.get());
+            }
+        });
+    });
+}
+
+pub(crate) fn d01_a_send_that_receives_meanwhile_has_a_deadline<T: Transport>() {
+    both_ways::<T>(|from, _to| {
+        assert_times_out("send_while_receiving", |deadline| {
+            from.send_while_receiving(&content(1, HUGE), deadline, &mut || false)
+        });
+    });
+}
+
+/// The kernel may still have the buffer while the closure runs: the send has to end before the panic goes on.
+pub(crate) fn d03_a_panic_while_a_send_waits_ends_the_send_first<T: Transport>() {
+    both_ways::<T>(|from, to| {
+        // Something has come, so that there is a reason to receive.
+        send(&to, b"something");
+        let message = content(1, HUGE);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            from.send_while_receiving(&message, soon(), &mut || panic!("as asked"))
+        }));
+        assert!(panicked.is_err());
+        drop(message);
+        from.close();
     });
 }
 

@@ -119,6 +119,8 @@ macro_rules! conformance {
                 d01_a_blocked_receive_never_holds_up_a_send
                 d01_a_blocked_send_never_holds_up_a_receive
                 d01_both_ends_may_send_at_once_while_both_receive
+                d01_a_send_that_receives_meanwhile_is_never_waited_for_in_a_circle
+                d01_a_send_that_receives_meanwhile_has_a_deadline
                 d02_every_call_that_waits_gives_up_at_its_deadline
                 d02_what_was_sent_before_the_buffers_were_full_arrives
                 d02_a_deadline_that_has_passed_still_does_what_needs_no_waiting
@@ -126,6 +128,7 @@ macro_rules! conformance {
                 d02_one_deadline_covers_several_calls
                 d03_the_buffer_of_a_cancelled_receive_stays_untouched
                 d03_the_buffer_of_a_send_is_the_callers_again_afterwards
+                d03_a_panic_while_a_send_waits_ends_the_send_first
                 d04_closing_wakes_a_blocked_receive
                 d04_closing_wakes_a_blocked_send
                 d04_closing_wakes_everybody_who_waits

@@ -1,0 +1,12 @@
+//! Decodes any bytes into values of many types, with every codec.
+//!
+//!     cargo +nightly fuzz run codec
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../tests/fuzzing/codec.rs"]
+mod target;
+
+fuzz_target!(|data: &[u8]| target::run(data));

@@ -1,0 +1,196 @@
+//! How long a system call on a socket waits.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+
+use crate::Deadline;
+
+/// What receives while a send has to wait, and says whether there was anything to receive.
+pub(super) type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
+
+/// How long a system call on the socket may wait: `SO_RCVTIMEO` or `SO_SNDTIMEO`, see socket(7).
+///
+/// The socket blocks, so that a receive which has to wait costs one system call and not three (try, poll, try
+/// again). The option is set rarely: it stays on a step that is well within the time to the deadline, and when
+/// the step has passed without success, the deadline is looked at again.
+#[derive(Debug)]
+pub(super) struct Patience {
+    which: Timeout,
+    step: Option<Duration>,
+}
+
+/// How long a send that waits leaves what has come to another thread that receives, before it looks again.
+const SOMEBODY_ELSE: Duration = Duration::from_millis(2);
+
+/// Waits until the socket is ready or the deadline has passed, and says for what it is ready.
+fn poll_until(
+    socket: BorrowedFd<'_>,
+    interest: PollFlags,
+    deadline: Deadline,
+) -> io::Result<PollFlags> {
+    let timeout = deadline
+        .remaining()
+        .and_then(|left| Timespec::try_from(left).ok());
+    let mut polled = [PollFd::from_borrowed_fd(socket, interest)];
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(polled[0].revents()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// No step is longer, so that a far deadline needs no other step than the farthest.
+const LONGEST_STEP: Duration = Duration::from_millis(1 << 22);
+
+impl Patience {
+    pub(super) fn new(which: Timeout) -> Patience {
+        Patience { which, step: None }
+    }
+
+    /// Runs a system call until it succeeds, fails, or the deadline has passed. `call` is told whether it may
+    /// wait.
+    #[inline]
+    pub(super) fn run<T>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Deadline,
+        mut call: impl FnMut(bool) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        // There is nearly always room to send: then it does not matter what time it is.
+        let mut try_first = self.which == Timeout::Send && deadline.instant().is_some();
+        loop {
+            let wait = !try_first && self.prepare(socket, deadline)?;
+            match call(wait) {
+                Ok(done) => return Ok(done),
+                Err(Errno::AGAIN) if try_first => try_first = false,
+                Err(Errno::AGAIN) if !wait => return Err(io::ErrorKind::TimedOut.into()),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// As [`run`](Patience::run), but where the call has to wait, `meanwhile` is called for what arrives.
+    pub(super) fn run_with<T>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Deadline,
+        meanwhile: &mut Meanwhile<'_>,
+        mut call: impl FnMut(bool) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let Some(receive) = meanwhile else {
+            return self.run(socket, deadline, call);
+        };
+        let mut interest = PollFlags::IN | PollFlags::OUT;
+        loop {
+            match call(false) {
+                Ok(done) => return Ok(done),
+                Err(Errno::AGAIN) if deadline.has_passed() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let until = match interest.contains(PollFlags::IN) {
+                true => deadline,
+                false => deadline.min(Deadline::after(SOMEBODY_ELSE)),
+            };
+            let seen = poll_until(socket, interest, until)?;
+            interest = PollFlags::IN | PollFlags::OUT;
+            if seen == PollFlags::IN && !receive() {
+                // Somebody else is receiving: what has come is theirs, and would be seen again and again.
+                interest = PollFlags::OUT;
+            }
+        }
+    }
+
+    /// Makes the socket wait no longer than the deadline allows; whether it may wait at all.
+    pub(super) fn prepare(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Deadline,
+    ) -> io::Result<bool> {
+        let step = match deadline.remaining() {
+            None if self.step.is_none() => return Ok(true),
+            None => None,
+            Some(Duration::ZERO) => return Ok(false),
+            Some(left) => match self.step {
+                Some(step) if step <= left && (step * 4 >= left || step == LONGEST_STEP) => {
+                    return Ok(true);
+                }
+                _ => Some(step_within(left)),
+            },
+        };
+        sockopt::set_socket_timeout(socket, self.which, step)?;
+        self.step = step;
+        Ok(true)
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience::new(Timeout::Recv)
+    }
+}
+
+/// The largest power of two of milliseconds that is not longer; the time itself below one.
+fn step_within(left: Duration) -> Duration {
+    match u64::try_from(left.as_millis())
+        .unwrap_or(u64::MAX)
+        .checked_ilog2()
+    {
+        Some(log) => Duration::from_millis(1 << log.min(63)).min(LONGEST_STEP),
+        // An option of zero would mean for ever.
+        None => left.max(Duration::from_micros(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_step_is_never_longer_than_the_time_left_and_never_zero() {
+        for left in [1, 999, 1_000, 1_001, 3_999_999, 30_000_000, u64::MAX / 1000]
+            .map(Duration::from_micros)
+        {
+            let step = step_within(left);
+            assert!(step <= left && !step.is_zero(), "{left:?}: {step:?}");
+            assert!(
+                step * 2 > left || step == LONGEST_STEP,
+                "{left:?}: {step:?}"
+            );
+        }
+        assert_eq!(
+            step_within(Duration::from_nanos(1)),
+            Duration::from_micros(1)
+        );
+        assert_eq!(step_within(Duration::MAX), LONGEST_STEP);
+    }
+
+    #[test]
+    fn a_deadline_that_stays_as_far_away_sets_the_option_once() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut patience = Patience::new(Timeout::Recv);
+        patience
+            .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
+            .unwrap();
+        let step = patience.step;
+        assert!(step.is_some());
+        // Whoever sets it again would be seen: the option on the socket is not what the step says.
+        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(7))).unwrap();
+        for _ in 0..100 {
+            patience
+                .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
+                .unwrap();
+        }
+        assert_eq!(patience.step, step);
+        let option = sockopt::socket_timeout(&socket, Timeout::Recv).unwrap();
+        assert_eq!(option, Some(Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,56 @@
+//! What a socket has been read for in advance.
+
+/// How much is read when it is not known yet what is coming: a small message with its length in one system
+/// call, and as many more as have arrived.
+pub(super) const READ_AHEAD: usize = 4096;
+
+/// What has been received but not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct ReadAhead {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ReadAhead {
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub(super) fn consume(&mut self, n: usize) {
+        self.start += n;
+    }
+
+    pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.len());
+        buf[..n].copy_from_slice(&self.unread()[..n]);
+        self.consume(n);
+        n
+    }
+
+    /// The vector with what is unread at its start, and room behind.
+    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        if self.bytes.is_empty() && self.bytes.capacity() > 16 * READ_AHEAD {
+            // It grew for what came behind a large message.
+            self.bytes = Vec::new();
+        }
+        if self.bytes.capacity() - self.bytes.len() < READ_AHEAD / 2 {
+            self.bytes.reserve_exact(READ_AHEAD);
+        }
+        &mut self.bytes
+    }
+
+    /// Keeps what was received behind a message. There was nothing unread, or it would have come first.
+    pub(super) fn keep(&mut self, ahead: &[u8]) {
+        if !ahead.is_empty() {
+            self.bytes.clear();
+            self.start = 0;
+            self.bytes.extend_from_slice(ahead);
+        }
+    }
+}
