@@ -247,8 +247,9 @@ impl Link {
                     // It may have come in the last moment.
                     let answer = turn.answer(ticket);
                     turn.leave(ticket);
-                    let given_up =
-                        answer.is_none() && call.is_some_and(|id| turn.session.give_up(id));
+                    let given_up = answer.is_none()
+                        && turn.ended.is_none()
+                        && call.is_some_and(|id| turn.session.give_up(id));
                     turn.next_reader();
                     drop(turn);
                     if let (true, Some(id)) = (given_up, call) {
@@ -322,6 +323,12 @@ impl Link {
                 )),
                 _ => CallError::Disconnected { sent: true },
             }),
+        }
+        let ended = turn.ended.is_some();
+        drop(turn);
+        if ended {
+            // The server is to notice as well, also if it was the one to break the protocol.
+            self.stream.close();
         }
         true
     }
