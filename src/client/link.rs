@@ -167,6 +167,10 @@ impl Link {
                 turn.next_reader();
                 return Err(error.with_sent(false));
             }
+            if deadline.has_passed() {
+                turn.next_reader();
+                return Err(CallError::TimedOut { sent: false });
+            }
         }
     }
 
@@ -227,6 +231,7 @@ impl Link {
         call: Option<u32>,
         deadline: Deadline,
     ) -> Result<Answer, CallError> {
+        let mut waits = 0_u64;
         loop {
             let mut turn = self.turn.lock();
             if let Some(answer) = turn.answer(ticket) {
@@ -240,7 +245,16 @@ impl Link {
                     answer => answer,
                 };
             }
-            match self.wait_turn(turn, deadline) {
+            let waited = match waits {
+                // There may always be something to read that is not the answer.
+                1.. if deadline.has_passed() => {
+                    drop(turn);
+                    Err(CallError::TimedOut { sent: true })
+                }
+                _ => self.wait_turn(turn, deadline),
+            };
+            waits += 1;
+            match waited {
                 Ok(()) => {}
                 Err(error) => {
                     let mut turn = self.turn.lock();
