@@ -1,0 +1,381 @@
+//! A server with a client that behaves, to see that the others do them no harm.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pipetalk::{
+    Call, Client, ClientOptions, Codec, DefaultCodec, LocalStream, ServerHandle, ServerOptions,
+    Stream,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::ALLOCATOR;
+use crate::bytes::{self, Said};
+use crate::util::{A_WHILE, Place, shout, soon, until};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Echo(u64),
+    Text(String),
+    Units(Vec<()>),
+    Tree(Tree),
+    /// Is answered when the town's gate is open.
+    Gate,
+    /// Is answered when it is cancelled.
+    UntilCancelled,
+    /// A reply of that many bytes.
+    Large(usize),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Tree {
+    Leaf,
+    Branch(Box<Tree>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Echo(u64),
+    Text(String),
+    Done,
+}
+
+/// What the codec makes of it.
+pub(crate) fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    DefaultCodec::encode(value, &mut out).unwrap();
+    out
+}
+
+pub(crate) fn echo(id: u32, number: u64) -> Vec<u8> {
+    bytes::request(id, bytes::FOR_EVER, &encoded(&Request::Echo(number)))
+}
+
+pub(crate) fn echoed(id: u32, number: u64) -> Said {
+    Said::Reply {
+        id,
+        payload: encoded(&Reply::Echo(number)),
+    }
+}
+
+/// What holds requests back until it is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+    waiting: AtomicU64,
+    handled: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    /// How many requests have come to it so far.
+    pub(crate) fn seen(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// How many requests of any kind were handled.
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let open = self.open.lock().unwrap();
+        drop(self.changed.wait_while(open, |open| !*open).unwrap());
+    }
+
+    fn handle(&self, request: Request, call: &Call) -> Reply {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(number) => Reply::Echo(number),
+            Request::Text(text) => Reply::Text(text),
+            Request::Large(size) => Reply::Text("x".repeat(size)),
+            Request::Units(_) | Request::Tree(_) => Reply::Done,
+            Request::Gate => {
+                self.wait();
+                Reply::Done
+            }
+            Request::UntilCancelled => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                while !call.is_cancelled() {
+                    thread::yield_now();
+                }
+                Reply::Done
+            }
+        }
+    }
+}
+
+/// The largest message of a town's server, unless the test sets another.
+pub(crate) const MAX_MESSAGE: usize = 1 << 20;
+
+/// What a test may cost in memory, unless it says another number: a few messages of the largest kind.
+const MEMORY: usize = 6 * MAX_MESSAGE;
+
+/// Memory and threads are the whole process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+pub(crate) struct Town {
+    pub(crate) place: Place,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) handle: ServerHandle,
+    serving: Option<JoinHandle<io::Result<()>>>,
+    neighbour: Option<Neighbour>,
+    threads: usize,
+    memory: usize,
+    live: usize,
+    /// Last, so that the next test begins when all of this has gone.
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Town {
+    pub(crate) fn new() -> Town {
+        Town::with(|options| options)
+    }
+
+    pub(crate) fn with(set: impl FnOnce(ServerOptions) -> ServerOptions) -> Town {
+        Town::with_pool(0, set)
+    }
+
+    /// A town whose server handles requests on so many threads.
+    pub(crate) fn with_pool(pool: usize, set: impl FnOnce(ServerOptions) -> ServerOptions) -> Town {
+        let alone = ALONE
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        until("the threads of the last test have gone", || {
+            threads().is_none_or(|threads| threads == 0)
+        });
+        let place = Place::new();
+        let options = ServerOptions::new().max_message(MAX_MESSAGE).pool(pool);
+        let server = set(options).bind(place.name()).unwrap();
+        let handle = server.handle();
+        let gate = Arc::new(Gate::default());
+        let at_gate = Arc::clone(&gate);
+        let serving = thread::spawn(move || {
+            server.serve(move |request: Request, call: &Call| at_gate.handle(request, call))
+        });
+        let neighbour = Neighbour::move_in(&place);
+        neighbour.assert_well();
+        // A thread for the neighbour's connection.
+        let expected = pool + 1;
+        if threads().is_none() {
+            shout("skipped: counting threads: only Linux tells them by name");
+        }
+        until("the threads are there", || {
+            threads().is_none_or(|threads| threads == expected)
+        });
+        let live = ALLOCATOR.live();
+        ALLOCATOR.forget_peak();
+        Town {
+            place,
+            gate,
+            handle,
+            serving: Some(serving),
+            neighbour: Some(neighbour),
+            threads: expected,
+            memory: MEMORY,
+            live,
+            _alone: alone,
+        }
+    }
+
+    /// Allows the test more memory than usual, or less.
+    pub(crate) fn memory(mut self, bytes: usize) -> Town {
+        self.memory = bytes;
+        self
+    }
+
+    /// Somebody who has not said anything yet.
+    pub(crate) fn stranger(&self) -> Raw {
+        Raw(LocalStream::connect(self.place.name()).unwrap())
+    }
+
+    /// Somebody who has said hello, and was welcomed.
+    pub(crate) fn guest(&self) -> Raw {
+        let guest = self.stranger();
+        guest.says(&bytes::hello());
+        assert_eq!(guest.hears(), Said::Welcome);
+        guest
+    }
+
+    /// How many are connected, the neighbour included.
+    pub(crate) fn connections(&self) -> u32 {
+        let neighbour = self.neighbour.as_ref().unwrap();
+        neighbour.client.channel().info().unwrap().connections
+    }
+
+    /// The neighbour has noticed nothing, no more memory was used than is allowed, and everything that the
+    /// others have caused goes away with them.
+    pub(crate) fn assert_unharmed(&self) {
+        self.neighbour.as_ref().unwrap().assert_well();
+        until("only the neighbour is connected", || {
+            self.connections() == 1
+        });
+        until("no thread is left over", || {
+            threads().is_none_or(|threads| threads == self.threads)
+        });
+        let used = ALLOCATOR.peak().saturating_sub(self.live);
+        assert!(
+            used <= self.memory,
+            "{used} bytes were in use, {} are allowed",
+            self.memory
+        );
+        // What stays is what the neighbour's connection keeps, and what the test itself has.
+        let kept = ALLOCATOR.live().saturating_sub(self.live);
+        assert!(kept <= 256 << 10, "{kept} bytes are still in use");
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        self.gate.open();
+        drop(self.neighbour.take());
+        self.handle.stop();
+        let served = self.serving.take().unwrap().join();
+        if !thread::panicking() {
+            served.unwrap().unwrap();
+        }
+    }
+}
+
+/// A client that behaves, calling all the while, from a thread of its own.
+struct Neighbour {
+    client: Client<Request, Reply>,
+    calls: Arc<AtomicU64>,
+    moving_out: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How long each of its calls may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Neighbour {
+    fn move_in(place: &Place) -> Neighbour {
+        let client: Client<Request, Reply> = ClientOptions::new()
+            .timeout(PATIENCE)
+            .connect(place.name())
+            .unwrap();
+        let calls = Arc::new(AtomicU64::new(0));
+        let moving_out = Arc::new(AtomicBool::new(false));
+        let (caller, counter, leaving) =
+            (client.clone(), Arc::clone(&calls), Arc::clone(&moving_out));
+        let thread = thread::spawn(move || {
+            for number in 0.. {
+                if leaving.load(Ordering::SeqCst) {
+                    return;
+                }
+                let started = Instant::now();
+                let reply = caller.call(&Request::Echo(number));
+                let took = started.elapsed();
+                assert_eq!(reply, Ok(Reply::Echo(number)), "after {took:?}");
+                assert!(took < PATIENCE + Duration::from_secs(1), "{took:?}");
+                counter.fetch_add(1, Ordering::SeqCst);
+                // A call now and then, not as many as there can be: others are to get their turn.
+                thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        Neighbour {
+            client,
+            calls,
+            moving_out,
+            thread: Some(thread),
+        }
+    }
+
+    /// All its calls were answered in time, and still are.
+    fn assert_well(&self) {
+        let before = self.calls.load(Ordering::SeqCst);
+        until("the neighbour has called twice more", || {
+            let thread = self.thread.as_ref().unwrap();
+            assert!(!thread.is_finished(), "the neighbour was harmed");
+            self.calls.load(Ordering::SeqCst) >= before + 2
+        });
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.moving_out.store(true, Ordering::SeqCst);
+        let thread = self.thread.take().unwrap();
+        thread.thread().unpark();
+        let ended = thread.join();
+        if !thread::panicking() {
+            ended.expect("the neighbour was harmed");
+        }
+    }
+}
+
+/// How many threads the server has; `None` where nobody tells.
+fn threads() -> Option<usize> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?;
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    Some(names.filter(|name| name.starts_with("pipetalk")).count())
+}
+
+/// Somebody who says what he likes, in whole messages.
+#[derive(Debug)]
+pub(crate) struct Raw(pub(crate) LocalStream);
+
+impl Raw {
+    #[track_caller]
+    pub(crate) fn says(&self, message: &[u8]) {
+        self.0.send(message, soon()).unwrap();
+    }
+
+    /// The next thing that the other end says; `None` when it has closed.
+    #[track_caller]
+    pub(crate) fn hears_or_end(&self) -> Option<Said> {
+        let mut message = Vec::new();
+        let heard = self.0.recv_message(&mut message, soon()).unwrap();
+        heard.map(|_| bytes::read(&message))
+    }
+
+    #[track_caller]
+    pub(crate) fn hears(&self) -> Said {
+        self.hears_or_end().expect("an answer, not the end")
+    }
+
+    /// It is refused for that reason, in these words, and the connection ends.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, code: u16, words: &str) -> bytes::Failure {
+        let failure = match self.hears() {
+            Said::Refusal(failure) => failure,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(failure.code, code, "{failure:?}");
+        assert!(failure.text.contains(words), "{failure:?}");
+        assert_eq!(self.hears_or_end(), None);
+        failure
+    }
+
+    /// The request fails for that reason, in these words.
+    #[track_caller]
+    pub(crate) fn assert_fails(&self, id: u32, code: u16, words: &str) {
+        match self.hears() {
+            Said::Error { id: of, failure } => {
+                assert_eq!((of, failure.code), (id, code), "{failure:?}");
+                assert!(failure.text.contains(words), "{failure:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The conversation goes on as if nothing had been.
+    #[track_caller]
+    pub(crate) fn assert_goes_on(&self) {
+        self.says(&echo(4_000_000_000, 17));
+        assert_eq!(self.hears(), echoed(4_000_000_000, 17));
+    }
+}
+
+/// A time within which something has to happen that takes no time of its own.
+pub(crate) const PROMPT: Duration = Duration::from_secs(A_WHILE.as_secs() / 3);
