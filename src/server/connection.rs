@@ -108,8 +108,7 @@ impl Connection {
     }
 
     fn serve_requests(self: &Arc<Self>) {
-        let hello = Deadline::after(self.shared.options.hello_timeout);
-        let mut deadline = hello;
+        let mut deadline = Deadline::after(self.shared.options.hello_timeout);
         loop {
             if self.shared.is_draining() && self.in_flight() == 0 {
                 return self.part();
@@ -120,14 +119,9 @@ impl Connection {
             let end = match self.next_message(deadline) {
                 Ok(Some(message)) => match self.receive(message) {
                     Ok(()) => {
-                        deadline = match self.session.lock().client() {
-                            Some(_) => self
-                                .shared
-                                .options
-                                .idle_timeout
-                                .map_or(Deadline::NEVER, Deadline::after),
-                            None => hello,
-                        };
+                        if self.session.lock().client().is_some() {
+                            deadline = self.until_idle();
+                        }
                         continue;
                     }
                     Err(end) => end,
@@ -147,6 +141,7 @@ impl Connection {
                     _ if error.kind() == io::ErrorKind::TimedOut
                         && self.session.lock().in_flight() > 0 =>
                     {
+                        deadline = self.until_idle();
                         continue;
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
@@ -168,6 +163,14 @@ impl Connection {
                 None => self.close(),
             };
         }
+    }
+
+    /// How long the client may go without a request from now on.
+    fn until_idle(&self) -> Deadline {
+        self.shared
+            .options
+            .idle_timeout
+            .map_or(Deadline::NEVER, Deadline::after)
     }
 
     /// Takes the connection off the server's list.
