@@ -42,6 +42,8 @@ pub(crate) struct Connection {
 struct Ahead {
     messages: VecDeque<Arc<Vec<u8>>>,
     bytes: usize,
+    /// Which of the requests among them are cancelled already.
+    cancelled: Vec<u32>,
     ended: bool,
     spare: Vec<Arc<Vec<u8>>>,
 }
@@ -252,7 +254,11 @@ impl Connection {
             && ahead.bytes < self.stream.max_message()
         {
             match self.stream.peek() {
-                Ok(Some(waiting)) if waiting.message.is_some() => {}
+                // One that is too large ends the connection, in its turn and with words.
+                Ok(Some(waiting))
+                    if waiting
+                        .message
+                        .is_some_and(|size| size <= self.stream.max_message()) => {}
                 Ok(Some(_)) => return,
                 Ok(None) | Err(_) => {
                     ahead.ended = true;
@@ -270,9 +276,12 @@ impl Connection {
                     return;
                 }
             }
-            // A cancellation counts at once; it is harmless to see it again in its turn.
+            // A cancellation counts at once, and takes up no room: there may be any number of them.
             if let Ok(wire::Message::Cancel { id }) = wire::parse(&message) {
                 self.cancel(id);
+                ahead.cancel(id);
+                ahead.keep(message);
+                continue;
             }
             ahead.bytes += message.len();
             ahead.messages.push_back(message);
@@ -342,6 +351,9 @@ impl Connection {
         start: usize,
     ) -> Result<(), End> {
         let cancelled = self.running.lock().begin(id);
+        if id.is_some_and(|id| self.ahead.lock().was_cancelled(id)) {
+            cancelled.store(true, Ordering::Release);
+        }
         let payload = Payload { message, start };
         let job = Job {
             connection: Arc::clone(self),
@@ -461,13 +473,36 @@ impl Connection {
         }
     }
 
-    fn keep(&self, mut message: Arc<Vec<u8>>) {
-        if Arc::get_mut(&mut message).is_some_and(|buffer| buffer.capacity() <= KEPT) {
-            let mut ahead = self.ahead.lock();
-            if ahead.spare.len() < SPARE_BUFFERS {
-                ahead.spare.push(message);
-            }
+    fn keep(&self, message: Arc<Vec<u8>>) {
+        self.ahead.lock().keep(message);
+    }
+}
+
+impl Ahead {
+    fn keep(&mut self, mut message: Arc<Vec<u8>>) {
+        if self.spare.len() < SPARE_BUFFERS
+            && Arc::get_mut(&mut message).is_some_and(|buffer| buffer.capacity() <= KEPT)
+        {
+            self.spare.push(message);
         }
+    }
+
+    /// Notes the end of a request that waits for its turn.
+    fn cancel(&mut self, id: u32) {
+        let waits = self.messages.iter().any(|message| {
+            matches!(wire::parse(message), Ok(wire::Message::Request { id: of, .. }) if of == id)
+        });
+        if waits && !self.cancelled.contains(&id) {
+            self.cancelled.push(id);
+        }
+    }
+
+    /// Whether a request, whose turn has come, was cancelled before.
+    fn was_cancelled(&mut self, id: u32) -> bool {
+        let place = self.cancelled.iter().position(|other| *other == id);
+        place
+            .map(|place| self.cancelled.swap_remove(place))
+            .is_some()
     }
 }
 
@@ -516,11 +551,17 @@ impl Job {
             inline,
         };
         let handler = &call.connection.shared.handler;
-        // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
-        let handled = panic::catch_unwind(AssertUnwindSafe(|| {
-            handler.handle(method, &payload, &call, &mut out)
-        }));
-        let unwanted = call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
+        let unwanted = || call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
+        let handled = if id.is_some() && unwanted() {
+            // It waited too long for its turn.
+            Ok(Ok(()))
+        } else {
+            // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
+            panic::catch_unwind(AssertUnwindSafe(|| {
+                handler.handle(method, &payload, &call, &mut out)
+            }))
+        };
+        let unwanted = unwanted();
         let Call {
             connection,
             cancelled,
