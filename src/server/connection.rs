@@ -113,7 +113,7 @@ impl Connection {
         let mut deadline = Deadline::after(self.shared.options.hello_timeout);
         loop {
             if self.shared.is_draining() && self.in_flight() == 0 {
-                return self.part();
+                return self.part(Deadline::after(COURTESY));
             }
             if let Some(outbox) = &self.outbox {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
@@ -148,7 +148,7 @@ impl Connection {
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
                         if self.session.lock().client().is_some() {
-                            return self.part();
+                            return self.part(Deadline::after(COURTESY));
                         }
                         self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
                         End::Gone
@@ -196,19 +196,26 @@ impl Connection {
         self.session.lock().in_flight()
     }
 
-    /// Tells the client that the server ends; whether it has nothing to wait for.
-    pub(super) fn go_away(&self, grace: Deadline) {
-        let _ = self.send(Deadline::after(COURTESY), |out| {
-            wire::going_away(out, grace.remaining());
-        });
+    /// Tells the client that the server ends.
+    pub(super) fn go_away(&self, grace: Deadline, courtesy: Deadline) {
+        let mut out = self.buffer();
+        wire::going_away(&mut out, grace.remaining());
+        match &self.outbox {
+            Some(outbox) => outbox.push(out),
+            None => {
+                // A client that is still reading a reply does without.
+                let _ = self.stream.send(&out, courtesy);
+                self.recycle(out);
+            }
+        }
         if self.in_flight() == 0 {
-            self.part();
+            self.part(courtesy);
         }
     }
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
-    fn part(&self) {
-        let _ = self.send(Deadline::after(COURTESY), wire::goodbye);
+    fn part(&self, deadline: Deadline) {
+        let _ = self.send(deadline, wire::goodbye);
         match &self.outbox {
             Some(outbox) => {
                 self.cancel_all();
@@ -507,7 +514,7 @@ impl Ahead {
 }
 
 /// How long a client may take to read what it is told out of courtesy.
-const COURTESY: Duration = Duration::from_millis(100);
+pub(super) const COURTESY: Duration = Duration::from_millis(100);
 
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 2;
@@ -587,7 +594,7 @@ impl Job {
         if lost {
             connection.close();
         } else if connection.shared.is_draining() && connection.in_flight() == 0 {
-            connection.part();
+            connection.part(Deadline::after(COURTESY));
         }
     }
 }
