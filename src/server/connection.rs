@@ -20,6 +20,7 @@ use super::Shared;
 use super::call::Call;
 use super::handler::{HandleError, Payload};
 use super::outbox::Outbox;
+use super::pool::Share;
 use crate::session::{ServerEvent, ServerSession};
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
@@ -35,6 +36,7 @@ pub(crate) struct Connection {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// With a pool: what a thread of the connection's own sends.
     outbox: Option<Outbox>,
+    share: Share,
 }
 
 /// What was received while a handler ran.
@@ -80,6 +82,7 @@ impl Connection {
             running: Mutex::default(),
             buffers: Mutex::default(),
             outbox,
+            share: Share::default(),
         }
     }
 
@@ -96,6 +99,9 @@ impl Connection {
             }
             outbox.finish();
         });
+        // Until then it counts as one of those that may be connected: who leaves and comes back has no more with
+        // the pool than who stays.
+        self.share.wait_until_none();
     }
 
     /// Sends what the threads of the pool have to say.
@@ -372,6 +378,8 @@ impl Connection {
         };
         match &self.shared.pool {
             Some(pool) => {
+                // Requests are never that many, but nobody answers notifications.
+                self.share.add(self.shared.options.max_in_flight);
                 pool.give(job);
                 Ok(())
             }
@@ -596,6 +604,7 @@ impl Job {
         } else if connection.shared.is_draining() && connection.in_flight() == 0 {
             connection.part(Deadline::after(COURTESY));
         }
+        connection.share.done();
     }
 }
 
