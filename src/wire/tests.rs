@@ -55,7 +55,7 @@ fn golden() -> Vec<(Message<'static>, Vec<u8>)> {
         timeout,
         payload: b"hi",
     };
-    let table: [(Message<'static>, &[&str]); 14] = [
+    let table: [(Message<'static>, &[&str]); 15] = [
         (
             Message::Hello(identity()),
             &["50 54 4c 4b  01 01", IDENTITY],
@@ -130,6 +130,7 @@ fn golden() -> Vec<(Message<'static>, Vec<u8>)> {
             Message::GoingAway { grace: None },
             &["30 00 00 00  00 00 00 00  ff ff ff ff"],
         ),
+        (Message::Goodbye, &["31 00 00 00  00 00 00 00"]),
     ];
     table
         .into_iter()
@@ -251,7 +252,10 @@ fn unknown_flags_are_skipped() {
 #[test]
 fn the_id_of_a_message_that_has_none_means_nothing() {
     for (message, mut bytes) in golden() {
-        if matches!(message, Message::Notify { .. } | Message::GoingAway { .. }) {
+        if matches!(
+            message,
+            Message::Notify { .. } | Message::GoingAway { .. } | Message::Goodbye
+        ) {
             bytes[4..8].fill(0xff);
             assert_eq!(parse(&bytes), Ok(message));
         }
@@ -296,6 +300,7 @@ fn unknown_kinds_are_refused() {
         kind::REPLY,
         kind::ERROR,
         kind::GOING_AWAY,
+        kind::GOODBYE,
     ];
     for first in 0..=u8::MAX {
         let mut bytes = [0; 16];
@@ -535,6 +540,7 @@ fn bytes_at_random_are_harmless() {
         "20",
         "21",
         "30",
+        "31",
         "",
     ]
     .map(hex);
