@@ -239,8 +239,11 @@ impl Connection {
         self.stream.close();
     }
 
+    /// Cancels the requests that run, and those that are still to run.
     fn cancel_all(&self) {
-        self.running.lock().cancel(|_| true);
+        let mut running = self.running.lock();
+        running.ended = true;
+        running.cancel(|_| true);
     }
 
     /// The next message: what was received ahead first.
@@ -697,13 +700,15 @@ impl Connection {
 #[derive(Default)]
 struct Running {
     requests: Vec<(u32, Arc<AtomicBool>)>,
+    /// Nobody waits for any answer any more.
+    ended: bool,
     spare: Vec<Arc<AtomicBool>>,
 }
 
 impl Running {
     fn begin(&mut self, id: Option<u32>) -> Arc<AtomicBool> {
         let flag = self.spare.pop().unwrap_or_default();
-        flag.store(false, Ordering::Release);
+        flag.store(self.ended, Ordering::Release);
         if let Some(id) = id {
             self.requests.push((id, Arc::clone(&flag)));
         }
