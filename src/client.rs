@@ -1,6 +1,8 @@
 //! [`Client`]: calls, from any number of threads, over one connection.
 
 mod link;
+mod sync;
+mod turn;
 
 use std::fmt;
 use std::io;

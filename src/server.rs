@@ -482,9 +482,11 @@ impl Shared {
     /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
     fn finish(&self) {
         let connections = self.connections.lock().clone();
+        // For all of them together, however many do not read.
+        let courtesy = Deadline::after(connection::COURTESY);
         connections
             .iter()
-            .for_each(|connection| connection.go_away(self.handle.deadline()));
+            .for_each(|connection| connection.go_away(self.handle.deadline(), courtesy));
         drop(connections);
         self.wait_until_left();
         self.connections

@@ -1,18 +1,14 @@
 //! One connection of a client, shared by all threads that call through it.
 //!
-//! There is no reader thread. Whoever waits for an answer and finds nobody reading becomes the reader; what it
-//! reads for others it leaves with them and wakes them; when it has its own answer, or has waited long enough, it
-//! wakes one of those who still wait, to be the reader after it. So a caller that is alone pays for no thread hop,
-//! and no answer lies unread while somebody waits for it. `Turn::next_reader` is the hand-over; its model is checked
-//! in `tests/model.rs`.
+//! There is no reader thread: those who wait for answers take turns at reading, as `turn.rs` says.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, Thread};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
+use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
 use crate::session::{ClientEvent, ClientSession, NotNow, Party};
 use crate::wire;
@@ -30,30 +26,16 @@ pub(crate) struct Link {
     ours: Arc<Party>,
     /// The message that is being sent; held while it is.
     out: Mutex<Vec<u8>>,
-    turn: Mutex<Turn>,
+    turns: Turns<Link>,
 }
 
-/// Whose turn it is to read, and who waits for what.
-struct Turn {
+/// What the threads share, behind the lock of the turns.
+pub(crate) struct Shared {
     session: ClientSession,
-    /// Somebody is reading.
-    reading: bool,
-    waiters: Vec<Waiter>,
-    next_ticket: u64,
     /// Nothing can be sent any more; answers may still come.
     broken: bool,
-    /// Why there will be no more answers.
-    ended: Option<CallError>,
     /// Buffers to receive into, kept for the next message.
     spare: Vec<Arc<Vec<u8>>>,
-}
-
-struct Waiter {
-    ticket: u64,
-    thread: Thread,
-    /// The call whose answer it waits for; `None`: for room to begin one.
-    call: Option<u32>,
-    answer: Option<Result<Answer, CallError>>,
 }
 
 impl Link {
@@ -63,20 +45,16 @@ impl Link {
         ours: Arc<Party>,
         deadline: Deadline,
     ) -> Result<Link, CallError> {
-        let turn = Turn {
+        let shared = Shared {
             session: ClientSession::default(),
-            reading: false,
-            waiters: Vec::new(),
-            next_ticket: 0,
             broken: false,
-            ended: None,
             spare: Vec::new(),
         };
         let link = Link {
             stream,
             ours,
             out: Mutex::default(),
-            turn: Mutex::new(turn),
+            turns: Turns::new(shared),
         };
         link.send(deadline, |out| {
             wire::hello(out, &link.ours.identity());
@@ -87,8 +65,8 @@ impl Link {
 
     /// Whether calls can still begin here.
     pub(crate) fn is_usable(&self) -> bool {
-        let turn = self.turn.lock();
-        turn.ended.is_none() && !turn.broken && !turn.session.is_going_away()
+        let turn = self.turns.lock();
+        turn.ended().is_none() && !turn.shared.broken && !turn.shared.session.is_going_away()
     }
 
     /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments.
@@ -98,19 +76,18 @@ impl Link {
         encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CallError>,
         deadline: Deadline,
     ) -> Result<Answer, CallError> {
-        let (ticket, id) = self.begin(method, deadline)?;
+        let begun = self.begin(method, deadline)?;
         let sent = self.send(deadline, |out| {
-            wire::request(out, id, method, deadline.remaining());
+            wire::request(out, begun.id, method, deadline.remaining());
             encode(out)
         });
         if let Err(error) = sent {
-            let mut turn = self.turn.lock();
-            turn.session.unsend(id);
-            turn.leave(ticket);
-            turn.next_reader();
+            let mut turn = self.turns.lock();
+            turn.shared.session.unsend(begun.id);
+            turn.abandon(begun);
             return Err(error);
         }
-        self.wait(ticket, Some(id), deadline)
+        self.wait(begun, deadline)
     }
 
     /// Sends what is not answered.
@@ -120,8 +97,8 @@ impl Link {
         encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CallError>,
         deadline: Deadline,
     ) -> Result<(), CallError> {
-        if let Some(error) = self.turn.lock().ended.clone() {
-            return Err(error.with_sent(false));
+        if let Some(why) = self.turns.lock().ended().cloned() {
+            return Err(why.with_sent(false));
         }
         self.send(deadline, |out| {
             wire::notify(out, method);
@@ -131,47 +108,32 @@ impl Link {
 
     /// Takes back the buffer of an answer that has been decoded.
     pub(crate) fn recycle(&self, answer: Answer) {
-        self.turn.lock().keep(answer.message);
+        self.turns.lock().shared.keep(answer.message);
     }
 
     /// Who the server is, once it has said so.
     pub(crate) fn server(&self) -> Option<Party> {
-        self.turn.lock().session.server().cloned()
+        self.turns.lock().shared.session.server().cloned()
     }
 
     /// Gets an id for a call, waiting for room if need be.
-    fn begin(&self, method: u32, deadline: Deadline) -> Result<(u64, u32), CallError> {
-        let mut turn = self.turn.lock();
-        loop {
-            if let Some(error) = turn.ended.clone() {
-                return Err(error.with_sent(false));
-            }
-            match turn.session.start(method) {
-                Ok(id) => return Ok((turn.enter(Some(id)), id)),
-                Err(NotNow::Full) => {}
-                Err(NotNow::GoingAway) => return Err(CallError::Unavailable),
+    fn begin(&self, method: u32, deadline: Deadline) -> Result<Begun, CallError> {
+        let begun = self.turns.begin(self, deadline, |shared| {
+            Some(match shared.session.start(method) {
+                Ok(id) => Ok(id),
+                Err(NotNow::Full) => return None,
+                Err(NotNow::GoingAway) => Err(CallError::Unavailable),
                 Err(NotNow::Refused(code)) => {
                     let failure = wire::Failure::new(code, "");
-                    return Err(CallError::from_server(
-                        &failure,
-                        &self.ours,
-                        turn.session.server(),
-                    ));
+                    let theirs = shared.session.server();
+                    Err(CallError::from_server(&failure, &self.ours, theirs))
                 }
-            }
-            let ticket = turn.enter(None);
-            let waited = self.wait_turn(turn, deadline);
-            turn = self.turn.lock();
-            turn.leave(ticket);
-            if let Err(error) = waited {
-                turn.next_reader();
-                return Err(error.with_sent(false));
-            }
-            if deadline.has_passed() {
-                turn.next_reader();
-                return Err(CallError::TimedOut { sent: false });
-            }
-        }
+            })
+        });
+        begun.map_err(|over| match over {
+            Over::TimedOut => CallError::TimedOut { sent: false },
+            Over::Ended(why) => why.with_sent(false),
+        })
     }
 
     /// Sends one message, which `write` makes. What fails here has not been sent: no peer can have received a
@@ -188,8 +150,9 @@ impl Link {
         out.clear();
         write(&mut out)?;
         let limit = self
-            .turn
+            .turns
             .lock()
+            .shared
             .session
             .server()
             .map_or(u32::MAX, |server| server.max_message);
@@ -204,7 +167,7 @@ impl Link {
         }
         let sent = self
             .stream
-            .send_while_receiving(&out, deadline, &mut || self.read_if_nobody_does());
+            .send_while_receiving(&out, deadline, &mut || self.turns.read_if_nobody_does(self));
         shrink(&mut out);
         drop(out);
         sent.map_err(|error| match not_sent(&error) {
@@ -216,135 +179,36 @@ impl Link {
     /// The peer takes no more messages. What it had sent before is still there: the answers to other calls, and
     /// perhaps the reason.
     fn why_not_sent(&self) -> CallError {
-        self.turn.lock().broken = true;
-        while self.read_if_nobody_does() {}
-        match self.turn.lock().ended.clone() {
+        self.turns.lock().shared.broken = true;
+        while self.turns.read_if_nobody_does(self) {}
+        match self.turns.lock().ended().cloned() {
             Some(why) => why.with_sent(false),
             None => CallError::Disconnected { sent: false },
         }
     }
 
     /// Waits for the answer to a call.
-    fn wait(
-        &self,
-        ticket: u64,
-        call: Option<u32>,
-        deadline: Deadline,
-    ) -> Result<Answer, CallError> {
-        let mut waits = 0_u64;
-        loop {
-            let mut turn = self.turn.lock();
-            if let Some(answer) = turn.answer(ticket) {
-                turn.leave(ticket);
-                turn.next_reader();
-                return match answer {
-                    // The server's clock was a little quicker than ours to see that the time is over.
-                    Err(CallError::Cancelled) if deadline.has_passed() => {
-                        Err(CallError::TimedOut { sent: true })
-                    }
-                    answer => answer,
-                };
+    fn wait(&self, begun: Begun, deadline: Deadline) -> Result<Answer, CallError> {
+        let mut given_up = false;
+        let waited = self.turns.wait(self, begun, deadline, |shared| {
+            given_up = shared.session.give_up(begun.id);
+        });
+        if given_up {
+            self.cancel(begun.id);
+        }
+        match waited {
+            // The server's clock was a little quicker than ours to see that the time is over.
+            Ok(Err(CallError::Cancelled)) if deadline.has_passed() => {
+                Err(CallError::TimedOut { sent: true })
             }
-            let waited = match waits {
-                // There may always be something to read that is not the answer.
-                1.. if deadline.has_passed() => {
-                    drop(turn);
-                    Err(CallError::TimedOut { sent: true })
-                }
-                _ => self.wait_turn(turn, deadline),
-            };
-            waits += 1;
-            match waited {
-                Ok(()) => {}
-                Err(error) => {
-                    let mut turn = self.turn.lock();
-                    // It may have come in the last moment.
-                    let answer = turn.answer(ticket);
-                    turn.leave(ticket);
-                    let given_up = answer.is_none()
-                        && turn.ended.is_none()
-                        && call.is_some_and(|id| turn.session.give_up(id));
-                    turn.next_reader();
-                    drop(turn);
-                    if let (true, Some(id)) = (given_up, call) {
-                        self.cancel(id);
-                    }
-                    return answer.unwrap_or(Err(error));
-                }
+            Ok(answer) => answer,
+            Err(Over::TimedOut) => Err(CallError::TimedOut { sent: true }),
+            Err(Over::Ended(why)) => {
+                // The server is to notice as well, also if it was the one to break the protocol.
+                self.stream.close();
+                Err(why.with_sent(true))
             }
         }
-    }
-
-    /// Reads a message if nobody else does, or waits to be woken: by an answer, by room, or to read.
-    fn wait_turn(&self, turn: MutexGuard<'_, Turn>, deadline: Deadline) -> Result<(), CallError> {
-        if let Some(error) = turn.ended.clone() {
-            return Err(error.with_sent(true));
-        }
-        if turn.reading {
-            drop(turn);
-            match deadline.remaining() {
-                None => thread::park(),
-                Some(left) if left.is_zero() => return Err(CallError::TimedOut { sent: true }),
-                Some(left) => thread::park_timeout(left),
-            }
-            return Ok(());
-        }
-        if self.read(turn, deadline) {
-            Ok(())
-        } else {
-            Err(CallError::TimedOut { sent: true })
-        }
-    }
-
-    /// Reads what has come, without waiting, if nobody else reads; whether there was anything.
-    fn read_if_nobody_does(&self) -> bool {
-        let turn = self.turn.lock();
-        if turn.reading || turn.ended.is_some() {
-            return false;
-        }
-        let came = self.read(turn, Deadline::NOW);
-        self.turn.lock().next_reader();
-        came
-    }
-
-    /// Reads one message, or the end, and hands it to whom it concerns; false if none came in time.
-    fn read(&self, mut turn: MutexGuard<'_, Turn>, deadline: Deadline) -> bool {
-        turn.reading = true;
-        let mut message = turn.spare.pop().unwrap_or_default();
-        drop(turn);
-        let received = match Arc::get_mut(&mut message) {
-            Some(buffer) => self.stream.recv_message(buffer, deadline),
-            // A blob holds it still; a spare is never shared, but nothing depends on that.
-            None => {
-                let mut buffer = Vec::new();
-                let received = self.stream.recv_message(&mut buffer, deadline);
-                message = Arc::new(buffer);
-                received
-            }
-        };
-        let mut turn = self.turn.lock();
-        turn.reading = false;
-        match received {
-            Ok(Some(_)) => turn.dispatch(message, &self.ours),
-            Ok(None) => turn.end(CallError::Disconnected { sent: true }),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                turn.keep(message);
-                return false;
-            }
-            Err(error) => turn.end(match Error::of(&error) {
-                Some(Error::TooLarge { limit, size }) => CallError::Protocol(format!(
-                    "the server sent {size} bytes although it was told that the limit is {limit}"
-                )),
-                _ => CallError::Disconnected { sent: true },
-            }),
-        }
-        let ended = turn.ended.is_some();
-        drop(turn);
-        if ended {
-            // The server is to notice as well, also if it was the one to break the protocol.
-            self.stream.close();
-        }
-        true
     }
 
     /// Tells the server that nobody waits for an answer. That is a courtesy: if it cannot be sent at once, the
@@ -357,14 +221,12 @@ impl Link {
         });
     }
 
-    fn end(&self, why: CallError) {
-        self.turn.lock().end(why);
-    }
-
     /// Ends the connection.
     pub(crate) fn close(&self) {
         self.stream.close();
-        self.end(CallError::Disconnected { sent: false });
+        self.turns
+            .lock()
+            .end(CallError::Disconnected { sent: false });
     }
 }
 
@@ -374,105 +236,90 @@ impl Drop for Link {
     }
 }
 
-impl Turn {
-    fn enter(&mut self, call: Option<u32>) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiters.push(Waiter {
-            ticket,
-            thread: thread::current(),
-            call,
-            answer: None,
-        });
-        ticket
+impl Source for Link {
+    type Shared = Shared;
+    type Answer = Result<Answer, CallError>;
+    type End = CallError;
+    type Buffer = Arc<Vec<u8>>;
+    type Received = (io::Result<bool>, Arc<Vec<u8>>);
+
+    fn buffer(&self, shared: &mut Shared) -> Arc<Vec<u8>> {
+        shared.spare.pop().unwrap_or_default()
     }
 
-    fn leave(&mut self, ticket: u64) {
-        if let Some(place) = self
-            .waiters
-            .iter()
-            .position(|waiter| waiter.ticket == ticket)
-        {
-            self.waiters.swap_remove(place);
-        }
-    }
-
-    fn answer(&mut self, ticket: u64) -> Option<Result<Answer, CallError>> {
-        self.waiters
-            .iter_mut()
-            .find(|waiter| waiter.ticket == ticket)?
-            .answer
-            .take()
-    }
-
-    /// Wakes somebody who waits to become the reader, if nobody reads.
-    fn next_reader(&self) {
-        if !self.reading {
-            if let Some(waiter) = self.waiters.iter().find(|waiter| waiter.answer.is_none()) {
-                waiter.thread.unpark();
+    fn receive(&self, mut message: Arc<Vec<u8>>, deadline: Deadline) -> Self::Received {
+        let received = match Arc::get_mut(&mut message) {
+            Some(buffer) => self.stream.recv_message(buffer, deadline),
+            // A blob holds it still; a spare is never shared, but nothing depends on that.
+            None => {
+                let mut buffer = Vec::new();
+                let received = self.stream.recv_message(&mut buffer, deadline);
+                message = Arc::new(buffer);
+                received
             }
-        }
+        };
+        (received.map(|message| message.is_some()), message)
     }
 
+    fn dispatch(&self, turn: &mut Turn<Link>, received: Self::Received) -> bool {
+        match received {
+            (Ok(true), message) => self.dispatch_message(turn, message),
+            (Ok(false), _) => turn.end(CallError::Disconnected { sent: true }),
+            (Err(error), message) if error.kind() == io::ErrorKind::TimedOut => {
+                turn.shared.keep(message);
+                return false;
+            }
+            (Err(error), _) => turn.end(match Error::of(&error) {
+                Some(Error::TooLarge { limit, size }) => CallError::Protocol(format!(
+                    "the server sent {size} bytes although it was told that the limit is {limit}"
+                )),
+                _ => CallError::Disconnected { sent: true },
+            }),
+        }
+        true
+    }
+}
+
+impl Link {
     /// Hands a message to whom it concerns.
-    fn dispatch(&mut self, message: Arc<Vec<u8>>, ours: &Party) {
-        let (id, answer) = match self.session.receive(&message) {
+    fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>) {
+        let shared = &mut turn.shared;
+        match shared.session.receive(&message) {
             Ok(ClientEvent::Reply { id, payload }) => {
                 let start = message.len() - payload.len();
-                (id, Ok(Answer { message, start }))
+                turn.give(id, Ok(Answer { message, start }));
             }
             Ok(ClientEvent::Failed { id, failure }) => {
-                let mut failure = CallError::from_server(&failure, ours, self.session.server());
+                let theirs = shared.session.server();
+                let mut failure = CallError::from_server(&failure, &self.ours, theirs);
                 if let CallError::TooLarge { reply, .. } = &mut failure {
                     // Of a request that was too large the server knows no id.
                     *reply = true;
                 }
-                self.keep(message);
-                (id, Err(failure))
+                shared.keep(message);
+                turn.give(id, Err(failure));
             }
             Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
-                self.keep(message);
-                self.wake_for_room();
-                return;
+                shared.keep(message);
             }
-            Ok(ClientEvent::Goodbye) => return self.end(CallError::Unavailable),
+            Ok(ClientEvent::Goodbye) => turn.end(CallError::Unavailable),
             Ok(ClientEvent::Refused(failure)) => {
-                let why = CallError::from_server(&failure, ours, self.session.server());
-                return self.end(why);
+                let theirs = shared.session.server();
+                let why = CallError::from_server(&failure, &self.ours, theirs);
+                turn.end(why);
             }
             Err(malformed) => {
-                return self.end(CallError::Protocol(format!(
+                turn.end(CallError::Protocol(format!(
                     "the server sent {}",
                     malformed.0
                 )));
             }
-        };
-        self.wake_for_room();
-        if let Some(waiter) = self
-            .waiters
-            .iter_mut()
-            .find(|waiter| waiter.call == Some(id))
-        {
-            waiter.answer = Some(answer);
-            waiter.thread.unpark();
         }
+        turn.wake_for_room();
     }
+}
 
-    /// There may be room for more calls.
-    fn wake_for_room(&self) {
-        self.waiters
-            .iter()
-            .filter(|waiter| waiter.call.is_none())
-            .for_each(|waiter| waiter.thread.unpark());
-    }
-
-    fn end(&mut self, why: CallError) {
-        self.ended.get_or_insert(why);
-        self.waiters
-            .iter()
-            .for_each(|waiter| waiter.thread.unpark());
-    }
-
+impl Shared {
     fn keep(&mut self, mut message: Arc<Vec<u8>>) {
         if let Some(buffer) = Arc::get_mut(&mut message) {
             if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= KEPT {

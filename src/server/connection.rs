@@ -20,6 +20,7 @@ use super::Shared;
 use super::call::Call;
 use super::handler::{HandleError, Payload};
 use super::outbox::Outbox;
+use super::pool::Share;
 use crate::session::{ServerEvent, ServerSession};
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
@@ -35,6 +36,7 @@ pub(crate) struct Connection {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// With a pool: what a thread of the connection's own sends.
     outbox: Option<Outbox>,
+    share: Share,
 }
 
 /// What was received while a handler ran.
@@ -42,6 +44,8 @@ pub(crate) struct Connection {
 struct Ahead {
     messages: VecDeque<Arc<Vec<u8>>>,
     bytes: usize,
+    /// Which of the requests among them are cancelled already.
+    cancelled: Vec<u32>,
     ended: bool,
     spare: Vec<Arc<Vec<u8>>>,
 }
@@ -78,6 +82,7 @@ impl Connection {
             running: Mutex::default(),
             buffers: Mutex::default(),
             outbox,
+            share: Share::default(),
         }
     }
 
@@ -94,6 +99,9 @@ impl Connection {
             }
             outbox.finish();
         });
+        // Until then it counts as one of those that may be connected: who leaves and comes back has no more with
+        // the pool than who stays.
+        self.share.wait_until_none();
     }
 
     /// Sends what the threads of the pool have to say.
@@ -108,11 +116,10 @@ impl Connection {
     }
 
     fn serve_requests(self: &Arc<Self>) {
-        let hello = Deadline::after(self.shared.options.hello_timeout);
-        let mut deadline = hello;
+        let mut deadline = Deadline::after(self.shared.options.hello_timeout);
         loop {
             if self.shared.is_draining() && self.in_flight() == 0 {
-                return self.part();
+                return self.part(Deadline::after(COURTESY));
             }
             if let Some(outbox) = &self.outbox {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
@@ -120,14 +127,9 @@ impl Connection {
             let end = match self.next_message(deadline) {
                 Ok(Some(message)) => match self.receive(message) {
                     Ok(()) => {
-                        deadline = match self.session.lock().client() {
-                            Some(_) => self
-                                .shared
-                                .options
-                                .idle_timeout
-                                .map_or(Deadline::NEVER, Deadline::after),
-                            None => hello,
-                        };
+                        if self.session.lock().client().is_some() {
+                            deadline = self.until_idle();
+                        }
                         continue;
                     }
                     Err(end) => end,
@@ -147,11 +149,12 @@ impl Connection {
                     _ if error.kind() == io::ErrorKind::TimedOut
                         && self.session.lock().in_flight() > 0 =>
                     {
+                        deadline = self.until_idle();
                         continue;
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
                         if self.session.lock().client().is_some() {
-                            return self.part();
+                            return self.part(Deadline::after(COURTESY));
                         }
                         self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
                         End::Gone
@@ -168,6 +171,14 @@ impl Connection {
                 None => self.close(),
             };
         }
+    }
+
+    /// How long the client may go without a request from now on.
+    fn until_idle(&self) -> Deadline {
+        self.shared
+            .options
+            .idle_timeout
+            .map_or(Deadline::NEVER, Deadline::after)
     }
 
     /// Takes the connection off the server's list.
@@ -191,19 +202,26 @@ impl Connection {
         self.session.lock().in_flight()
     }
 
-    /// Tells the client that the server ends; whether it has nothing to wait for.
-    pub(super) fn go_away(&self, grace: Deadline) {
-        let _ = self.send(Deadline::after(COURTESY), |out| {
-            wire::going_away(out, grace.remaining());
-        });
+    /// Tells the client that the server ends.
+    pub(super) fn go_away(&self, grace: Deadline, courtesy: Deadline) {
+        let mut out = self.buffer();
+        wire::going_away(&mut out, grace.remaining());
+        match &self.outbox {
+            Some(outbox) => outbox.push(out),
+            None => {
+                // A client that is still reading a reply does without.
+                let _ = self.stream.send(&out, courtesy);
+                self.recycle(out);
+            }
+        }
         if self.in_flight() == 0 {
-            self.part();
+            self.part(courtesy);
         }
     }
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
-    fn part(&self) {
-        let _ = self.send(Deadline::after(COURTESY), wire::goodbye);
+    fn part(&self, deadline: Deadline) {
+        let _ = self.send(deadline, wire::goodbye);
         match &self.outbox {
             Some(outbox) => {
                 self.cancel_all();
@@ -249,7 +267,11 @@ impl Connection {
             && ahead.bytes < self.stream.max_message()
         {
             match self.stream.peek() {
-                Ok(Some(waiting)) if waiting.message.is_some() => {}
+                // One that is too large ends the connection, in its turn and with words.
+                Ok(Some(waiting))
+                    if waiting
+                        .message
+                        .is_some_and(|size| size <= self.stream.max_message()) => {}
                 Ok(Some(_)) => return,
                 Ok(None) | Err(_) => {
                     ahead.ended = true;
@@ -267,9 +289,12 @@ impl Connection {
                     return;
                 }
             }
-            // A cancellation counts at once; it is harmless to see it again in its turn.
+            // A cancellation counts at once, and takes up no room: there may be any number of them.
             if let Ok(wire::Message::Cancel { id }) = wire::parse(&message) {
                 self.cancel(id);
+                ahead.cancel(id);
+                ahead.keep(message);
+                continue;
             }
             ahead.bytes += message.len();
             ahead.messages.push_back(message);
@@ -339,6 +364,9 @@ impl Connection {
         start: usize,
     ) -> Result<(), End> {
         let cancelled = self.running.lock().begin(id);
+        if id.is_some_and(|id| self.ahead.lock().was_cancelled(id)) {
+            cancelled.store(true, Ordering::Release);
+        }
         let payload = Payload { message, start };
         let job = Job {
             connection: Arc::clone(self),
@@ -350,6 +378,8 @@ impl Connection {
         };
         match &self.shared.pool {
             Some(pool) => {
+                // Requests are never that many, but nobody answers notifications.
+                self.share.add(self.shared.options.max_in_flight);
                 pool.give(job);
                 Ok(())
             }
@@ -458,18 +488,41 @@ impl Connection {
         }
     }
 
-    fn keep(&self, mut message: Arc<Vec<u8>>) {
-        if Arc::get_mut(&mut message).is_some_and(|buffer| buffer.capacity() <= KEPT) {
-            let mut ahead = self.ahead.lock();
-            if ahead.spare.len() < SPARE_BUFFERS {
-                ahead.spare.push(message);
-            }
+    fn keep(&self, message: Arc<Vec<u8>>) {
+        self.ahead.lock().keep(message);
+    }
+}
+
+impl Ahead {
+    fn keep(&mut self, mut message: Arc<Vec<u8>>) {
+        if self.spare.len() < SPARE_BUFFERS
+            && Arc::get_mut(&mut message).is_some_and(|buffer| buffer.capacity() <= KEPT)
+        {
+            self.spare.push(message);
         }
+    }
+
+    /// Notes the end of a request that waits for its turn.
+    fn cancel(&mut self, id: u32) {
+        let waits = self.messages.iter().any(|message| {
+            matches!(wire::parse(message), Ok(wire::Message::Request { id: of, .. }) if of == id)
+        });
+        if waits && !self.cancelled.contains(&id) {
+            self.cancelled.push(id);
+        }
+    }
+
+    /// Whether a request, whose turn has come, was cancelled before.
+    fn was_cancelled(&mut self, id: u32) -> bool {
+        let place = self.cancelled.iter().position(|other| *other == id);
+        place
+            .map(|place| self.cancelled.swap_remove(place))
+            .is_some()
     }
 }
 
 /// How long a client may take to read what it is told out of courtesy.
-const COURTESY: Duration = Duration::from_millis(100);
+pub(super) const COURTESY: Duration = Duration::from_millis(100);
 
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 2;
@@ -513,11 +566,17 @@ impl Job {
             inline,
         };
         let handler = &call.connection.shared.handler;
-        // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
-        let handled = panic::catch_unwind(AssertUnwindSafe(|| {
-            handler.handle(method, &payload, &call, &mut out)
-        }));
-        let unwanted = call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
+        let unwanted = || call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
+        let handled = if id.is_some() && unwanted() {
+            // It waited too long for its turn.
+            Ok(Ok(()))
+        } else {
+            // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
+            panic::catch_unwind(AssertUnwindSafe(|| {
+                handler.handle(method, &payload, &call, &mut out)
+            }))
+        };
+        let unwanted = unwanted();
         let Call {
             connection,
             cancelled,
@@ -543,8 +602,9 @@ impl Job {
         if lost {
             connection.close();
         } else if connection.shared.is_draining() && connection.in_flight() == 0 {
-            connection.part();
+            connection.part(Deadline::after(COURTESY));
         }
+        connection.share.done();
     }
 }
 

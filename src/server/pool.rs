@@ -11,7 +11,8 @@ use super::connection::Job;
 
 /// A fixed number of threads. Dropping it lets them finish what is queued, and end.
 ///
-/// The queue needs no limit of its own: each connection has no more requests unanswered than it may.
+/// The queue needs no limit of its own: each connection has one, its [`Share`], and stays on the server's list until
+/// all that it has given to the pool is done.
 #[derive(Debug)]
 pub(super) struct Pool(Arc<Queue>);
 
@@ -70,6 +71,32 @@ impl Queue {
                 self.changed.wait(&mut state);
             }
         }
+    }
+}
+
+/// How much of what is with the pool is one connection's.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    jobs: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Share {
+    /// Counts another one, once there are fewer than the limit.
+    pub(super) fn add(&self, limit: usize) {
+        let mut jobs = self.jobs.lock();
+        self.fewer.wait_while(&mut jobs, |jobs| *jobs >= limit);
+        *jobs += 1;
+    }
+
+    pub(super) fn done(&self) {
+        *self.jobs.lock() -= 1;
+        self.fewer.notify_all();
+    }
+
+    pub(super) fn wait_until_none(&self) {
+        let mut jobs = self.jobs.lock();
+        self.fewer.wait_while(&mut jobs, |jobs| *jobs > 0);
     }
 }
 

@@ -124,6 +124,9 @@ fn going_away_crosses_requests() {
         [Outcome::GivenUp, UNAVAILABLE, not_begun],
         [Outcome::Reply, Outcome::GivenUp, not_begun],
         [not_begun, not_begun, not_begun],
+        // With the goodbye that crosses it.
+        [Outcome::Reply, Outcome::Ended, not_begun],
+        [Outcome::Ended, Outcome::Ended, not_begun],
     ] {
         assert!(ends.contains(&end[..]), "{end:?}");
     }
@@ -423,6 +426,7 @@ fn each_side_refuses_the_messages_of_its_own() {
         reply_to(1),
         written(|out| wire::error(out, 1, &failure)),
         written(|out| wire::going_away(out, None)),
+        written(wire::goodbye),
     ];
     for message in of_a_server {
         assert_eq!(
@@ -459,6 +463,9 @@ fn an_id_that_is_in_use_is_refused_and_may_be_used_once_answered() {
     assert!(at(&mut server, &request).is_ok());
     assert!(server.answer(7));
     assert!(at(&mut server, &request).is_ok());
+    assert_eq!(server.in_flight(), 2, "an answer is still being sent");
+    server.answered();
+    assert_eq!(server.in_flight(), 1);
     assert_eq!(
         at(&mut server, &request),
         Err(Malformed("an id that is in use"))

@@ -540,6 +540,7 @@ fn bytes_at_random_are_harmless() {
         "20",
         "21",
         "30",
+        "31",
         "",
     ]
     .map(hex);

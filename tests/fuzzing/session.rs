@@ -26,7 +26,7 @@ pub(crate) struct Scenario {
     pub(crate) unsend: bool,
     /// Each call has a deadline, which passes at some time.
     pub(crate) deadlines: bool,
-    /// The server may say that it ends.
+    /// The server may say that it ends, and goodbye when it has answered all.
     pub(crate) going_away: bool,
     /// The server may end the conversation.
     pub(crate) refusal: Option<Code>,
@@ -63,6 +63,7 @@ pub(crate) enum Step {
     Answer(usize),
     Fail(usize),
     GoAway,
+    Goodbye,
     Refuse,
     /// The clock moves to the next deadline.
     Tick,
@@ -76,7 +77,8 @@ pub(crate) enum Outcome {
     GivenUp,
     Unsent,
     NotBegun(NotNow),
-    /// With the conversation.
+    /// With the conversation, which the server ends in good order or for a reason.
+    Ended,
     Refused(Code),
 }
 
@@ -179,6 +181,10 @@ impl Pair {
             may(n == 0, Step::Fail(n));
         }
         may(going_away && !self.draining && !self.closing, Step::GoAway);
+        may(
+            self.draining && self.handling.is_empty() && !self.closing,
+            Step::Goodbye,
+        );
         may(refusal.is_some() && !self.closing, Step::Refuse);
         may(self.next_deadline().is_some(), Step::Tick);
         steps
@@ -213,14 +219,16 @@ impl Pair {
                 self.draining = true;
                 self.send_to_client(|out| wire::going_away(out, None));
             }
+            Step::Goodbye => {
+                self.send_to_client(wire::goodbye);
+                self.close();
+            }
             Step::Refuse => {
                 let code = self.scenario.refusal.expect("a reason");
                 let failure = Failure::new(code, "");
                 let ours = self.ours.clone();
                 self.send_to_client(|out| wire::refusal(out, &ours.identity(), &failure));
-                self.closing = true;
-                self.handling.clear();
-                self.to_server.clear();
+                self.close();
             }
             Step::Tick => {
                 self.now = self.next_deadline().expect("a deadline");
@@ -385,6 +393,7 @@ impl Pair {
             }
             Some(code) => wire::error(out, id, &Failure::new(code, &text)),
         });
+        assert_eq!(self.server.in_flight(), self.handling.len() + 1);
         self.server.answered();
     }
 
@@ -425,14 +434,13 @@ impl Pair {
                 self.welcomed = true;
             }
             ClientEvent::GoingAway => assert!(self.client.is_going_away()),
-            ClientEvent::Goodbye => panic!("nobody said goodbye"),
-            ClientEvent::Refused(failure) => {
-                assert!(self.closing && self.to_client.is_empty());
-                self.closed = true;
-                for call in self.calls.iter_mut().filter(|call| call.outcome.is_none()) {
-                    call.outcome = Some(Outcome::Refused(failure.code));
-                }
+            ClientEvent::Goodbye => {
+                let open = |call: &&Call| call.outcome.is_none();
+                let none_carried_out = self.calls.iter().filter(open).all(|call| !call.arrived);
+                assert!(none_carried_out, "all that was read is answered");
+                self.end_all(Outcome::Ended);
             }
+            ClientEvent::Refused(failure) => self.end_all(Outcome::Refused(failure.code)),
         }
     }
 
@@ -473,6 +481,22 @@ impl Pair {
         here.chain(there)
             .filter(|deadline| *deadline > self.now)
             .min()
+    }
+
+    /// The server closes; what it has sent is still on its way.
+    fn close(&mut self) {
+        self.closing = true;
+        self.handling.clear();
+        self.to_server.clear();
+    }
+
+    /// The client learns that the server has closed.
+    fn end_all(&mut self, outcome: Outcome) {
+        assert!(self.closing && self.to_client.is_empty());
+        self.closed = true;
+        for call in self.calls.iter_mut().filter(|call| call.outcome.is_none()) {
+            call.outcome = Some(outcome);
+        }
     }
 
     /// What holds after every step.
@@ -559,7 +583,7 @@ fn hostile(data: &[u8]) {
                 .unwrap_or_else(|| u32::from(which))
         };
         message.clear();
-        match what % 12 {
+        match what % 13 {
             0 => match client.start(u32::from(which)) {
                 Ok(id) => {
                     assert!(!waiting.contains(&id) && !given_up.contains(&id));
@@ -609,13 +633,14 @@ fn hostile(data: &[u8]) {
             8 => wire::cancel(&mut message, pick(&unanswered)),
             9 => wire::hello(&mut message, &ours.identity()),
             10 => wire::welcome(&mut message, &ours.identity()),
+            11 => wire::goodbye(&mut message),
             _ => {
                 let (taken, rest) = data.split_at(usize::from(which % 64).min(data.len()));
                 message.extend_from_slice(taken);
                 data = rest;
             }
         }
-        if what % 12 < 4 {
+        if what % 13 < 4 {
             continue;
         }
         match client.receive(&message) {
@@ -656,10 +681,8 @@ fn hostile(data: &[u8]) {
         assert_eq!(server.in_flight(), unanswered.len());
         assert!(unanswered.len() <= LIMIT);
     }
-    for id in &unanswered {
-        assert!(server.answer(*id));
-        // It is in flight until its answer has been sent.
-        assert!(server.in_flight() > 0);
+    for id in unanswered {
+        assert!(server.answer(id));
         server.answered();
     }
     assert_eq!(server.in_flight(), 0);
