@@ -5,10 +5,10 @@
 //!
 //!     get KEY          prints the value; if there is none, says `not found` and exits with 1
 //!     put KEY VALUE    sets a value, and prints `ok`
-//!     touch KEY        makes sure that there is a key, without waiting for the server
+//!     touch KEY        makes sure that there is a key, and prints `ok`
 //!     info             prints who the server is
-//!     drain            asks the server to finish what it has begun, and to end
-//!     stop             asks the server to end at once
+//!     drain            asks the server to finish what it has begun and to end, and prints `ok`
+//!     stop             asks the server to end at once, and prints `ok`
 //! ```
 //!
 //! It exits with 2 if something goes wrong, for example if there is no server.
@@ -79,7 +79,13 @@ fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
             connect()?.put(key, &value.into())?.map_err(Trouble::Put)?;
             writeln!(out, "ok")?;
         }
-        ["touch", key] => connect()?.touch(key)?,
+        ["touch", key] => {
+            let client = connect()?;
+            client.touch(key)?;
+            // That is not answered. This is, and comes after it.
+            client.channel().info()?;
+            writeln!(out, "ok")?;
+        }
         ["info"] => {
             let info = connect()?.channel().info()?;
             writeln!(out, "service      {}", info.version.service)?;

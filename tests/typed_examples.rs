@@ -9,7 +9,7 @@
 mod util;
 
 use pipetalk::Name;
-use util::{Place, Running, here, limit, soon, until};
+use util::{Place, Running, here, limit, soon};
 
 const NO_ARGS: &[&str] = &[];
 
@@ -122,11 +122,11 @@ fn a_value_is_put_and_printed_alone() {
 fn a_touched_key_exists() {
     let _limit = limit(here!());
     let store = Store::start();
-    assert_eq!(store.ask(&["touch", "key"]), [""; 0]);
-    until("the key exists", || {
-        let (status, out, _) = store.client(&["get", "key"]).finish();
-        status.success() && out == [""]
-    });
+    assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
+    assert_eq!(store.ask(&["get", "key"]), [""]);
+    assert_eq!(store.ask(&["put", "key", "value"]), ["ok"]);
+    assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
+    assert_eq!(store.ask(&["get", "key"]), ["value"]);
 }
 
 #[test]
