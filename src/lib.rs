@@ -57,6 +57,7 @@
 //!   a client talks to: by default the same user only.
 //! * [`Stream`] and [`Listener`] are the traits that they implement, as [`memory`] does, which needs no operating
 //!   system and is for tests. Write against the traits and choose the transport later.
+//! * [`Client`] and [`Server`] exchange typed requests and replies; [`service!`] makes named methods of them.
 //! * [`codec`] turns values into messages and back, within limits, and [`Blob`] carries bytes in them.
 //! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for.
 //!

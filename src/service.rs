@@ -154,7 +154,7 @@ macro_rules! service {
     ) => {
         $crate::__service_item! {
             [] [$([$($attribute)*])*]
-            #[allow(dead_code)]
+            #[allow(dead_code, clippy::too_many_arguments)]
             $visibility trait $service:
                 ::core::marker::Send + ::core::marker::Sync + 'static
             {
@@ -205,7 +205,7 @@ macro_rules! service {
                     ]),
                 };
 
-            #[allow(dead_code)]
+            #[allow(dead_code, clippy::too_many_arguments)]
             impl $client {
                 /// Connects to the server at `name` with the defaults.
                 ///
@@ -292,7 +292,7 @@ macro_rules! service {
                     )
                 }
 
-                #[allow(deprecated, unused_variables, clippy::unit_arg)]
+                #[allow(deprecated, unused_variables, clippy::ptr_arg, clippy::unit_arg)]
                 fn __dispatch<__PipetalkService: $service>(
                     service: &__PipetalkService,
                     method: ::core::primitive::u32,

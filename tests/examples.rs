@@ -3,17 +3,16 @@
 // A helper of tests says what it expects by unwrapping, as a test does.
 #![allow(clippy::unwrap_used)]
 
-use std::env;
-use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader, Read, Write};
+#[path = "util/mod.rs"]
+mod util;
+
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pipetalk::{Deadline, Listener, LocalListener, LocalStream, Name, Stream};
 use tempfile::TempDir;
+
+use util::{EXAMPLE_LIMIT as LIMIT, Running, is_wine, skip};
 
 cfg_if::cfg_if! {
     if #[cfg(windows)] {
@@ -22,9 +21,6 @@ cfg_if::cfg_if! {
         use unix as sys;
     }
 }
-
-/// How long a test waits for anything; Wine on a busy machine is slow.
-const LIMIT: Duration = Duration::from_secs(60);
 
 const ANSWER: &str = "default answer from server";
 const NO_ARGS: &[&str] = &[];
@@ -121,8 +117,11 @@ fn a_client_whose_server_says_nothing_says_so_in_one_line() {
 
 #[test]
 fn a_second_server_says_in_one_line_that_the_name_is_taken() {
-    if sys::under_wine() {
-        skipped("Wine does not keep a second server from a name that is in use");
+    if is_wine() {
+        skip(
+            "a second server",
+            "Wine does not keep a second server from a name that is in use",
+        );
         return;
     }
     let place = Place::new();
@@ -281,139 +280,15 @@ impl Place {
     }
 }
 
-/// An example that runs: killed when this is dropped, and given up after the limit.
-struct Running {
-    example: &'static str,
-    child: Child,
-    out: Receiver<String>,
-    err: Receiver<String>,
-}
-
-impl Running {
-    fn start(example: &'static str, args: &[impl AsRef<OsStr>]) -> Running {
-        // The test is in `deps` of the profile's directory, beside `examples`.
-        let test = env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let program = profile
-            .join("examples")
-            .join(example)
-            .with_extension(env::consts::EXE_EXTENSION);
-        assert!(
-            program.exists(),
-            "there is no {}: `cargo build --examples` makes it (as plain `cargo test` does)",
-            program.display()
-        );
-        let mut child = Command::new(&program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
-        let out = lines_of(child.stdout.take().unwrap());
-        let err = lines_of(child.stderr.take().unwrap());
-        Running {
-            example,
-            child,
-            out,
-            err,
-        }
-    }
-
-    /// Waits for the next line on standard output.
-    fn line(&self) -> String {
-        self.out.recv_timeout(LIMIT).unwrap_or_else(|error| {
-            let complaints: Vec<_> = self.err.try_iter().collect();
-            panic!(
-                "no further line from {} within {LIMIT:?} ({error}); it says {complaints:#?}",
-                self.example
-            )
-        })
-    }
-
-    /// Waits for the end; the lines are those not yet received, of standard output and of standard error.
-    fn finish(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
-        let end = Instant::now() + LIMIT;
-        let [out, err] = [&self.out, &self.err].map(|lines| {
-            let mut all = Vec::new();
-            loop {
-                match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                    Ok(line) => all.push(line),
-                    Err(RecvTimeoutError::Disconnected) => return all,
-                    Err(RecvTimeoutError::Timeout) => {
-                        panic!(
-                            "{} did not end within {LIMIT:?} after {all:#?}",
-                            self.example
-                        )
-                    }
-                }
-            }
-        });
-        // It has closed its output, so that its end is near.
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status, out, err);
-            }
-            assert!(
-                Instant::now() < end,
-                "{} did not end within {LIMIT:?}",
-                self.example
-            );
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn expect_success(self) -> Vec<String> {
-        let (status, out, err) = self.finish();
-        assert!(status.success() && err.is_empty(), "{status}: {err:#?}");
-        out
-    }
-
-    /// Exit code 1, nothing on standard output, and one line on standard error, which is returned.
-    fn expect_failure(self) -> String {
-        let (status, out, mut err) = self.finish();
-        assert_eq!(status.code(), Some(1), "{err:#?}");
-        assert_eq!((out.len(), err.len()), (0, 1), "{out:#?} {err:#?}");
-        err.remove(0)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines_of(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            if sender
-                .send(String::from_utf8_lossy(&line).into_owned())
-                .is_err()
-            {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-/// Says that a test skips. Unlike `eprintln!`, it is seen also when the test passes.
-fn skipped(why: &str) {
-    let _ = io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
-}
-
 fn soon() -> Deadline {
     Deadline::after(LIMIT)
 }
 
 #[cfg(unix)]
 mod unix {
-    use std::io::ErrorKind;
+    use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::time::Instant;
 
     use rustix::process::{Pid, Signal, kill_process};
 
@@ -421,10 +296,6 @@ mod unix {
 
     pub(super) fn name_in(directory: &Path) -> String {
         directory.join("server.sock").to_str().unwrap().to_owned()
-    }
-
-    pub(super) fn under_wine() -> bool {
-        false
     }
 
     fn interrupt(server: &Server) {
@@ -519,12 +390,11 @@ mod windows {
         )
     }
 
-    pub(super) fn under_wine() -> bool {
-        Path::new(r"C:\windows\system32\winecfg.exe").exists()
-    }
-
     #[test]
     fn ctrl_c_ends_a_server_and_gives_the_name_back() {
-        skipped("Ctrl-C reaches every program of a console, so that it would end the tests too");
+        skip(
+            "Ctrl-C",
+            "it reaches every program of a console, so that it would end the tests too",
+        );
     }
 }

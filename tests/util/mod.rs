@@ -3,10 +3,12 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     reason = "each test binary uses its own part of this"
 )]
 
 mod actor;
+mod example;
 mod rng;
 
 #[cfg(unix)]
@@ -30,6 +32,7 @@ use std::time::{Duration, Instant};
 use pipetalk::Deadline;
 
 pub(crate) use actor::{Actor, announce, play, wait_for_release};
+pub(crate) use example::{EXAMPLE_LIMIT, Running};
 pub(crate) use platform::*;
 pub(crate) use rng::Rng;
 

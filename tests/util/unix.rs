@@ -126,3 +126,9 @@ impl Stranger {
         command
     }
 }
+
+/// What Ctrl-C does to a program.
+pub(crate) const INTERRUPT: Option<fn(&std::process::Child)> = Some(|child| {
+    use rustix::process::{Pid, Signal, kill_process};
+    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+});

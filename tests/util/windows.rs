@@ -46,3 +46,6 @@ pub(crate) const MANY_CLIENTS: usize = 200;
 
 /// There is no limit to raise here.
 pub(crate) fn allow_many_descriptors() {}
+
+/// Ctrl-C cannot be sent to one program alone.
+pub(crate) const INTERRUPT: Option<fn(&std::process::Child)> = None;

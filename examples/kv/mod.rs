@@ -1,0 +1,32 @@
+//! The service of `kv_server` and `kv_client`: what both have to know.
+
+use pipetalk::Blob;
+use serde::{Deserialize, Serialize};
+
+/// Where the server listens unless it is told otherwise.
+pub(crate) const NAME: &str = "pipetalk.kv";
+
+pipetalk::service! {
+    /// A small key-value store.
+    pub(crate) trait Kv {
+        /// The value of a key.
+        #[idempotent]
+        fn get(key: String) -> Option<Blob>;
+        /// Sets the value of a key.
+        fn put(key: String, value: Blob) -> Result<(), PutError>;
+        /// Makes sure that there is a key, without a value if it is new.
+        notify touch(key: String);
+    }
+
+    /// Calls a key-value store.
+    pub(crate) struct KvClient;
+}
+
+/// Why a value is not taken.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum PutError {
+    /// A key has at least one byte.
+    EmptyKey,
+    /// A key has no more bytes than this.
+    LongKey { limit: u32 },
+}

@@ -1,0 +1,240 @@
+//! The examples of typed calls, run as the programs that they are.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
+#[path = "util/mod.rs"]
+mod util;
+
+use pipetalk::Name;
+use util::{Place, Running, here, limit, soon};
+
+const NO_ARGS: &[&str] = &[];
+
+#[test]
+fn quickstart_prints_the_reply() {
+    let both = [(); 2].map(|()| Running::start("quickstart", NO_ARGS));
+    for one in both {
+        let lines = one.expect_success();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(lines[0].starts_with("Hello, world"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn calculator_shows_every_end_of_a_call() {
+    let (status, out, err) = Running::start("calculator", NO_ARGS).finish();
+    assert!(status.success(), "{status} {err:#?}");
+    let expected = [
+        "3 + 4: 7",
+        "7 / 2: 3",
+        "7 / 0: the service says: division by zero",
+        "7 % 0: the call failed: the handler of the request panicked",
+        "1 + 2 + 3 + ..., in 100 ms: the call failed: timed out waiting for the reply",
+        "1 + 2 + ... + 100: 5050",
+    ];
+    assert_eq!(out, expected);
+    // What the panic said stays with the server.
+    let panic = "attempt to calculate the remainder with a divisor of zero";
+    assert!(err.iter().any(|line| line == panic), "{err:#?}");
+}
+
+#[test]
+fn skew_names_both_versions_and_replaces_the_old_one() {
+    let lines = Running::start("skew", NO_ARGS).expect_success();
+    let expected = [
+        "A client of the same version:",
+        "  page 7",
+        "A client of the next version:",
+        "  this program has notes 2.0.0 (",
+        "  the server has   notes 1.4.2 (",
+        "  the server says it has version 1.4.2",
+        "  it runs in this process",
+        "  the server has stopped, as it was asked to",
+        "The next version takes its place:",
+        "  page 7 of diary",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        let whole = !expected.ends_with('(');
+        assert!(
+            line == expected || (!whole && line.starts_with(expected)),
+            "{line:?} is not {expected:?}"
+        );
+    }
+}
+
+/// A `kv_server` that listens.
+struct Store {
+    place: Place,
+    process: Running,
+}
+
+impl Store {
+    fn start() -> Store {
+        Store::start_at(Place::new())
+    }
+
+    fn start_at(place: Place) -> Store {
+        let process = Running::start("kv_server", &[place.name()]);
+        let name = Name::new(place.name()).unwrap();
+        assert_eq!(process.line(), format!("listening on {name}"));
+        Store { place, process }
+    }
+
+    fn client(&self, command: &[&str]) -> Running {
+        client(&self.place, command)
+    }
+
+    fn ask(&self, command: &[&str]) -> Vec<String> {
+        self.client(command).expect_success()
+    }
+
+    /// It ends by itself, has said nothing more, and has given the name back.
+    fn expect_end(self) {
+        assert_eq!(self.process.expect_success(), [""; 0]);
+        Store::start_at(self.place);
+    }
+}
+
+fn client(place: &Place, command: &[&str]) -> Running {
+    let args = [&["--name", place.name()], command].concat();
+    Running::start("kv_client", &args)
+}
+
+#[test]
+fn a_value_is_put_and_printed_alone() {
+    let _limit = limit(here!());
+    let store = Store::start();
+    let missing = store.client(&["get", "colour"]);
+    assert_eq!(missing.expect_exit(1), "not found");
+    assert_eq!(store.ask(&["put", "colour", "dark blue"]), ["ok"]);
+    assert_eq!(store.ask(&["get", "colour"]), ["dark blue"]);
+    assert_eq!(store.ask(&["put", "colour", "red\n\ngreen"]), ["ok"]);
+    assert_eq!(store.ask(&["get", "colour"]), ["red", "", "green"]);
+    assert_eq!(store.ask(&["put", "empty", ""]), ["ok"]);
+    assert_eq!(store.ask(&["get", "empty"]), [""]);
+}
+
+#[test]
+fn a_touched_key_exists() {
+    let _limit = limit(here!());
+    let store = Store::start();
+    assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
+    assert_eq!(store.ask(&["get", "key"]), [""]);
+    assert_eq!(store.ask(&["put", "key", "value"]), ["ok"]);
+    assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
+    assert_eq!(store.ask(&["get", "key"]), ["value"]);
+}
+
+#[test]
+fn an_error_of_the_service_is_one_line() {
+    let _limit = limit(here!());
+    let store = Store::start();
+    let name = store.place.name();
+    for (key, text) in [
+        (String::new(), "a key cannot be empty"),
+        ("k".repeat(1025), "a key has at most 1024 bytes"),
+    ] {
+        let line = store.client(&["put", &key, "value"]).expect_exit(2);
+        assert_eq!(line, format!("kv_client: {name}: {text}"));
+    }
+}
+
+#[test]
+fn info_says_who_the_server_is() {
+    let _limit = limit(here!());
+    let store = Store::start();
+    let lines = store.ask(&["info"]);
+    let field = |name: &str| {
+        let line = lines.iter().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("no {name} in {lines:#?}"))[name.len()..].trim()
+    };
+    assert_eq!(field("service"), "Kv");
+    assert_eq!(field("version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(field("process"), store.process.child.id().to_string());
+    assert_eq!(field("connections"), "1");
+    assert_eq!(field("requests"), "1");
+    assert_eq!(field("draining"), "false");
+}
+
+#[test]
+fn a_client_drains_and_stops_a_server() {
+    let _limit = limit(here!());
+    for command in ["drain", "stop"] {
+        let store = Store::start();
+        assert_eq!(store.ask(&[command]), ["ok"]);
+        store.expect_end();
+    }
+}
+
+#[test]
+fn a_client_without_a_server_says_so_in_one_line() {
+    let _limit = limit(here!());
+    let place = Place::new();
+    for command in [
+        &["get", "key"][..],
+        &["put", "key", "value"],
+        &["touch", "key"],
+        &["info"],
+        &["drain"],
+        &["stop"],
+    ] {
+        let line = client(&place, command).expect_exit(2);
+        assert_eq!(
+            line,
+            format!("kv_client: nobody listens at {}", place.name())
+        );
+    }
+}
+
+#[test]
+fn a_command_that_is_none_is_answered_with_the_usage() {
+    for command in [&[][..], &["get"], &["put", "key"], &["remove", "key"]] {
+        let line = Running::start("kv_client", command).expect_exit(2);
+        assert!(line.starts_with("usage: kv_client "), "{line}");
+    }
+}
+
+#[test]
+fn a_server_whose_name_is_taken_says_so_in_one_line() {
+    let _limit = limit(here!());
+    if util::skipped_under_wine(here!(), "it does not keep a second server from a name") {
+        return;
+    }
+    let store = Store::start();
+    let name = store.place.name();
+    let line = Running::start("kv_server", &[name]).expect_failure();
+    assert!(
+        line.starts_with(&format!("kv_server: cannot serve {name}: ")),
+        "{line}"
+    );
+    assert_eq!(store.ask(&["put", "still", "there"]), ["ok"]);
+}
+
+#[test]
+fn ctrl_c_drains_a_server() {
+    let _limit = limit(here!());
+    let Some(interrupt) = util::INTERRUPT else {
+        util::skip(
+            here!(),
+            "Ctrl-C reaches every program of a console, so that it would end the tests too",
+        );
+        return;
+    };
+    for clients in [0, 1, 3] {
+        let store = Store::start();
+        let clients: Vec<_> = (0..clients)
+            .map(|_| pipetalk::LocalStream::connect(store.place.name()).unwrap())
+            .collect();
+        interrupt(&store.process.child);
+        store.expect_end();
+        for client in &clients {
+            // What it is told first is another matter: see `tests/hostile_calls`.
+            let mut message = Vec::new();
+            while let Ok(Some(_)) = pipetalk::Stream::recv_message(client, &mut message, soon()) {}
+        }
+    }
+}

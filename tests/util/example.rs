@@ -1,0 +1,138 @@
+//! The examples, run as the programs that they are.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for an example to do anything; Wine on a busy machine is slow.
+pub(crate) const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// An example that runs: killed when this is dropped, and given up after the limit.
+pub(crate) struct Running {
+    example: &'static str,
+    pub(crate) child: Child,
+    out: Receiver<String>,
+    err: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(example: &'static str, args: &[impl AsRef<OsStr>]) -> Running {
+        // The test is in `deps` of the profile's directory, beside `examples`.
+        let test = env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let program = profile
+            .join("examples")
+            .join(example)
+            .with_extension(env::consts::EXE_EXTENSION);
+        assert!(
+            program.exists(),
+            "there is no {}: `cargo build --examples` makes it (as plain `cargo test` does)",
+            program.display()
+        );
+        let mut child = Command::new(&program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        let out = lines_of(child.stdout.take().unwrap());
+        let err = lines_of(child.stderr.take().unwrap());
+        Running {
+            example,
+            child,
+            out,
+            err,
+        }
+    }
+
+    /// Waits for the next line on standard output.
+    pub(crate) fn line(&self) -> String {
+        self.out.recv_timeout(EXAMPLE_LIMIT).unwrap_or_else(|error| {
+            let complaints: Vec<_> = self.err.try_iter().collect();
+            panic!(
+                "no further line from {} within {EXAMPLE_LIMIT:?} ({error}); it says {complaints:#?}",
+                self.example
+            )
+        })
+    }
+
+    /// Waits for the end; the lines are those not yet received, of standard output and of standard error.
+    pub(crate) fn finish(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
+        let end = Instant::now() + EXAMPLE_LIMIT;
+        let [out, err] = [&self.out, &self.err].map(|lines| {
+            let mut all = Vec::new();
+            loop {
+                match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                    Ok(line) => all.push(line),
+                    Err(RecvTimeoutError::Disconnected) => return all,
+                    Err(RecvTimeoutError::Timeout) => {
+                        panic!(
+                            "{} did not end within {EXAMPLE_LIMIT:?} after {all:#?}",
+                            self.example
+                        )
+                    }
+                }
+            }
+        });
+        // It has closed its output, so that its end is near.
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, out, err);
+            }
+            assert!(
+                Instant::now() < end,
+                "{} did not end within {EXAMPLE_LIMIT:?}",
+                self.example
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn expect_success(self) -> Vec<String> {
+        let (status, out, err) = self.finish();
+        assert!(status.success() && err.is_empty(), "{status}: {err:#?}");
+        out
+    }
+
+    /// Exit code 1, nothing on standard output, and one line on standard error, which is returned.
+    pub(crate) fn expect_failure(self) -> String {
+        self.expect_exit(1)
+    }
+
+    /// The same with another exit code.
+    pub(crate) fn expect_exit(self, code: i32) -> String {
+        let (status, out, mut err) = self.finish();
+        assert_eq!(status.code(), Some(code), "{err:#?}");
+        assert_eq!((out.len(), err.len()), (0, 1), "{out:#?} {err:#?}");
+        err.remove(0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines_of(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            if sender
+                .send(String::from_utf8_lossy(&line).into_owned())
+                .is_err()
+            {
+                break;
+            }
+        }
+    });
+    receiver
+}
