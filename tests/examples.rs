@@ -7,7 +7,6 @@
 mod util;
 
 use std::path::Path;
-use std::time::Duration;
 
 use pipetalk::{Deadline, Listener, LocalListener, LocalStream, Name, Stream};
 use tempfile::TempDir;
