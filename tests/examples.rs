@@ -285,6 +285,8 @@ fn soon() -> Deadline {
 
 #[cfg(unix)]
 mod unix {
+    use std::time::Duration;
+
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::UnixStream;
     use std::time::Instant;

@@ -432,7 +432,7 @@ fn any_words_and_types_will_do() {
     let text = client.numbers(1, -2, 3.5, true, 'x').unwrap();
     assert_eq!(text, "1 -2 3.5 true x");
     let count = client
-        .vectors(&[vec![1], vec![]], &vec![T(1)], &[])
+        .vectors(&[vec![1], vec![]], &Vec::from([T(1)]), &[])
         .unwrap();
     assert_eq!(count, 3);
     let map = [("key".to_owned(), vec![Method; 3])].into();
