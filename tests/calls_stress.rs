@@ -228,10 +228,10 @@ fn stress_one_client_for_many_threads_while_connections_break() {
                             return;
                         }
                         let plan = Plan::new(&mut rng);
+                        let started = Instant::now();
                         let options = CallOptions::new()
                             .deadline(plan.timeout)
                             .idempotent(plan.idempotent);
-                        let started = Instant::now();
                         let result = client.call_with(&request(nonce, plan.what), options);
                         let took = started.elapsed();
                         let times = || carried_out[nonce as usize].load(Ordering::SeqCst);
