@@ -476,7 +476,8 @@ mod tests {
         assert_eq!(blob, *b"key");
         assert_eq!(blob, b"key".to_vec());
         assert_eq!(blob, *"key");
-        assert!(blob > Blob::from("abc") && blob < Blob::from("keys"));
+        let (less, more) = (Blob::from("abc"), Blob::from("keys"));
+        assert!(blob > less && blob < more);
         assert_eq!(HashMap::from([(blob, 1)]).get(&b"key"[..]), Some(&1));
     }
 

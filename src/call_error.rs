@@ -139,6 +139,16 @@ impl CallError {
         }
     }
 
+    /// The same failure, of a request that was sent before, perhaps over another connection.
+    pub(crate) fn although_sent(self) -> CallError {
+        let error = self.with_sent(true);
+        if error.was_sent() {
+            error
+        } else {
+            CallError::Disconnected { sent: true }
+        }
+    }
+
     /// What the server says went wrong.
     pub(crate) fn from_server(
         failure: &Failure<'_>,

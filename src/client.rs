@@ -468,11 +468,13 @@ impl<C: Codec> Channel<C> {
         mut attempt: impl FnMut(&Arc<Link>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         let mut backoff = Backoff::new();
+        let mut sent = false;
         loop {
             let error = match self.link(deadline).and_then(|link| attempt(&link)) {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            sent |= error.was_sent();
             let again = match &error {
                 CallError::Disconnected { sent } => !sent || idempotent,
                 CallError::Unavailable => true,
@@ -483,12 +485,15 @@ impl<C: Codec> Channel<C> {
                 } => self.inner.was_connected(),
                 _ => false,
             };
-            if !again || !self.can_reconnect() {
-                return Err(error);
-            }
-            match backoff.next(deadline) {
-                Ok(pause) => thread::sleep(pause),
-                Err(_) => return Err(error),
+            let pause = match again && self.can_reconnect() {
+                true => backoff.next(deadline).ok(),
+                false => None,
+            };
+            match pause {
+                Some(pause) => thread::sleep(pause),
+                // An earlier attempt may have been sent, although the last one was not.
+                None if sent => return Err(error.although_sent()),
+                None => return Err(error),
             }
         }
     }

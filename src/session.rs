@@ -450,5 +450,7 @@ impl ServerSession {
     }
 }
 
+// With its path, for those who include this file: the fuzz targets.
 #[cfg(test)]
+#[path = "session/tests.rs"]
 mod tests;

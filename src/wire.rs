@@ -559,5 +559,7 @@ fn as_text(value: &[u8]) -> Result<&str> {
     std::str::from_utf8(value).map_err(|_| Malformed("a text that is not UTF-8"))
 }
 
+// With its path, for those who include this file: the fuzz targets.
 #[cfg(test)]
+#[path = "wire/tests.rs"]
 mod tests;

@@ -7,7 +7,6 @@
 mod util;
 
 use std::path::Path;
-use std::time::Duration;
 
 use pipetalk::{Deadline, Listener, LocalListener, LocalStream, Name, Stream};
 use tempfile::TempDir;
@@ -286,6 +285,8 @@ fn soon() -> Deadline {
 
 #[cfg(unix)]
 mod unix {
+    use std::time::Duration;
+
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::UnixStream;
     use std::time::Instant;

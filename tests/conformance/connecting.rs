@@ -21,7 +21,9 @@ pub(crate) fn c01_nobody_listens_is_not_found_at_once<T: Transport>() {
 pub(crate) fn c01_a_name_that_never_was_is_not_found() {
     let place = Place::new();
     let dialed = promptly("finding nobody", || LocalStream::connect(place.name()));
-    assert_eq!(kind(dialed), ErrorKind::NotFound);
+    let error = dialed.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("nobody listens"), "{error}");
 }
 
 pub(crate) fn c02_all_busy_is_waited_for_until_the_deadline<T: Transport>() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use pipetalk::{
@@ -198,10 +199,13 @@ pub(crate) fn l07_a_dialer_that_leaves_before_accept_is_accepted_and_read<T: Tra
     let dials = rounds(5_000) as usize;
     let (listener, dialer) = T::listen(&Setup::default());
     let mut rng = Rng::new();
+    // How far the dialer may be ahead: less than any system's backlog.
+    let (ahead, accepted) = mpsc::sync_channel(50);
     thread::scope(|scope| {
         let mut dialer_rng = rng.fork();
         scope.spawn(move || {
             for dial in 0..dials {
+                ahead.send(()).unwrap();
                 let client = dialer.dial(soon()).unwrap();
                 dialer_rng.shake();
                 for part in 0..dial % 4 {
@@ -210,10 +214,13 @@ pub(crate) fn l07_a_dialer_that_leaves_before_accept_is_accepted_and_read<T: Tra
                 }
             }
         });
+        // Gone with this thread if it panics, so that the dialer does not wait for it for ever.
+        let accepted = accepted;
         let mut parts_of = BTreeMap::new();
         for _ in 0..dials {
             rng.shake();
             let server = listener.accept(soon()).unwrap();
+            accepted.recv().unwrap();
             rng.shake();
             let mut parts = 0;
             while let Some(message) = recv(&server) {

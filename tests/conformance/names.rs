@@ -40,8 +40,8 @@ pub(crate) fn n01_a_portable_name_is_found_by_its_pipe_path() {
 pub(crate) fn n02_case_does_not_matter() {
     let name = PortableName::new();
     assert_same_place(&name.to_uppercase(), &name);
-    let name = PortableName::ending("-Straße-ÄÖÜ");
-    assert_same_place(&name, &name.replace("ÄÖÜ", "äöü").replace("pipe", "PIPE"));
+    let name = PortableName::ending("-ÄÖß");
+    assert_same_place(&name, &name.replace("ÄÖ", "äö").replace("pipe", "PIPE"));
 }
 
 pub(crate) fn n02_a_name_in_other_letters_is_in_use() {

@@ -234,6 +234,33 @@ fn l02_listeners_that_come_and_go_never_share_a_name() {
 }
 
 #[test]
+fn l02_the_lock_file_stays_and_whoever_holds_it_holds_the_name() {
+    use rustix::fs::{FlockOperation, flock};
+
+    let _limit = limit(here!());
+    let place = Place::new();
+    let lock = format!("{}.lock", place.name());
+    drop(LocalListener::bind(place.name()).unwrap());
+    let inode = fs::metadata(&lock).unwrap().ino();
+    assert_eq!(mode(Path::new(&lock)), 0o600);
+    drop(LocalListener::bind(place.name()).unwrap());
+    // Another file would be another lock, and two could each hold one.
+    assert_eq!(fs::metadata(&lock).unwrap().ino(), inode);
+
+    // Somebody who is about to listen has it: what is there now is his to clear away.
+    drop(UnixListener::bind(place.path()).unwrap());
+    let stale = place.path().metadata().unwrap().ino();
+    let held = File::open(&lock).unwrap();
+    flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let bound = LocalListener::bind(place.name());
+    assert_eq!(kind(bound), ErrorKind::AddrInUse);
+    assert_eq!(place.path().metadata().unwrap().ino(), stale);
+    flock(&held, FlockOperation::Unlock).unwrap();
+    let listener = LocalListener::bind(place.name()).unwrap();
+    assert_listens(place.path(), &listener);
+}
+
+#[test]
 fn l03_dropping_a_listener_never_removes_a_successors_socket() {
     let _limit = limit(here!());
     for stop in [false, true] {

@@ -32,6 +32,7 @@ pub(crate) struct Scenario {
     pub(crate) refusal: Option<Code>,
 }
 
+#[cfg(test)]
 impl Scenario {
     pub(crate) const fn new(calls: u32, in_flight: usize) -> Scenario {
         Scenario {

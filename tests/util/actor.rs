@@ -71,6 +71,11 @@ impl Actor {
         self.stdin = None;
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) {
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// Ends it without warning, as a crash would.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

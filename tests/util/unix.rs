@@ -65,11 +65,12 @@ pub(crate) fn is_wine() -> bool {
 /// What this build calls its platform.
 pub(crate) const PLATFORM: &str = "unix";
 
-/// How many clients come at once in the stress test.
+/// How many clients come at once in the stress test. Where a full backlog refuses clients as if nobody listened,
+/// no more than the backlog of macOS holds.
 pub(crate) const MANY_CLIENTS: usize = if cfg!(target_os = "linux") {
     1_000
 } else {
-    200
+    100
 };
 
 /// Raises the soft limit of open descriptors to the hard one: many a system begins with 1,024 or less.

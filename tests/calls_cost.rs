@@ -1,0 +1,235 @@
+//! What a call costs: no heap allocation once warm, and one send and one receive for each side.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
+#[path = "util/allocator.rs"]
+mod allocator;
+#[path = "util/mod.rs"]
+mod util;
+
+use std::thread;
+
+use pipetalk::{Call, Client, Server};
+use serde::{Deserialize, Serialize};
+
+use util::{Actor, Place, announce, here, limit, wait_for_release};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+
+/// 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Small {
+    numbers: [u64; 6],
+    bytes: [u8; 16],
+}
+
+const SMALL: Small = Small {
+    // Encoded at full length.
+    numbers: [u64::MAX; 6],
+    bytes: [0xa5; 16],
+};
+
+/// As many calls as are counted.
+const CALLS: usize = 1_000;
+
+fn echo(request: Small, _: &Call) -> Small {
+    request
+}
+
+fn call(client: &Client<Small, Small>, times: usize) {
+    for _ in 0..times {
+        assert_eq!(client.call(&SMALL).unwrap(), SMALL);
+    }
+}
+
+#[test]
+fn a_call_allocates_nothing_once_warm() {
+    let _limit = limit(here!());
+    let place = Place::new();
+    let server = Server::bind(place.name()).unwrap();
+    let handle = server.handle();
+    let serving = thread::spawn(move || server.serve(echo));
+    let client: Client<Small, Small> = Client::connect(place.name()).unwrap();
+    call(&client, 100);
+    // Both sides are this process; whoever else runs here now and then, a call of ours is none of it.
+    let counted = (0..5).map(|_| {
+        let before = ALLOCATOR.allocations();
+        call(&client, CALLS);
+        ALLOCATOR.allocations() - before
+    });
+    let fewest = counted.min().unwrap();
+    assert_eq!(fewest, 0, "allocations in {CALLS} calls");
+    let (live, peak) = (ALLOCATOR.live(), ALLOCATOR.peak());
+    assert!(live <= peak);
+    ALLOCATOR.forget_peak();
+    handle.stop();
+    serving.join().unwrap().unwrap();
+}
+
+/// One side of the conversation in a process of its own, for its system calls to be counted.
+#[cfg(target_os = "linux")]
+mod system_calls {
+    use std::collections::BTreeMap;
+    use std::env;
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+    use crate::util::skip;
+
+    /// Whether strace is here and may trace.
+    fn can_trace(item: &str) -> bool {
+        let traced = Command::new("strace")
+            .args(["-o", "/dev/null", "true"])
+            .output();
+        let can = traced.is_ok_and(|traced| traced.status.success());
+        if !can {
+            skip(item, "needs strace, and leave to trace");
+        }
+        can
+    }
+
+    /// How often each system call was made between the two marks of one thread, which are those that [`mark`] makes.
+    fn counted(trace: &str) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        let mut counting = false;
+        for line in trace.lines() {
+            // "12345 sendto(4, ...", and "12345 <... recvfrom resumed>" for the second half of one.
+            let Some((_, call)) = line.split_once(' ') else {
+                continue;
+            };
+            let call = call.trim_start();
+            if call.contains(MARK) {
+                counting = !counting;
+            } else if let (true, Some((name, _))) = (counting, call.split_once('(')) {
+                if !call.starts_with("<...") {
+                    *counts.entry(name.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        assert!(!counting, "the second mark is missing");
+        counts
+    }
+
+    const MARK: &str = "/pipetalk-mark-in-the-trace";
+
+    /// Leaves a mark in the trace: a system call that is seen by what it asks for.
+    pub(super) fn mark() {
+        let _ = fs::metadata(MARK);
+    }
+
+    #[track_caller]
+    fn assert_one_send_and_one_receive(counts: &BTreeMap<String, usize>) {
+        let mut others = counts.clone();
+        let sends = others.remove("sendto").unwrap_or(0);
+        let receives = others.remove("recvfrom").unwrap_or(0);
+        assert_eq!((sends, receives), (CALLS, CALLS), "{counts:?}");
+        assert!(others.values().sum::<usize>() <= 10, "{counts:?}");
+    }
+
+    fn traced(part: &str, args: &[&str], trace: &str) -> Actor {
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-f", "-qq", "-o", trace])
+            .arg(env::current_exe().unwrap());
+        Actor::start_with(strace, part, args)
+    }
+
+    #[test]
+    fn a_client_sends_once_and_receives_once() {
+        let _limit = limit(here!());
+        if !can_trace("the system calls of a client") {
+            return;
+        }
+        let place = Place::new();
+        let server = Server::bind(place.name()).unwrap();
+        let handle = server.handle();
+        let serving = thread::spawn(move || server.serve(echo));
+        let trace = place.directory().join("trace");
+        let mut client = traced("call", &[place.name()], trace.to_str().unwrap());
+        assert_eq!(client.says(), "done");
+        client.release();
+        client.wait();
+        handle.stop();
+        serving.join().unwrap().unwrap();
+        let counts = counted(&fs::read_to_string(trace).unwrap());
+        assert_one_send_and_one_receive(&counts);
+    }
+
+    #[test]
+    fn a_server_sends_once_and_receives_once() {
+        let _limit = limit(here!());
+        if !can_trace("the system calls of a server") {
+            return;
+        }
+        let place = Place::new();
+        let trace = place.directory().join("trace");
+        let mut server = traced("serve", &[place.name()], trace.to_str().unwrap());
+        assert_eq!(server.says(), "listening");
+        let client: Client<Small, Small> = Client::connect(place.name()).unwrap();
+        call(&client, 100);
+        // The handler makes the mark when it sees a request of another kind.
+        let marked = Small {
+            numbers: [0; 6],
+            ..SMALL
+        };
+        for _ in 0..2 {
+            assert_eq!(client.call(&marked).unwrap(), marked);
+            call(&client, CALLS - 1);
+        }
+        assert_eq!(client.call(&marked).unwrap(), marked);
+        client.channel().stop().unwrap();
+        server.wait();
+        let trace = fs::read_to_string(trace).unwrap();
+        // From the first mark to the second, each within the handler: the reply to one, and the request of the other.
+        assert_one_send_and_one_receive(&counted(&without_the_last_mark(&trace)));
+    }
+
+    fn without_the_last_mark(trace: &str) -> String {
+        let mut lines: Vec<&str> = trace.lines().collect();
+        if let Some(last) = lines.iter().rposition(|line| line.contains(MARK)) {
+            lines.remove(last);
+        }
+        lines.join("\n")
+    }
+}
+
+mod actors {
+    use super::*;
+
+    #[test]
+    fn actor() {
+        util::play(|part, args| match (part, args) {
+            ("call", [name]) => {
+                let client: Client<Small, Small> = Client::connect(*name).unwrap();
+                call(&client, 100);
+                mark();
+                call(&client, CALLS);
+                mark();
+                announce("done");
+                wait_for_release();
+            }
+            ("serve", [name]) => {
+                let server = Server::bind(*name).unwrap();
+                announce("listening");
+                let handler = |request: Small, _: &Call| {
+                    if request.numbers == [0; 6] {
+                        mark();
+                    }
+                    request
+                };
+                server.serve(handler).unwrap();
+            }
+            _ => panic!("no such part: {part} {args:?}"),
+        });
+    }
+
+    fn mark() {
+        #[cfg(target_os = "linux")]
+        system_calls::mark();
+    }
+}
