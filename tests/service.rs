@@ -431,9 +431,7 @@ fn any_words_and_types_will_do() {
     let client = WordsClient::over(connector.connect(soon()).unwrap()).unwrap();
     let text = client.numbers(1, -2, 3.5, true, 'x').unwrap();
     assert_eq!(text, "1 -2 3.5 true x");
-    let count = client
-        .vectors(&[vec![1], vec![]], &Vec::from([T(1)]), &[])
-        .unwrap();
+    let count = client.vectors(&[vec![1], vec![]], &[T(1)], &[]).unwrap();
     assert_eq!(count, 3);
     let map = [("key".to_owned(), vec![Method; 3])].into();
     let others = client.others(&Some(1), &(2, "two".into()), &map).unwrap();

@@ -2,12 +2,14 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::{is_wine, shout};
 
 /// How long a test waits for an example to do anything; Wine on a busy machine is slow.
 pub(crate) const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
@@ -34,12 +36,13 @@ impl Running {
             "there is no {}: `cargo build --examples` makes it (as plain `cargo test` does)",
             program.display()
         );
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+            .stderr(Stdio::piped());
+        let mut child = spawn(&mut command)
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
         let out = lines_of(child.stdout.take().unwrap());
         let err = lines_of(child.stderr.take().unwrap());
@@ -120,6 +123,20 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    const ERROR_INTERNAL_ERROR: i32 = 1359;
+    for _ in 0..4 {
+        match command.spawn() {
+            // Wine, now and then, loses a process before it has begun, when the machine is very busy.
+            Err(error) if is_wine() && error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) => {
+                shout(&format!("{command:?} did not start: {error}"));
+            }
+            spawned => return spawned,
+        }
+    }
+    command.spawn()
 }
 
 fn lines_of(from: impl Read + Send + 'static) -> Receiver<String> {
