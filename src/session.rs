@@ -51,6 +51,14 @@ impl Party {
             features: self.features,
         }
     }
+
+    /// The largest message to send there; any size to somebody who does not say.
+    pub(crate) fn takes(&self) -> u32 {
+        match self.max_message {
+            0 => u32::MAX,
+            limit => limit,
+        }
+    }
 }
 
 impl From<Identity<'_>> for Party {

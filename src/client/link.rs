@@ -155,7 +155,7 @@ impl Link {
             .shared
             .session
             .server()
-            .map_or(u32::MAX, |server| server.max_message);
+            .map_or(u32::MAX, Party::takes);
         if out.len() > limit as usize {
             let size = out.len() as u64;
             shrink(&mut out);

@@ -21,7 +21,7 @@ use super::call::Call;
 use super::handler::{HandleError, Payload};
 use super::outbox::Outbox;
 use super::pool::Share;
-use crate::session::{ServerEvent, ServerSession};
+use crate::session::{Party, ServerEvent, ServerSession};
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
 
@@ -678,9 +678,7 @@ impl Connection {
         let limit = {
             let mut session = self.session.lock();
             session.answer(id);
-            session
-                .client()
-                .map_or(u32::MAX, |client| client.max_message)
+            session.client().map_or(u32::MAX, Party::takes)
         };
         if let Some(failure) = failure(handled, unwanted, out.len(), limit) {
             out.clear();

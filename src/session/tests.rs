@@ -360,6 +360,16 @@ fn a_server_that_takes_nothing_is_sent_one_request_at_a_time() {
 }
 
 #[test]
+fn somebody_who_does_not_say_takes_a_message_of_any_size() {
+    let of = |max_message| Party {
+        max_message,
+        ..Party::default()
+    };
+    let sizes = [0, 1, 16 << 20].map(|max_message| of(max_message).takes());
+    assert_eq!(sizes, [u32::MAX, 1, 16 << 20]);
+}
+
+#[test]
 fn a_client_never_has_more_calls_than_there_are_places() {
     let mut client = ClientSession::default();
     client.receive(&welcome_with(u32::MAX)).unwrap();
