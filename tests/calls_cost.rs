@@ -15,7 +15,7 @@ use std::thread;
 use pipetalk::{Call, Client, Server};
 use serde::{Deserialize, Serialize};
 
-use util::{Actor, Place, announce, here, limit, wait_for_release};
+use util::{Place, announce, here, limit, wait_for_release};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting::new();
@@ -73,6 +73,7 @@ fn a_call_allocates_nothing_once_warm() {
 /// One side of the conversation in a process of its own, for its system calls to be counted.
 #[cfg(target_os = "linux")]
 mod system_calls {
+    use crate::util::Actor;
     use std::collections::BTreeMap;
     use std::env;
     use std::fs;
