@@ -40,9 +40,9 @@ const SIZES: [usize; 3] = [SMALL, 64 << 10, 1 << 20];
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Small {
     number: u64,
-    name: [u8; 32],
     size: u64,
-    place: [f64; 2],
+    place: [f64; 5],
+    flags: (u16, u16),
 }
 
 fn main() -> ExitCode {
@@ -139,9 +139,9 @@ fn start_typed(size: usize, core: &str, directory: &Path) -> io::Result<Box<dyn 
     if size == SMALL {
         let requests = (0..64).map(|number| Small {
             number: u64::MAX - number,
-            name: [number as u8; 32],
             size: u64::MAX,
-            place: [1.5, -2.5],
+            place: [1.5, -2.5, 3.5, 0.0, f64::MAX],
+            flags: (u16::MAX, u16::MAX),
         });
         Ok(Box::new(Typed {
             client: Client::connect(&address)?,
