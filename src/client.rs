@@ -20,6 +20,7 @@ use crate::codec::{Codec, DefaultCodec};
 use crate::options::{Backoff, DEFAULT_TIMEOUT};
 use crate::service::hidden::Definition;
 use crate::session::Party;
+use crate::trace::Span;
 use crate::wire::{self, control};
 use crate::{ConnectOptions, Deadline, Name, Stream, ToName, blob};
 use link::{Answer, Link};
@@ -43,6 +44,8 @@ pub struct ClientOptions {
     timeout: Option<Duration>,
     reconnect: bool,
     party: Party,
+    /// The names of the service's methods.
+    methods: &'static [&'static str],
 }
 
 impl Default for ClientOptions {
@@ -52,6 +55,7 @@ impl Default for ClientOptions {
             timeout: Some(DEFAULT_TIMEOUT),
             reconnect: false,
             party: Party::default(),
+            methods: &[],
         }
     }
 }
@@ -114,6 +118,7 @@ impl ClientOptions {
     pub(crate) fn of_service(mut self, definition: &Definition) -> Self {
         self.party.service = definition.name.to_owned();
         self.party.fingerprint = definition.fingerprint;
+        self.methods = definition.methods;
         if self.party.version.is_empty() {
             self.party.version = definition.version.to_owned();
         }
@@ -374,8 +379,11 @@ impl<C: Codec> Channel<C> {
             C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
         };
         let deadline = options.deadline.unwrap_or_else(|| self.deadline());
-        self.retrying(deadline, options.idempotent, |link| {
-            link.notify(method, &mut encode, deadline)
+        self.traced(method, |span| {
+            self.retrying(deadline, options.idempotent, |link| {
+                span.peer(|| link.peer_pid());
+                link.notify(method, &mut encode, deadline)
+            })
         })
     }
 
@@ -451,13 +459,29 @@ impl<C: Codec> Channel<C> {
         decode: impl FnOnce(&Answer) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         let deadline = options.deadline.unwrap_or_else(|| self.deadline());
-        let (link, answer) = self.retrying(deadline, options.idempotent, |link| {
-            link.call(method, encode, deadline)
-                .map(|answer| (Arc::clone(link), answer))
-        })?;
-        let decoded = decode(&answer);
-        link.recycle(answer);
-        decoded
+        self.traced(method, |span| {
+            let (link, answer) = self.retrying(deadline, options.idempotent, |link| {
+                span.peer(|| link.peer_pid());
+                link.call(method, encode, deadline)
+                    .map(|answer| (Arc::clone(link), answer))
+            })?;
+            let decoded = decode(&answer);
+            link.recycle(answer);
+            decoded
+        })
+    }
+
+    /// Makes a call within its span.
+    fn traced<R>(
+        &self,
+        method: u32,
+        call: impl FnOnce(&Span) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        let Inner { ours, options, .. } = &*self.inner;
+        let span = Span::of_call(&ours.service, options.methods, method);
+        let result = span.run(|| call(&span));
+        span.end_call(result.as_ref().map(|_| ()));
+        result
     }
 
     /// Tries on one connection after another, as far as that is asked for and safe.

@@ -65,6 +65,20 @@
 //! otherwise. A peer's claim of a length costs no memory beyond that limit, and little before the message has
 //! come.
 //!
+//! # Tracing
+//!
+//! With feature `tracing`, which is off unless asked for, each typed call is a span of the `tracing` crate, with
+//! target `pipetalk` and level `INFO`: `call` on the client's side, and `serve` on the server's, in which the handler
+//! runs. A request that the server refuses without a handler has none there. The fields:
+//!
+//! | field | |
+//! |---|---|
+//! | `service` | the service's name; empty if it has none |
+//! | `method` | the method's name, or its number if it has none |
+//! | `peer` | the process id of the other end, where the system tells |
+//! | `outcome` | `ok`, or the failure in words: `timed out`, `panicked`, `disconnected` |
+//! | `duration_us` | how long it took, in microseconds |
+//!
 //! # Platforms
 //!
 //! Windows 10 and later, Linux, and other Unix systems (macOS, the BSDs) with what they have. On Windows a message
@@ -114,6 +128,7 @@ cfg_if::cfg_if! {
         pub mod server;
         mod service;
         mod session;
+        mod trace;
         mod wire;
 
         pub use blob::Blob;

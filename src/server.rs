@@ -322,6 +322,7 @@ impl<L: Listener> Server<L> {
             max_in_flight: u32::try_from(options.max_in_flight).unwrap_or(u32::MAX),
             features: 0,
         };
+        let methods = handler.methods();
         let pool = if options.pool > 0 {
             Some(Pool::new(options.pool)?)
         } else {
@@ -330,6 +331,7 @@ impl<L: Listener> Server<L> {
         let shared = Arc::new(Shared {
             ours,
             options,
+            methods,
             handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),
             pool,
             handle,
@@ -414,6 +416,8 @@ impl fmt::Debug for ServerHandle {
 struct Shared {
     ours: Party,
     options: ServerOptions,
+    /// The names of the service's methods.
+    methods: &'static [&'static str],
     handler: Box<dyn AnyHandler>,
     pool: Option<Pool>,
     handle: ServerHandle,

@@ -200,6 +200,7 @@ macro_rules! service {
                         &[$($crate::__service_own!(version [$($attribute)*])),*],
                         $crate::__private::or_empty(::core::option_env!("CARGO_PKG_VERSION")),
                     ),
+                    methods: &[$(::core::stringify!($method)),*],
                     fingerprint: $crate::__private::fingerprint(&[
                         $($crate::__service_signature!($kind $method $arguments [$($reply)?])),*
                     ]),
@@ -661,6 +662,10 @@ impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> 
         self.definition.fingerprint
     }
 
+    fn methods(&self) -> &'static [&'static str] {
+        self.definition.methods
+    }
+
     fn handle(
         &self,
         method: u32,
@@ -699,6 +704,7 @@ pub mod hidden {
     pub struct Definition {
         pub name: &'static str,
         pub version: &'static str,
+        pub methods: &'static [&'static str],
         pub fingerprint: u64,
     }
 

@@ -116,6 +116,11 @@ impl Link {
         self.turns.lock().shared.session.server().cloned()
     }
 
+    /// The process of the server, where the system tells.
+    pub(crate) fn peer_pid(&self) -> Option<u32> {
+        self.stream.peer().ok()?.pid
+    }
+
     /// Gets an id for a call, waiting for room if need be.
     fn begin(&self, method: u32, deadline: Deadline) -> Result<Begun, CallError> {
         let begun = self.turns.begin(self, deadline, |shared| {

@@ -22,6 +22,7 @@ use super::handler::{HandleError, Payload};
 use super::outbox::Outbox;
 use super::pool::Share;
 use crate::session::{Party, ServerEvent, ServerSession};
+use crate::trace::Span;
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
 
@@ -393,44 +394,54 @@ impl Connection {
     /// What every server answers, whatever its service.
     fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
         self.session.lock().answer(id);
-        let answered = self.answer_control(id, method, payload);
+        let span = self.span(method);
+        let answered = span.run(|| self.answer_control(id, method, payload));
         self.session.lock().answered();
-        answered
+        span.end_request(answered.as_ref().ok().copied());
+        answered.map(drop)
     }
 
-    fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
+    /// The span of a request.
+    fn span(&self, method: u32) -> Span {
+        let Shared { ours, methods, .. } = &*self.shared;
+        let span = Span::of_request(&ours.service, methods, method);
+        span.peer(|| self.peer.pid);
+        span
+    }
+
+    /// Answers a control request, and says with which failure if not with a reply.
+    fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
         // Asked again: on Windows the system knows the user only once something was received.
         let may = method == control::INFO
             || self
                 .shared
                 .may_control(&self.stream.peer().unwrap_or_else(|_| self.peer.clone()));
         if !may {
-            return self.fail(
-                id,
-                &Failure::new(Code::Denied, "only the server's own user may end it"),
-            );
+            let failure = Failure::new(Code::Denied, "only the server's own user may end it");
+            self.fail(id, &failure)?;
+            return Ok(Some(failure.code));
         }
         match method {
             control::INFO => {
                 let info = self.shared.info();
-                self.reply(id, |out| wire::info(out, &info))
+                self.reply(id, |out| wire::info(out, &info))?;
             }
             control::DRAIN => {
                 let timeout = wire::parse_drain(payload).map_err(End::Malformed)?;
                 self.reply(id, |_| {})?;
                 self.shared.handle.drain(timeout.unwrap_or(Duration::MAX));
-                Ok(())
             }
             control::STOP => {
                 self.reply(id, |_| {})?;
                 self.shared.handle.stop();
-                Ok(())
             }
-            _ => self.fail(
-                id,
-                &Failure::new(Code::UnknownMethod, "no such control request"),
-            ),
+            _ => {
+                let failure = Failure::new(Code::UnknownMethod, "no such control request");
+                self.fail(id, &failure)?;
+                return Ok(Some(failure.code));
+            }
         }
+        Ok(None)
     }
 
     fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
@@ -568,6 +579,7 @@ impl Job {
             cancelled,
             inline,
         };
+        let span = call.connection.span(method);
         let handler = &call.connection.shared.handler;
         let unwanted = || call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
         let handled = if id.is_some() && unwanted() {
@@ -576,7 +588,7 @@ impl Job {
         } else {
             // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
             panic::catch_unwind(AssertUnwindSafe(|| {
-                handler.handle(method, &payload, &call, &mut out)
+                span.run(|| handler.handle(method, &payload, &call, &mut out))
             }))
         };
         let unwanted = unwanted();
@@ -589,12 +601,14 @@ impl Job {
             Some(id) => connection.answer(id, handled, unwanted, out),
             None => {
                 connection.recycle(out);
-                Ok(())
+                let failure = failure(handled, false, 0, u32::MAX);
+                Ok(failure.map(|failure| failure.code))
             }
         };
         connection.keep(payload.message);
         connection.finished(cancelled);
-        answered
+        span.end_request(answered.as_ref().ok().copied());
+        answered.map(drop)
     }
 
     /// As [`run`](Job::run), on a thread of the pool.
@@ -666,27 +680,29 @@ fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<
 type Handled = std::thread::Result<Result<(), HandleError>>;
 
 impl Connection {
-    /// Sends the reply that is in `out`, or why there is none.
+    /// Sends the reply that is in `out`, or why there is none, and says with which failure.
     fn answer(
         &self,
         id: u32,
         handled: Handled,
         unwanted: bool,
         mut out: Vec<u8>,
-    ) -> Result<(), End> {
+    ) -> Result<Option<Code>, End> {
         self.running.lock().forget(id);
         let limit = {
             let mut session = self.session.lock();
             session.answer(id);
             session.client().map_or(u32::MAX, Party::takes)
         };
-        if let Some(failure) = failure(handled, unwanted, out.len(), limit) {
+        let failure = failure(handled, unwanted, out.len(), limit);
+        if let Some(failure) = &failure {
             out.clear();
             failure.write(&mut out, id);
         }
         let sent = self.deliver(out, self.patience());
         self.session.lock().answered();
-        sent.map_err(|_| End::Gone)
+        sent.map_err(|_| End::Gone)?;
+        Ok(failure.map(|failure| failure.code))
     }
 
     fn finished(&self, flag: Arc<AtomicBool>) {

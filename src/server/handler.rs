@@ -31,6 +31,11 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
         0
     }
 
+    /// The names of the methods, by their numbers, for people to read; empty if they have none.
+    fn methods(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Handles a request and appends the encoded reply; a notification has none.
     ///
     /// # Errors
