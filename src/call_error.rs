@@ -187,6 +187,8 @@ impl CallError {
     pub(crate) fn unreachable(error: &io::Error) -> CallError {
         match error.kind() {
             io::ErrorKind::TimedOut => CallError::TimedOut { sent: false },
+            // It was made, and broke at once.
+            io::ErrorKind::BrokenPipe => CallError::Disconnected { sent: false },
             kind => CallError::Unreachable {
                 kind,
                 text: error.to_string(),

@@ -250,6 +250,7 @@ impl ConnectOptions {
     ///   deadline.
     /// * `PermissionDenied`: the listener does not let this user in, or this client does not trust the server.
     /// * `InvalidInput`: a name that cannot be, or a Windows pipe of byte type that was not asked for.
+    /// * `BrokenPipe`: on Windows, the listener let this client in and disconnected it at once.
     /// * `Unsupported`: this platform has no such name or option.
     pub fn connect(&self, name: impl ToName, deadline: Deadline) -> io::Result<LocalStream> {
         if self.max_message > MAX_MESSAGE {

@@ -21,7 +21,8 @@ use std::thread;
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_INVALID_NAME,
-    ERROR_INVALID_PARAMETER, ERROR_PIPE_BUSY, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
+    ERROR_INVALID_PARAMETER, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT,
+    INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, FILE_READ_ATTRIBUTES, FILE_READ_DATA, FILE_READ_EA,
@@ -262,13 +263,12 @@ fn set_read_mode(
                 return Ok(());
             }
             let error = io::Error::last_os_error();
-            Err(
-                if error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32) {
-                    byte_type()
-                } else {
-                    error
-                },
-            )
+            Err(match error.raw_os_error().map(|code| code as u32) {
+                Some(ERROR_INVALID_PARAMETER) => byte_type(),
+                // The listener has let the client in, and has disconnected it by now.
+                Some(ERROR_PIPE_NOT_CONNECTED) => io::ErrorKind::BrokenPipe.into(),
+                _ => error,
+            })
         }
         (ReadMode::Message, Direction::Outbound) => {
             let mut flags = 0;

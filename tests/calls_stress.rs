@@ -401,11 +401,14 @@ mod actors {
             .append(true)
             .open(log)
             .unwrap();
+        // Wine does not append at once: two would write to one place.
+        let log = Mutex::new(log);
         let server = ServerOptions::new().pool(pool).bind(name).unwrap();
         announce("listening");
         server
             .serve(move |request: Request, call: &Call| {
-                (&log).write_all(&request.nonce.to_le_bytes()).unwrap();
+                let nonce = request.nonce.to_le_bytes();
+                log.lock().unwrap().write_all(&nonce).unwrap();
                 answer(&request, call)
             })
             .unwrap();
