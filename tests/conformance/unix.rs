@@ -82,6 +82,25 @@ fn n01_a_runtime_directory_that_others_can_enter_is_not_used() {
 }
 
 #[test]
+fn n01_the_machines_name_and_the_users_own() {
+    let _limit = limit(here!());
+    let directory = if cfg!(target_os = "linux") {
+        "/run"
+    } else {
+        "/var/run"
+    };
+    let path = Name::path(format!("{directory}/acme.kv.sock")).unwrap();
+    assert_eq!(Name::system("Acme.kv").unwrap(), path);
+    // A portable name is in the user's own directory already.
+    let portable = Name::new("acme.kv").unwrap();
+    assert_eq!(Name::per_user("Acme.kv").unwrap(), portable);
+    for name in ["/run/acme.sock", "", r"a\b"] {
+        assert_eq!(kind(Name::system(name)), ErrorKind::InvalidInput);
+        assert_eq!(kind(Name::per_user(name)), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
 fn n03_a_path_over_the_limit_is_refused_before_any_call() {
     let _limit = limit(here!());
     // Where there is no directory, the system would say something else.
