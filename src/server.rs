@@ -9,6 +9,7 @@ mod pool;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -59,6 +60,11 @@ pub struct ServerOptions {
 }
 
 type Rule = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
+
+/// What a rule says; one that panics lets nobody in.
+fn allows(rule: &Rule, peer: &Peer) -> bool {
+    panic::catch_unwind(AssertUnwindSafe(|| rule(peer))).unwrap_or(false)
+}
 
 impl Default for ServerOptions {
     fn default() -> Self {
@@ -175,7 +181,7 @@ impl ServerOptions {
     }
 
     /// Decides on each client that the [access policy](ListenOptions::access) has let in; it is told if it is
-    /// refused. On Windows the user is not known yet at this time.
+    /// refused, and a panic refuses it. On Windows the user is not known yet at this time.
     #[must_use]
     pub fn admit(mut self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
         self.admit = Some(Arc::new(rule));
@@ -183,7 +189,7 @@ impl ServerOptions {
     }
 
     /// Decides who may end this server by a [`drain`] or [`stop`] request: clients of the server's own user
-    /// unless set.
+    /// unless set. A panic refuses it.
     ///
     /// [`drain`]: crate::Channel::drain
     /// [`stop`]: crate::Channel::stop
@@ -439,7 +445,8 @@ impl Shared {
     /// Takes a client in, on a thread of its own, or tells it why not.
     fn welcome(self: &Arc<Self>, stream: impl Stream) {
         let peer = stream.peer().unwrap_or_default();
-        let admitted = self.options.admit.as_ref().is_none_or(|admit| admit(&peer));
+        let admitted = self.options.admit.as_ref();
+        let admitted = admitted.is_none_or(|admit| allows(admit, &peer));
         let mut connections = self.connections.lock();
         let why_not = if connections.len() >= self.options.max_connections {
             Some(Failure::new(Code::OverLimit, "connections"))
@@ -530,7 +537,7 @@ impl Shared {
 
     fn may_control(&self, peer: &Peer) -> bool {
         match &self.options.control {
-            Some(rule) => rule(peer),
+            Some(rule) => allows(rule, peer),
             None => peer.user.is_some() && UserId::current().ok() == peer.user,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use crate::{Deadline, Error, Peer};
@@ -333,6 +334,12 @@ impl<L: Listener + ?Sized> Listener for Arc<L> {
     fn stop(&self) {
         (**self).stop();
     }
+}
+
+/// A transport that panics is one that failed: nobody else who uses the connection is to wait for that thread.
+pub(crate) fn unless_it_panics<T>(io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(io))
+        .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")))
 }
 
 /// Sends are refused before they begin when no receiver could be told how long the message is.

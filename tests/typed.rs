@@ -8,13 +8,18 @@
 #[path = "util/mod.rs"]
 mod util;
 
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use pipetalk::{
-    Call, CallError, CallOptions, Client, ClientOptions, Server, ServerOptions, memory,
+    Call, CallError, CallOptions, Channel, Client, ClientOptions, Deadline, Listener, Part, Peer,
+    Server, ServerOptions, Stream, memory,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use util::{Place, here, limit};
 
@@ -144,5 +149,218 @@ fn another_version_is_told_so_and_may_still_ask() {
     );
     assert_eq!(client.channel().info().unwrap().version.version, "1");
     client.channel().stop().unwrap();
+    serving.join().unwrap().unwrap();
+}
+
+/// Who only notifies waits for nothing, not even for the server to take the connection.
+#[test]
+fn who_notifies_and_leaves_is_heard() {
+    let _limit = limit(here!());
+    for pool in [0, 3] {
+        let place = Place::new();
+        let server = ServerOptions::new().pool(pool).bind(place.name()).unwrap();
+        let client: Client<String, ()> = Client::connect(place.name()).unwrap();
+        assert_heard(server, client);
+
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().pool(pool).on(listener);
+        let stream = connector.connect(util::soon()).unwrap();
+        assert_heard(server, ClientOptions::new().over(stream).unwrap());
+    }
+}
+
+fn assert_heard<L: Listener>(server: Server<L>, client: Client<String, ()>) {
+    let said = ["one", "two", "three"].map(str::to_owned);
+    for word in &said {
+        client.notify(word).unwrap();
+    }
+    drop(client);
+    let handle = server.handle();
+    let (hear, heard) = mpsc::channel();
+    let serving =
+        thread::spawn(move || server.serve(move |word: String, _: &Call| hear.send(word).unwrap()));
+    let mut heard: Vec<String> = heard.iter().take(said.len()).collect();
+    // Those of a pool run at the same time.
+    heard.sort_by_key(|word| said.iter().position(|one| one == word));
+    assert_eq!(heard, said);
+    handle.stop();
+    serving.join().unwrap().unwrap();
+}
+
+/// A transport of somebody's own, with a mistake in it.
+#[derive(Debug)]
+struct Faulty {
+    stream: memory::Stream,
+    /// How many messages it receives before it panics.
+    left: AtomicUsize,
+}
+
+impl Faulty {
+    fn new(stream: memory::Stream, left: usize) -> Faulty {
+        let left = left.into();
+        Faulty { stream, left }
+    }
+}
+
+impl Stream for Faulty {
+    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.stream.send(message, deadline)
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        self.stream.recv(buf, deadline)
+    }
+
+    fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
+        let received = self.stream.recv_message(message, deadline);
+        let none_left = |left: usize| left.checked_sub(1);
+        if received.is_ok()
+            && self
+                .left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, none_left)
+                .is_err()
+        {
+            panic::resume_unwind(Box::new("a mistake"));
+        }
+        received
+    }
+
+    fn close(&self) {
+        self.stream.close();
+    }
+}
+
+#[derive(Debug)]
+struct FaultyListener(memory::Listener, usize);
+
+impl Listener for FaultyListener {
+    type Stream = Faulty;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<Faulty> {
+        Ok(Faulty::new(self.0.accept(deadline)?, self.1))
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+#[test]
+fn a_client_whose_transport_panics_loses_the_connection_for_all_threads() {
+    const THREADS: usize = 8;
+    let _limit = limit(here!());
+    let (listener, connector) = memory::listener();
+    let server = ServerOptions::new().pool(THREADS).on(listener);
+    let handle = server.handle();
+    let (arrive, arrived) = mpsc::channel();
+    let serving = thread::spawn(move || {
+        server.serve(move |request: Request, call: &Call| {
+            if matches!(request, Request::WaitUntilCancelled) {
+                arrive.send(()).unwrap();
+            }
+            self::handle(request, call)
+        })
+    });
+    // The welcome, and one reply.
+    let stream = Faulty::new(connector.connect(util::soon()).unwrap(), 2);
+    let client: Client<Request, Reply> = ClientOptions::new().timeout(None).over(stream).unwrap();
+    client.call(&Request::Echo("good".into())).unwrap();
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..THREADS - 1)
+            .map(|_| scope.spawn(|| client.call(&Request::WaitUntilCancelled)))
+            .collect();
+        waiting.iter().for_each(|_| arrived.recv().unwrap());
+        let error = client.call(&Request::Echo("bad".into())).unwrap_err();
+        assert_eq!(error, CallError::Disconnected { sent: true });
+        for waiting in waiting {
+            let error = waiting.join().unwrap().unwrap_err();
+            assert_eq!(error, CallError::Disconnected { sent: true });
+        }
+    });
+    handle.stop();
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_server_whose_transport_panics_loses_that_client() {
+    let _limit = limit(here!());
+    for pool in [0, 2] {
+        let (listener, connector) = memory::listener();
+        // The hello, and one request.
+        let server = ServerOptions::new()
+            .pool(pool)
+            .on(FaultyListener(listener, 2));
+        let handle = server.handle();
+        let serving = thread::spawn(move || server.serve(handle_request()));
+        for _ in 0..2 {
+            let stream = connector.connect(util::soon()).unwrap();
+            let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+            client.call(&Request::Echo("good".into())).unwrap();
+            let error = client.call(&Request::Echo("bad".into())).unwrap_err();
+            assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+        }
+        // It waits for nobody.
+        handle.drain(Duration::MAX);
+        serving.join().unwrap().unwrap();
+    }
+}
+
+/// A value that cannot be encoded.
+#[derive(Debug)]
+struct Unencodable;
+
+impl Serialize for Unencodable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic::resume_unwind(Box::new("as asked"))
+    }
+}
+
+#[test]
+fn a_request_that_panics_while_it_is_encoded_takes_up_no_room() {
+    let _limit = limit(here!());
+    let (listener, connector) = memory::listener();
+    let server = ServerOptions::new().in_flight(2).on(listener);
+    let handle = server.handle();
+    let serving = thread::spawn(move || server.serve(|n: u32, _: &Call| n + 1));
+    let stream = connector.connect(util::soon()).unwrap();
+    let client: Channel = ClientOptions::new().channel_over(stream).unwrap();
+    for n in 0..10 {
+        let options = CallOptions::new;
+        let call = || client.call::<_, u32>(0, &Unencodable, options());
+        let panicked = panic::catch_unwind(AssertUnwindSafe(call));
+        assert!(panicked.is_err());
+        assert_eq!(client.call::<_, u32>(0, &n, options()).unwrap(), n + 1);
+    }
+    handle.stop();
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_rule_that_panics_refuses() {
+    let _limit = limit(here!());
+    let rule = |_: &Peer| panic::resume_unwind(Box::new("as asked"));
+    let (listener, connector) = memory::listener();
+    let server = ServerOptions::new().admit(rule).on(listener);
+    let handle = server.handle();
+    let serving = thread::spawn(move || server.serve(handle_request()));
+    for _ in 0..2 {
+        let stream = connector.connect(util::soon()).unwrap();
+        let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+        let error = client.call(&Request::Echo("hello".into())).unwrap_err();
+        assert!(matches!(error, CallError::Refused(_)), "{error:?}");
+    }
+    handle.stop();
+    serving.join().unwrap().unwrap();
+
+    let (listener, connector) = memory::listener();
+    let server = ServerOptions::new().control(rule).on(listener);
+    let handle = server.handle();
+    let serving = thread::spawn(move || server.serve(handle_request()));
+    let stream = connector.connect(util::soon()).unwrap();
+    let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+    let error = client.channel().stop().unwrap_err();
+    assert!(matches!(error, CallError::Refused(_)), "{error:?}");
+    client.call(&Request::Echo("hello".into())).unwrap();
+    handle.stop();
     serving.join().unwrap().unwrap();
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
 use crate::session::{ClientEvent, ClientSession, NotNow, Party};
+use crate::transport::unless_it_panics;
 use crate::wire;
 use crate::{Deadline, Error, Stream};
 
@@ -77,16 +79,12 @@ impl Link {
         deadline: Deadline,
     ) -> Result<Answer, CallError> {
         let begun = self.begin(method, deadline)?;
-        let sent = self.send(deadline, |out| {
+        let unsent = Unsent { link: self, begun };
+        self.send(deadline, |out| {
             wire::request(out, begun.id, method, deadline.remaining());
             encode(out)
-        });
-        if let Err(error) = sent {
-            let mut turn = self.turns.lock();
-            turn.shared.session.unsend(begun.id);
-            turn.abandon(begun);
-            return Err(error);
-        }
+        })?;
+        mem::forget(unsent);
         self.wait(begun, deadline)
     }
 
@@ -170,9 +168,11 @@ impl Link {
                 reply: false,
             });
         }
-        let sent = self
-            .stream
-            .send_while_receiving(&out, deadline, &mut || self.turns.read_if_nobody_does(self));
+        let sent = unless_it_panics(|| {
+            let mut receive = || self.turns.read_if_nobody_does(self);
+            self.stream
+                .send_while_receiving(&out, deadline, &mut receive)
+        });
         shrink(&mut out);
         drop(out);
         sent.map_err(|error| match not_sent(&error) {
@@ -241,6 +241,20 @@ impl Drop for Link {
     }
 }
 
+/// A call whose request was not sent, be it that encoding it panics: dropping this makes room for another.
+struct Unsent<'a> {
+    link: &'a Link,
+    begun: Begun,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        let mut turn = self.link.turns.lock();
+        turn.shared.session.unsend(self.begun.id);
+        turn.abandon(self.begun);
+    }
+}
+
 impl Source for Link {
     type Shared = Shared;
     type Answer = Result<Answer, CallError>;
@@ -253,16 +267,13 @@ impl Source for Link {
     }
 
     fn receive(&self, mut message: Arc<Vec<u8>>, deadline: Deadline) -> Self::Received {
-        let received = match Arc::get_mut(&mut message) {
-            Some(buffer) => self.stream.recv_message(buffer, deadline),
+        if Arc::get_mut(&mut message).is_none() {
             // A blob holds it still; a spare is never shared, but nothing depends on that.
-            None => {
-                let mut buffer = Vec::new();
-                let received = self.stream.recv_message(&mut buffer, deadline);
-                message = Arc::new(buffer);
-                received
-            }
-        };
+            message = Arc::default();
+        }
+        let buffer = Arc::make_mut(&mut message);
+        // The others wait for what this thread reads, whatever becomes of it.
+        let received = unless_it_panics(|| self.stream.recv_message(buffer, deadline));
         (received.map(|message| message.is_some()), message)
     }
 

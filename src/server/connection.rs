@@ -23,6 +23,7 @@ use super::outbox::Outbox;
 use super::pool::Share;
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::trace::Span;
+use crate::transport::unless_it_panics;
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
 
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// With a pool: what a thread of the connection's own sends.
     outbox: Option<Outbox>,
+    /// The client takes nothing any more. What it had sent before is still there.
+    deaf: AtomicBool,
     share: Share,
 }
 
@@ -83,6 +86,7 @@ impl Connection {
             running: Mutex::default(),
             buffers: Mutex::default(),
             outbox,
+            deaf: AtomicBool::new(false),
             share: Share::default(),
         }
     }
@@ -100,6 +104,7 @@ impl Connection {
             }
             outbox.finish();
         });
+        self.close();
         // Until then it counts as one of those that may be connected: who leaves and comes back has no more with
         // the pool than who stays.
         self.share.wait_until_none();
@@ -108,10 +113,12 @@ impl Connection {
     /// Sends what the threads of the pool have to say.
     fn write_out(&self, outbox: &Outbox) {
         while let Some(message) = outbox.next() {
-            if self.stream.send(&message, self.patience()).is_err() {
-                return self.close();
+            if self.send_now(message, self.patience()).is_err() {
+                return;
             }
-            self.recycle(message);
+            if self.deaf.load(Ordering::Acquire) {
+                return outbox.end();
+            }
         }
         self.close();
     }
@@ -211,7 +218,7 @@ impl Connection {
             Some(outbox) => outbox.push(out),
             None => {
                 // A client that is still reading a reply does without.
-                let _ = self.stream.send(&out, courtesy);
+                let _ = unless_it_panics(|| self.stream.send(&out, courtesy));
                 self.recycle(out);
             }
         }
@@ -270,7 +277,7 @@ impl Connection {
             && ahead.messages.len() < self.shared.options.max_in_flight
             && ahead.bytes < self.stream.max_message()
         {
-            match self.stream.peek() {
+            match unless_it_panics(|| self.stream.peek()) {
                 // One that is too large ends the connection, in its turn and with words.
                 Ok(Some(waiting))
                     if waiting
@@ -482,12 +489,25 @@ impl Connection {
             outbox.push(message);
             return Ok(());
         }
-        let sent = self.stream.send(&message, deadline);
+        self.send_now(message, deadline)
+    }
+
+    fn send_now(&self, message: Vec<u8>, deadline: Deadline) -> io::Result<()> {
+        if self.deaf.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let sent = unless_it_panics(|| self.stream.send(&message, deadline));
         self.recycle(message);
-        sent.inspect_err(|_| {
+        match sent {
+            // It may have left once it had said all that it had to say, and not waited for any answer.
+            Err(error) if has_left(&error) => {
+                self.deaf.store(true, Ordering::Release);
+                self.cancel_all();
+                Ok(())
+            }
             // A client that does not read is as good as gone.
-            self.close();
-        })
+            sent => sent.inspect_err(|_| self.close()),
+        }
     }
 
     fn buffer(&self) -> Vec<u8> {
@@ -542,20 +562,21 @@ pub(super) const COURTESY: Duration = Duration::from_millis(100);
 const SPARE_BUFFERS: usize = 2;
 const KEPT: usize = 4 << 20;
 
+/// Whether there is nobody any more who could receive; not that this end sends no more.
+fn has_left(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe && Error::of(error).is_none()
+}
+
 fn recv_into(
     stream: &dyn Stream,
     message: &mut Arc<Vec<u8>>,
     deadline: Deadline,
 ) -> io::Result<bool> {
-    match Arc::get_mut(message) {
-        Some(buffer) => Ok(stream.recv_message(buffer, deadline)?.is_some()),
-        None => {
-            let mut buffer = Vec::new();
-            let received = stream.recv_message(&mut buffer, deadline)?;
-            *message = Arc::new(buffer);
-            Ok(received.is_some())
-        }
+    if Arc::get_mut(message).is_none() {
+        *message = Arc::default();
     }
+    let buffer = Arc::make_mut(message);
+    Ok(unless_it_panics(|| stream.recv_message(buffer, deadline))?.is_some())
 }
 
 impl Job {
