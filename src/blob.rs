@@ -12,10 +12,16 @@ use std::sync::Arc;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod lending;
+
+#[cfg(test)]
+pub(crate) use lending::LARGE;
+pub(crate) use lending::{Lent, lending, write};
+
 /// Bytes, cheap to clone, and decoded without a copy.
 ///
 /// What a `Blob` in a received message holds is a slice of the message itself: it costs no allocation, whatever
-/// its size. (Decoded by hand, with [`Codec::decode`](crate::Codec::decode), it is a copy.) A `Vec<u8>` goes through
+/// its size, and a large one is sent from where it is. (Decoded by hand, with [`Codec::decode`](crate::Codec::decode), it is a copy.) A `Vec<u8>` goes through
 /// serde one byte at a time, which takes thirty times as long as even a copy. On the wire the two are the same in
 /// both [codecs](crate::codec).
 ///
@@ -258,7 +264,7 @@ impl PartialOrd for Blob {
 impl Serialize for Blob {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self)
+        lending::offering(self, || serializer.serialize_bytes(self))
     }
 }
 

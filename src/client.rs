@@ -7,7 +7,8 @@ mod turn;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::call_error::{CallError, Version};
 use crate::codec::{Codec, DefaultCodec};
 use crate::options::{Backoff, DEFAULT_TIMEOUT};
+use crate::outgoing::Outgoing;
 use crate::service::hidden::Definition;
 use crate::session::Party;
 use crate::trace::Span;
@@ -172,8 +174,7 @@ impl ClientOptions {
     /// As [`over`](Self::over).
     pub fn channel_over<C: Codec>(self, stream: impl Stream) -> Result<Channel<C>, CallError> {
         let channel = Channel::new(self, None);
-        let link = channel.open(Box::new(stream), channel.deadline())?;
-        *channel.inner.link.lock() = Some(Arc::new(link));
+        channel.open(Box::new(stream), channel.deadline())?;
         Ok(channel)
     }
 }
@@ -311,6 +312,8 @@ struct Inner {
     options: ClientOptions,
     ours: Arc<Party>,
     link: Mutex<Option<Arc<Link>>>,
+    /// The same connection again, where there will never be another: then nobody needs the lock.
+    only: OnceLock<Arc<Link>>,
     /// Held by whoever connects.
     connecting: Mutex<()>,
 }
@@ -327,6 +330,7 @@ impl<C: Codec> Channel<C> {
             options,
             ours: Arc::new(ours),
             link: Mutex::new(None),
+            only: OnceLock::new(),
             connecting: Mutex::new(()),
         };
         Channel {
@@ -350,9 +354,7 @@ impl<C: Codec> Channel<C> {
         Request: Serialize + ?Sized,
         Reply: DeserializeOwned,
     {
-        let mut encode = |out: &mut Vec<u8>| {
-            C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
-        };
+        let mut encode = encoding::<C, _>(request);
         self.call_raw(method, &mut encode, options, |answer| {
             blob::sharing(&answer.message, || {
                 C::decode(&answer.message[answer.start..])
@@ -375,12 +377,10 @@ impl<C: Codec> Channel<C> {
     where
         Request: Serialize + ?Sized,
     {
-        let mut encode = |out: &mut Vec<u8>| {
-            C::encode(request, out).map_err(|error| CallError::Encode(error.to_string()))
-        };
+        let mut encode = encoding::<C, _>(request);
         let deadline = options.deadline.unwrap_or_else(|| self.deadline());
         self.traced(method, |span| {
-            self.retrying(deadline, options.idempotent, |link| {
+            self.retrying(deadline, options.idempotent, |link, _| {
                 span.peer(|| link.peer_pid());
                 link.notify(method, &mut encode, deadline)
             })
@@ -393,7 +393,7 @@ impl<C: Codec> Channel<C> {
     ///
     /// [`CallError`] says how a call can fail.
     pub fn info(&self) -> Result<ServerInfo, CallError> {
-        let nothing = &mut |_: &mut Vec<u8>| Ok(());
+        let nothing = &mut |_: &mut Outgoing| Ok(());
         self.call_raw(
             control::INFO,
             nothing,
@@ -419,8 +419,8 @@ impl<C: Codec> Channel<C> {
     ///
     /// [`CallError::Refused`] if the server does not let this client do that.
     pub fn drain(&self, timeout: Duration) -> Result<(), CallError> {
-        let encode = &mut |out: &mut Vec<u8>| {
-            wire::drain(out, Some(timeout));
+        let encode = &mut |out: &mut Outgoing| {
+            wire::drain(out.bytes(), Some(timeout));
             Ok(())
         };
         self.call_raw(control::DRAIN, encode, CallOptions::new(), |_| Ok(()))
@@ -454,20 +454,24 @@ impl<C: Codec> Channel<C> {
     fn call_raw<R>(
         &self,
         method: u32,
-        encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CallError>,
+        encode: &mut dyn FnMut(&mut Outgoing) -> Result<(), CallError>,
         options: CallOptions,
-        decode: impl FnOnce(&Answer) -> Result<R, CallError>,
+        decode: impl Fn(&Answer) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        let deadline = options.deadline.unwrap_or_else(|| self.deadline());
+        let timeout = self.inner.options.timeout;
+        let (deadline, left) = match options.deadline {
+            Some(deadline) => (deadline, None),
+            None => (timeout.map_or(Deadline::NEVER, Deadline::after), timeout),
+        };
         self.traced(method, |span| {
-            let (link, answer) = self.retrying(deadline, options.idempotent, |link| {
+            self.retrying(deadline, options.idempotent, |link, at_once| {
                 span.peer(|| link.peer_pid());
-                link.call(method, encode, deadline)
-                    .map(|answer| (Arc::clone(link), answer))
-            })?;
-            let decoded = decode(&answer);
-            link.recycle(answer);
-            decoded
+                let left = left.filter(|_| at_once);
+                let answer = link.call(method, encode, deadline, left)?;
+                let decoded = decode(&answer);
+                link.recycle(answer);
+                decoded
+            })
         })
     }
 
@@ -484,17 +488,22 @@ impl<C: Codec> Channel<C> {
         result
     }
 
-    /// Tries on one connection after another, as far as that is asked for and safe.
+    /// Tries on one connection after another, as far as that is asked for and safe. An attempt is told whether nothing
+    /// has taken any time before it.
     fn retrying<R>(
         &self,
         deadline: Deadline,
         idempotent: bool,
-        mut attempt: impl FnMut(&Arc<Link>) -> Result<R, CallError>,
+        mut attempt: impl FnMut(&Link, bool) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         let mut backoff = Backoff::new();
-        let mut sent = false;
+        let (mut sent, mut tried) = (false, false);
         loop {
-            let error = match self.link(deadline).and_then(|link| attempt(&link)) {
+            let attempted = match self.inner.only.get() {
+                Some(link) => attempt(link, !mem::replace(&mut tried, true)),
+                None => self.link(deadline).and_then(|link| attempt(&link, false)),
+            };
+            let error = match attempted {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
@@ -557,13 +566,17 @@ impl<C: Codec> Channel<C> {
             .connect
             .connect(name, deadline)
             .map_err(|error| CallError::unreachable(&error))?;
-        let link = Arc::new(self.open(Box::new(stream), deadline)?);
-        *self.inner.link.lock() = Some(Arc::clone(&link));
-        Ok(link)
+        self.open(Box::new(stream), deadline)
     }
 
-    fn open(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Link, CallError> {
-        Link::open(stream, Arc::clone(&self.inner.ours), deadline)
+    fn open(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+        let inner = &*self.inner;
+        let link = Arc::new(Link::open(stream, Arc::clone(&inner.ours), deadline)?);
+        *inner.link.lock() = Some(Arc::clone(&link));
+        if !self.can_reconnect() {
+            inner.only.get_or_init(|| Arc::clone(&link));
+        }
+        Ok(link)
     }
 
     fn usable(&self) -> Option<Arc<Link>> {
@@ -573,6 +586,15 @@ impl<C: Codec> Channel<C> {
             .as_ref()
             .filter(|link| link.is_usable())
             .cloned()
+    }
+}
+
+fn encoding<C: Codec, T: Serialize + ?Sized>(
+    value: &T,
+) -> impl FnMut(&mut Outgoing) -> Result<(), CallError> {
+    |out| {
+        out.encode::<C, T>(value)
+            .map_err(|error| CallError::Encode(error.to_string()))
     }
 }
 

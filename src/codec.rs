@@ -122,6 +122,11 @@ pub trait Codec: Debug + Copy + Default + Send + Sync + 'static {
     /// any value change.
     const NAME: &'static str;
 
+    /// Whether a [large blob](crate::Blob) may be left out of `out`, and noted with its place. Only for who appends
+    /// by `blob::write` and does nothing else with `out`.
+    #[doc(hidden)]
+    const LENDS: bool = false;
+
     /// Appends the bytes of `value` to `out`.
     ///
     /// # Errors

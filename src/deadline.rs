@@ -50,7 +50,12 @@ impl Deadline {
         if timeout.is_zero() {
             return Deadline::NOW;
         }
-        match Instant::now().checked_add(timeout) {
+        Deadline::after_at(Instant::now(), timeout)
+    }
+
+    /// As [`after`](Self::after), for who knows what time it is.
+    pub(crate) fn after_at(now: Instant, timeout: Duration) -> Deadline {
+        match now.checked_add(timeout) {
             Some(at) => Deadline(Kind::At(at)),
             None => Deadline::NEVER,
         }
@@ -76,6 +81,15 @@ impl Deadline {
     #[must_use]
     pub fn has_passed(self) -> bool {
         self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// As [`has_passed`](Self::has_passed), for who knows what time it is.
+    pub(crate) fn has_passed_at(self, now: Instant) -> bool {
+        match self.0 {
+            Kind::Now => true,
+            Kind::At(at) => at <= now,
+            Kind::Never => false,
+        }
     }
 
     /// Whether this is [`Deadline::NEVER`].

@@ -125,6 +125,7 @@ cfg_if::cfg_if! {
         mod call_error;
         mod client;
         pub mod codec;
+        mod outgoing;
         pub mod server;
         mod service;
         mod session;

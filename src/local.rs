@@ -173,11 +173,11 @@ impl Stream for LocalStream {
     #[inline]
     fn send_while_receiving(
         &self,
-        message: &[u8],
+        pieces: &[IoSlice<'_>],
         deadline: Deadline,
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        self.sys.send_while_receiving(message, deadline, receive)
+        self.sys.send_while_receiving(pieces, deadline, receive)
     }
 
     fn peek(&self) -> io::Result<Option<Waiting>> {

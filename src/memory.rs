@@ -52,7 +52,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::transport::{self, DEFAULT_MAX_MESSAGE, check_sendable, total_len};
+use crate::transport::{self, DEFAULT_MAX_MESSAGE, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};
 use queue::Queue;
 
@@ -350,12 +350,12 @@ impl transport::Stream for Stream {
 
     fn send_while_receiving(
         &self,
-        message: &[u8],
+        pieces: &[IoSlice<'_>],
         deadline: Deadline,
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        check_sendable(message.len())?;
-        let message = message.to_vec();
+        check_sendable(total_len(pieces))?;
+        let message = gather(pieces, Vec::new());
         self.push(&mut self.lock(), message, deadline, Some(receive))
     }
 
@@ -391,10 +391,7 @@ impl transport::Stream for Stream {
 
     fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let mut message = Vec::with_capacity(total_len(pieces));
-        pieces
-            .iter()
-            .for_each(|piece| message.extend_from_slice(piece));
+        let message = gather(pieces, Vec::new());
         self.push(&mut self.lock(), message, deadline, None)
     }
 

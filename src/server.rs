@@ -1,8 +1,10 @@
 //! [`Server`]: requests, from any number of clients, to one handler.
 
+mod ahead;
 mod call;
 mod connection;
 mod handler;
+mod job;
 mod outbox;
 mod pool;
 
@@ -11,6 +13,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use handler::{AnyHandler, Erased};
 pub use handler::{Closure, HandleError, Handler, Payload, encode_reply};
 use pool::Pool;
 
+pub use crate::outgoing::Outgoing;
 pub use crate::service::Service;
 
 /// How a server is made.
@@ -219,6 +223,7 @@ impl ServerOptions {
     pub fn on<L: Listener>(self, listener: L) -> Server<L> {
         let handle = ServerHandle(Arc::new(Ending {
             state: Mutex::new(State::Serving),
+            draining: AtomicBool::new(false),
             changed: Condvar::new(),
             stop: Mutex::new(None),
         }));
@@ -363,6 +368,8 @@ pub struct ServerHandle(Arc<Ending>);
 
 struct Ending {
     state: Mutex<State>,
+    /// Whether the state is another than serving, for who asks often.
+    draining: AtomicBool,
     changed: Condvar,
     stop: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
@@ -384,6 +391,7 @@ impl ServerHandle {
             State::Draining(earlier) => earlier.min(deadline),
             State::Serving => deadline,
         });
+        self.0.draining.store(true, Ordering::Release);
         drop(state);
         self.0.changed.notify_all();
         if let Some(stop) = &*self.0.stop.lock() {
@@ -399,7 +407,7 @@ impl ServerHandle {
     /// Whether the server is ending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.0.state.lock() != State::Serving
+        self.0.draining.load(Ordering::Acquire)
     }
 
     fn deadline(&self) -> Deadline {

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::codec::DefaultCodec;
-use crate::server::{Call, HandleError, Handler, Payload};
+use crate::server::{Call, HandleError, Handler, Outgoing, Payload};
 use hidden::{Definition, Dispatch};
 
 /// Makes a service out of its methods: a trait for the server to implement, and a client with the same methods.
@@ -299,7 +299,7 @@ macro_rules! service {
                     method: ::core::primitive::u32,
                     payload: &$crate::server::Payload,
                     call: &$crate::Call,
-                    reply: &mut $crate::__private::Vec<::core::primitive::u8>,
+                    reply: &mut $crate::server::Outgoing,
                 ) -> ::core::result::Result<(), $crate::server::HandleError> {
                     $(
                         if method == __PipetalkMethod::$method as ::core::primitive::u32 {
@@ -671,7 +671,7 @@ impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> 
         method: u32,
         payload: &Payload,
         call: &Call,
-        reply: &mut Vec<u8>,
+        reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         (self.dispatch)(&self.service, method, payload, call, reply)
     }
@@ -694,10 +694,8 @@ pub mod hidden {
     use serde::de::DeserializeOwned;
 
     use super::Service;
-    use crate::server::{Call, HandleError, Payload};
+    use crate::server::{Call, HandleError, Outgoing, Payload};
     use crate::{CallError, CallOptions, Channel, ClientOptions, Deadline, Stream, ToName};
-
-    pub use std::vec::Vec;
 
     /// What a service is to its peers.
     #[derive(Debug)]
@@ -708,7 +706,7 @@ pub mod hidden {
         pub fingerprint: u64,
     }
 
-    pub type Dispatch<T> = fn(&T, u32, &Payload, &Call, &mut Vec<u8>) -> Result<(), HandleError>;
+    pub type Dispatch<T> = fn(&T, u32, &Payload, &Call, &mut Outgoing) -> Result<(), HandleError>;
 
     pub fn service<T>(
         service: T,

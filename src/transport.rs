@@ -125,15 +125,12 @@ pub trait Stream: Debug + Send + Sync + 'static {
     ///
     /// As [`send`](Stream::send).
     fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
-        let mut whole = Vec::with_capacity(total_len(pieces));
-        pieces
-            .iter()
-            .for_each(|piece| whole.extend_from_slice(piece));
-        self.send(&whole, deadline)
+        self.send(&gather(pieces, Vec::new()), deadline)
     }
 
-    /// Sends one message, and goes on receiving where sending has to wait: then `receive` is called whenever
-    /// something may have come. It receives what it can without waiting, and says whether that was anything.
+    /// Sends one message that is given in pieces, and goes on receiving where sending has to wait: then `receive`
+    /// is called whenever something may have come. It receives what it can without waiting, and says whether that
+    /// was anything.
     ///
     /// With one of two ends sending in this way, the two never wait for each other, however much both send. The
     /// provided one just sends.
@@ -143,12 +140,15 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// As [`send`](Stream::send).
     fn send_while_receiving(
         &self,
-        message: &[u8],
+        pieces: &[IoSlice<'_>],
         deadline: Deadline,
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
         let _ = receive;
-        self.send(message, deadline)
+        match pieces {
+            [message] => self.send(message, deadline),
+            pieces => self.send_vectored(pieces, deadline),
+        }
     }
 
     /// Says what waits to be received, and consumes nothing; `None` at the end. Never waits. While another
@@ -295,11 +295,11 @@ macro_rules! forward_stream {
 
             fn send_while_receiving(
                 &self,
-                message: &[u8],
+                pieces: &[IoSlice<'_>],
                 deadline: Deadline,
                 receive: &mut dyn FnMut() -> bool,
             ) -> io::Result<()> {
-                (**self).send_while_receiving(message, deadline, receive)
+                (**self).send_while_receiving(pieces, deadline, receive)
             }
 
             fn peek(&self) -> io::Result<Option<Waiting>> {
@@ -357,6 +357,16 @@ pub(crate) fn check_sendable(size: usize) -> io::Result<()> {
 /// How much of a message is believed to come before any of it has: a peer's claim of a length costs no more
 /// memory than this until it sends what it claimed.
 pub(crate) const TRUSTED_CLAIM: usize = 1 << 20;
+
+/// The pieces one after the other, in a buffer whose content is replaced.
+pub(crate) fn gather(pieces: &[IoSlice<'_>], mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer.reserve_exact(total_len(pieces));
+    pieces
+        .iter()
+        .for_each(|piece| buffer.extend_from_slice(piece));
+    buffer
+}
 
 /// The length of all pieces together, saturating.
 pub(crate) fn total_len(pieces: &[IoSlice<'_>]) -> usize {

@@ -341,8 +341,11 @@ fn cut(text: &str) -> &str {
 /// A time as it travels: rounded up to milliseconds, and the largest number for ever.
 fn milliseconds(time: Option<Duration>) -> u32 {
     match time {
-        Some(time) => u32::try_from(time.as_nanos().div_ceil(1_000_000))
-            .map_or(u32::MAX - 1, |ms| ms.min(u32::MAX - 1)),
+        Some(time) => {
+            let begun = u64::from(time.subsec_nanos().div_ceil(1_000_000));
+            let whole = time.as_secs().saturating_mul(1_000).saturating_add(begun);
+            u32::try_from(whole).map_or(u32::MAX - 1, |ms| ms.min(u32::MAX - 1))
+        }
         None => u32::MAX,
     }
 }

@@ -285,9 +285,13 @@ impl Client {
             turn.abandon(begun);
             return Err(Over::Ended("not sent"));
         }
-        let answer = self.turns().wait(self.wire(), begun, deadline, |calls| {
-            calls.given_up.push(begun.id);
-        });
+        let answer = self.turns().wait(
+            self.wire(),
+            begun,
+            deadline,
+            |_| (),
+            |calls| calls.given_up.push(begun.id),
+        );
         if let Ok(answer) = answer {
             assert_eq!(answer, begun.id, "somebody else's answer");
         }

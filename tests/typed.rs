@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use pipetalk::{
-    Call, CallError, CallOptions, Channel, Client, ClientOptions, Deadline, Listener, Part, Peer,
-    Server, ServerOptions, Stream, memory,
+    Blob, Call, CallError, CallOptions, Channel, Client, ClientOptions, Deadline, Listener, Part,
+    Peer, Server, ServerOptions, Stream, memory,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -361,6 +361,57 @@ fn a_rule_that_panics_refuses() {
     let error = client.channel().stop().unwrap_err();
     assert!(matches!(error, CallError::Refused(_)), "{error:?}");
     client.call(&Request::Echo("hello".into())).unwrap();
+    handle.stop();
+    serving.join().unwrap().unwrap();
+}
+
+/// Those that are sent from where they are, those that are copied, and both in one message.
+#[test]
+fn blobs_of_all_sizes_come_and_go() {
+    let _limit = limit(here!());
+    let blob = |size: usize| Blob::from_iter((0..size).map(|place| (place % 251) as u8));
+    let requests: Vec<Vec<Blob>> = [
+        vec![],
+        vec![0, 1],
+        vec![(16 << 10) - 1, 16 << 10, (16 << 10) + 1],
+        vec![1 << 20, 3, 64 << 10],
+        vec![20 << 10; 30],
+        vec![5 << 20, 5 << 20],
+    ]
+    .into_iter()
+    .map(|sizes| sizes.into_iter().map(blob).collect())
+    .collect();
+    for pool in [0, 2] {
+        let place = Place::new();
+        let server = ServerOptions::new().pool(pool).bind(place.name()).unwrap();
+        assert_echoed(server, &requests, || Client::connect(place.name()).unwrap());
+
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().pool(pool).on(listener);
+        assert_echoed(server, &requests, || {
+            let stream = connector.connect(util::soon()).unwrap();
+            ClientOptions::new().over(stream).unwrap()
+        });
+    }
+}
+
+fn assert_echoed<L: Listener>(
+    server: Server<L>,
+    requests: &[Vec<Blob>],
+    connect: impl FnOnce() -> Client<Vec<Blob>, Vec<Blob>>,
+) {
+    let handle = server.handle();
+    let serving = thread::spawn(move || server.serve(|blobs: Vec<Blob>, _: &Call| blobs));
+    let client = connect();
+    // Twice, and with the replies still there, which are parts of what was received.
+    let replies: Vec<_> = requests
+        .iter()
+        .chain(requests)
+        .map(|request| client.call(request).unwrap())
+        .collect();
+    for (reply, request) in replies.iter().zip(requests.iter().chain(requests)) {
+        assert!(reply == request);
+    }
     handle.stop();
     serving.join().unwrap().unwrap();
 }

@@ -6,11 +6,12 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
+use crate::outgoing::Outgoing;
 use crate::session::{ClientEvent, ClientSession, NotNow, Party};
 use crate::transport::unless_it_panics;
 use crate::wire;
@@ -26,18 +27,24 @@ pub(crate) struct Answer {
 pub(crate) struct Link {
     pub(crate) stream: Box<dyn Stream>,
     ours: Arc<Party>,
-    /// The message that is being sent; held while it is.
-    out: Mutex<Vec<u8>>,
     turns: Turns<Link>,
+    /// No call can begin here any more: it has ended, or is about to.
+    unusable: AtomicBool,
 }
 
 /// What the threads share, behind the lock of the turns.
 pub(crate) struct Shared {
     session: ClientSession,
-    /// Nothing can be sent any more; answers may still come.
-    broken: bool,
     /// Buffers to receive into, kept for the next message.
     spare: Vec<Arc<Vec<u8>>>,
+    /// Messages to send, kept for the next one.
+    spare_out: Vec<Outgoing>,
+}
+
+/// What a message begins as: a kept buffer, and how large it may become.
+struct Blank {
+    out: Outgoing,
+    limit: u32,
 }
 
 impl Link {
@@ -49,64 +56,77 @@ impl Link {
     ) -> Result<Link, CallError> {
         let shared = Shared {
             session: ClientSession::default(),
-            broken: false,
             spare: Vec::new(),
+            spare_out: Vec::new(),
         };
         let link = Link {
             stream,
             ours,
-            out: Mutex::default(),
             turns: Turns::new(shared),
+            unusable: AtomicBool::new(false),
         };
-        link.send(deadline, |out| {
-            wire::hello(out, &link.ours.identity());
-            Ok(())
-        })?;
+        let mut blank = link.turns.lock().shared.blank();
+        wire::hello(blank.out.bytes(), &link.ours.identity());
+        link.send(&blank, deadline)?;
+        link.reuse(blank);
         Ok(link)
     }
 
     /// Whether calls can still begin here.
     pub(crate) fn is_usable(&self) -> bool {
-        let turn = self.turns.lock();
-        turn.ended().is_none() && !turn.shared.broken && !turn.shared.session.is_going_away()
+        !self.unusable.load(Ordering::Acquire)
     }
 
-    /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments.
+    /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments. `left` is how
+    /// far the deadline is, if the caller knows: asking the clock takes longer than all else that is done here.
     pub(crate) fn call(
         &self,
         method: u32,
-        encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CallError>,
+        encode: &mut dyn FnMut(&mut Outgoing) -> Result<(), CallError>,
         deadline: Deadline,
+        left: Option<Duration>,
     ) -> Result<Answer, CallError> {
-        let begun = self.begin(method, deadline)?;
+        let (begun, mut blank) = self.begin(method, deadline)?;
         let unsent = Unsent { link: self, begun };
-        self.send(deadline, |out| {
-            wire::request(out, begun.id, method, deadline.remaining());
-            encode(out)
-        })?;
+        let timeout = match left {
+            Some(left) if !begun.waited => Some(left),
+            _ => deadline.remaining(),
+        };
+        wire::request(blank.out.bytes(), begun.id, method, timeout);
+        encode(&mut blank.out)?;
+        self.send(&blank, deadline)?;
         mem::forget(unsent);
-        self.wait(begun, deadline)
+        self.wait(begun, blank, deadline)
     }
 
     /// Sends what is not answered.
     pub(crate) fn notify(
         &self,
         method: u32,
-        encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CallError>,
+        encode: &mut dyn FnMut(&mut Outgoing) -> Result<(), CallError>,
         deadline: Deadline,
     ) -> Result<(), CallError> {
-        if let Some(why) = self.turns.lock().ended().cloned() {
+        let mut turn = self.turns.lock();
+        if let Some(why) = turn.ended().cloned() {
             return Err(why.with_sent(false));
         }
-        self.send(deadline, |out| {
-            wire::notify(out, method);
-            encode(out)
-        })
+        let mut blank = turn.shared.blank();
+        drop(turn);
+        wire::notify(blank.out.bytes(), method);
+        encode(&mut blank.out)?;
+        self.send(&blank, deadline)?;
+        self.reuse(blank);
+        Ok(())
     }
 
     /// Takes back the buffer of an answer that has been decoded.
     pub(crate) fn recycle(&self, answer: Answer) {
         self.turns.lock().shared.keep(answer.message);
+    }
+
+    fn reuse(&self, mut blank: Blank) {
+        blank.out.clear();
+        self.turns.lock().shared.keep_out(blank.out);
     }
 
     /// Who the server is, once it has said so.
@@ -120,10 +140,14 @@ impl Link {
     }
 
     /// Gets an id for a call, waiting for room if need be.
-    fn begin(&self, method: u32, deadline: Deadline) -> Result<Begun, CallError> {
+    fn begin(&self, method: u32, deadline: Deadline) -> Result<(Begun, Blank), CallError> {
+        let mut blank = None;
         let begun = self.turns.begin(self, deadline, |shared| {
             Some(match shared.session.start(method) {
-                Ok(id) => Ok(id),
+                Ok(id) => {
+                    blank = Some(shared.blank());
+                    Ok(id)
+                }
                 Err(NotNow::Full) => return None,
                 Err(NotNow::GoingAway) => Err(CallError::Unavailable),
                 Err(NotNow::Refused(code)) => {
@@ -133,48 +157,27 @@ impl Link {
                 }
             })
         });
-        begun.map_err(|over| match over {
-            Over::TimedOut => CallError::TimedOut { sent: false },
-            Over::Ended(why) => why.with_sent(false),
-        })
+        match begun {
+            Ok(begun) => Ok((begun, blank.unwrap_or_default())),
+            Err(Over::TimedOut) => Err(CallError::TimedOut { sent: false }),
+            Err(Over::Ended(why)) => Err(why.with_sent(false)),
+        }
     }
 
-    /// Sends one message, which `write` makes. What fails here has not been sent: no peer can have received a
-    /// whole message of which the sending failed.
-    fn send(
-        &self,
-        deadline: Deadline,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), CallError>,
-    ) -> Result<(), CallError> {
-        let mut out = match deadline.lock(&self.out) {
-            Ok(out) => out,
-            Err(_) => return Err(CallError::TimedOut { sent: false }),
-        };
-        out.clear();
-        write(&mut out)?;
-        let limit = self
-            .turns
-            .lock()
-            .shared
-            .session
-            .server()
-            .map_or(u32::MAX, Party::takes);
-        if out.len() > limit as usize {
-            let size = out.len() as u64;
-            shrink(&mut out);
+    /// Sends one message. What fails here has not been sent: no peer can have received a whole message of which the
+    /// sending failed.
+    fn send(&self, Blank { out, limit }: &Blank, deadline: Deadline) -> Result<(), CallError> {
+        if out.len() > *limit as usize {
             return Err(CallError::TooLarge {
-                limit: limit.into(),
-                size,
+                limit: (*limit).into(),
+                size: out.len() as u64,
                 reply: false,
             });
         }
         let sent = unless_it_panics(|| {
             let mut receive = || self.turns.read_if_nobody_does(self);
-            self.stream
-                .send_while_receiving(&out, deadline, &mut receive)
+            out.send_while_receiving(&*self.stream, deadline, &mut receive)
         });
-        shrink(&mut out);
-        drop(out);
         sent.map_err(|error| match not_sent(&error) {
             CallError::Disconnected { .. } => self.why_not_sent(),
             error => error,
@@ -184,7 +187,7 @@ impl Link {
     /// The peer takes no more messages. What it had sent before is still there: the answers to other calls, and
     /// perhaps the reason.
     fn why_not_sent(&self) -> CallError {
-        self.turns.lock().shared.broken = true;
+        self.unusable.store(true, Ordering::Release);
         while self.turns.read_if_nobody_does(self) {}
         match self.turns.lock().ended().cloned() {
             Some(why) => why.with_sent(false),
@@ -193,9 +196,16 @@ impl Link {
     }
 
     /// Waits for the answer to a call.
-    fn wait(&self, begun: Begun, deadline: Deadline) -> Result<Answer, CallError> {
+    fn wait(
+        &self,
+        begun: Begun,
+        mut blank: Blank,
+        deadline: Deadline,
+    ) -> Result<Answer, CallError> {
+        blank.out.clear();
+        let sent = |shared: &mut Shared| shared.keep_out(blank.out);
         let mut given_up = false;
-        let waited = self.turns.wait(self, begun, deadline, |shared| {
+        let waited = self.turns.wait(self, begun, deadline, sent, |shared| {
             given_up = shared.session.give_up(begun.id);
         });
         if given_up {
@@ -219,15 +229,16 @@ impl Link {
     /// Tells the server that nobody waits for an answer. That is a courtesy: if it cannot be sent at once, the
     /// server finds out by its own clock.
     fn cancel(&self, id: u32) {
-        let soon = Deadline::after(std::time::Duration::from_millis(20));
-        let _ = self.send(soon, |out| {
-            wire::cancel(out, id);
-            Ok(())
-        });
+        let soon = Deadline::after(Duration::from_millis(20));
+        let mut blank = self.turns.lock().shared.blank();
+        wire::cancel(blank.out.bytes(), id);
+        let _ = self.send(&blank, soon);
+        self.reuse(blank);
     }
 
     /// Ends the connection.
     pub(crate) fn close(&self) {
+        self.unusable.store(true, Ordering::Release);
         self.stream.close();
         self.turns
             .lock()
@@ -267,10 +278,7 @@ impl Source for Link {
     }
 
     fn receive(&self, mut message: Arc<Vec<u8>>, deadline: Deadline) -> Self::Received {
-        if Arc::get_mut(&mut message).is_none() {
-            // A blob holds it still; a spare is never shared, but nothing depends on that.
-            message = Arc::default();
-        }
+        // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
         // The others wait for what this thread reads, whatever becomes of it.
         let received = unless_it_panics(|| self.stream.recv_message(buffer, deadline));
@@ -280,23 +288,32 @@ impl Source for Link {
     fn dispatch(&self, turn: &mut Turn<Link>, received: Self::Received) -> bool {
         match received {
             (Ok(true), message) => self.dispatch_message(turn, message),
-            (Ok(false), _) => turn.end(CallError::Disconnected { sent: true }),
+            (Ok(false), _) => self.end(turn, CallError::Disconnected { sent: true }),
             (Err(error), message) if error.kind() == io::ErrorKind::TimedOut => {
                 turn.shared.keep(message);
                 return false;
             }
-            (Err(error), _) => turn.end(match Error::of(&error) {
-                Some(Error::TooLarge { limit, size }) => CallError::Protocol(format!(
-                    "the server sent {size} bytes although it was told that the limit is {limit}"
-                )),
-                _ => CallError::Disconnected { sent: true },
-            }),
+            (Err(error), _) => {
+                let why = match Error::of(&error) {
+                    Some(Error::TooLarge { limit, size }) => CallError::Protocol(format!(
+                        "the server sent {size} bytes although it was told that the limit is {limit}"
+                    )),
+                    _ => CallError::Disconnected { sent: true },
+                };
+                self.end(turn, why);
+            }
         }
         true
     }
 }
 
 impl Link {
+    /// There will be no more answers.
+    fn end(&self, turn: &mut Turn<Link>, why: CallError) {
+        self.unusable.store(true, Ordering::Release);
+        turn.end(why);
+    }
+
     /// Hands a message to whom it concerns.
     fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>) {
         let shared = &mut turn.shared;
@@ -316,26 +333,52 @@ impl Link {
                 turn.give(id, Err(failure));
             }
             Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
+                if shared.session.is_going_away() {
+                    self.unusable.store(true, Ordering::Release);
+                }
                 shared.keep(message);
             }
-            Ok(ClientEvent::Goodbye) => turn.end(CallError::Unavailable),
+            Ok(ClientEvent::Goodbye) => self.end(turn, CallError::Unavailable),
             Ok(ClientEvent::Refused(failure)) => {
                 let theirs = shared.session.server();
                 let why = CallError::from_server(&failure, &self.ours, theirs);
-                turn.end(why);
+                self.end(turn, why);
             }
             Err(malformed) => {
-                turn.end(CallError::Protocol(format!(
-                    "the server sent {}",
-                    malformed.0
-                )));
+                self.end(
+                    turn,
+                    CallError::Protocol(format!("the server sent {}", malformed.0)),
+                );
             }
         }
         turn.wake_for_room();
     }
 }
 
+impl Default for Blank {
+    fn default() -> Self {
+        Blank {
+            out: Outgoing::default(),
+            limit: u32::MAX,
+        }
+    }
+}
+
 impl Shared {
+    fn blank(&mut self) -> Blank {
+        Blank {
+            out: self.spare_out.pop().unwrap_or_default(),
+            limit: self.session.server().map_or(u32::MAX, Party::takes),
+        }
+    }
+
+    /// Takes back an empty message, for the next one.
+    fn keep_out(&mut self, out: Outgoing) {
+        if self.spare_out.len() < SPARE_BUFFERS {
+            self.spare_out.push(out);
+        }
+    }
+
     fn keep(&mut self, mut message: Arc<Vec<u8>>) {
         if let Some(buffer) = Arc::get_mut(&mut message) {
             if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= KEPT {
@@ -348,12 +391,6 @@ impl Shared {
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 4;
 const KEPT: usize = 4 << 20;
-
-fn shrink(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > KEPT {
-        *buffer = Vec::new();
-    }
-}
 
 fn not_sent(error: &io::Error) -> CallError {
     match (error.kind(), Error::of(error)) {

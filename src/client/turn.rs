@@ -61,7 +61,8 @@ pub(super) struct Turn<S: Source> {
 
 struct Waiter<A> {
     ticket: u64,
-    thread: Thread,
+    /// The thread, once it has slept: one that has not need not be woken.
+    thread: Option<Thread>,
     /// The call whose answer it waits for; `None`: for room to begin one.
     call: Option<u32>,
     /// It waits, and reads if it is woken and nobody else does. If not, it still sends its request.
@@ -74,6 +75,8 @@ struct Waiter<A> {
 pub(super) struct Begun {
     ticket: u64,
     pub(super) id: u32,
+    /// There was no room at first.
+    pub(super) waited: bool,
 }
 
 impl<S: Source> Turns<S> {
@@ -111,9 +114,9 @@ impl<S: Source> Turns<S> {
             if deadline.has_passed() && waiting.is_some() {
                 break Err(Over::TimedOut);
             }
-            waiting.get_or_insert_with(|| turn.enter(None));
+            let ticket = *waiting.get_or_insert_with(|| turn.enter(None));
             turn = if turn.reading {
-                self.sleep(turn, deadline).0
+                self.sleep(turn, ticket, deadline).0
             } else {
                 // No message says that a request could not be sent, which makes room too.
                 self.read(source, turn, briefly(deadline)).0
@@ -125,19 +128,22 @@ impl<S: Source> Turns<S> {
         begun.map(|id| Begun {
             ticket: turn.enter(Some(id)),
             id,
+            waited: waiting.is_some(),
         })
     }
 
-    /// Waits for the answer to a call. If none comes by the deadline, `give_up` is told before anything else
-    /// happens.
+    /// Waits for the answer to a call, of which `sent` is told that its request has been sent. If none comes by the
+    /// deadline, `give_up` is told before anything else happens.
     pub(super) fn wait(
         &self,
         source: &S,
         begun: Begun,
         deadline: Deadline,
+        sent: impl FnOnce(&mut S::Shared),
         give_up: impl FnOnce(&mut S::Shared),
     ) -> Result<S::Answer, Over<S::End>> {
         let mut turn = self.lock();
+        sent(&mut turn.shared);
         if let Some(waiter) = turn.waiter(begun.ticket) {
             waiter.waits = true;
         }
@@ -157,7 +163,7 @@ impl<S: Source> Turns<S> {
             }
             waited = true;
             (turn, in_time) = if turn.reading {
-                self.sleep(turn, deadline)
+                self.sleep(turn, begun.ticket, deadline)
             } else {
                 self.read(source, turn, deadline)
             };
@@ -181,9 +187,13 @@ impl<S: Source> Turns<S> {
     /// Waits to be woken: by an answer, by room, or to read. False if the deadline has passed.
     fn sleep<'a>(
         &'a self,
-        turn: MutexGuard<'a, Turn<S>>,
+        mut turn: MutexGuard<'a, Turn<S>>,
+        ticket: u64,
         deadline: Deadline,
     ) -> (MutexGuard<'a, Turn<S>>, bool) {
+        if let Some(me) = turn.waiter(ticket) {
+            me.thread.get_or_insert_with(current);
+        }
         drop(turn);
         let in_time = park(deadline);
         (self.lock(), in_time)
@@ -207,6 +217,14 @@ impl<S: Source> Turns<S> {
     }
 }
 
+impl<A> Waiter<A> {
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.unpark();
+        }
+    }
+}
+
 impl<S: Source> Turn<S> {
     /// Leaves a call whose request was not sent: there is room for another.
     pub(super) fn abandon(&mut self, begun: Begun) {
@@ -219,7 +237,7 @@ impl<S: Source> Turn<S> {
         let mut waiters = self.waiters.iter_mut();
         if let Some(waiter) = waiters.find(|waiter| waiter.call == Some(call)) {
             waiter.answer = Some(answer);
-            waiter.thread.unpark();
+            waiter.wake();
         }
     }
 
@@ -228,15 +246,13 @@ impl<S: Source> Turn<S> {
         self.waiters
             .iter()
             .filter(|waiter| waiter.call.is_none())
-            .for_each(|waiter| waiter.thread.unpark());
+            .for_each(Waiter::wake);
     }
 
     /// There will be no more answers. Of several reasons the first counts.
     pub(super) fn end(&mut self, why: S::End) {
         self.ended.get_or_insert(why);
-        self.waiters
-            .iter()
-            .for_each(|waiter| waiter.thread.unpark());
+        self.waiters.iter().for_each(Waiter::wake);
     }
 
     /// Why there will be no more answers, if that is so.
@@ -249,7 +265,7 @@ impl<S: Source> Turn<S> {
         self.next_ticket += 1;
         self.waiters.push(Waiter {
             ticket,
-            thread: current(),
+            thread: None,
             call,
             waits: call.is_none(),
             answer: None,
@@ -277,7 +293,7 @@ impl<S: Source> Turn<S> {
         }
         let mut waiters = self.waiters.iter();
         if let Some(next) = waiters.find(|waiter| waiter.waits && waiter.answer.is_none()) {
-            next.thread.unpark();
+            next.wake();
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::Budget;
 use super::{Codec, CodecError};
+use crate::blob;
 
 /// Values as bincode 2 writes them in its standard configuration: small integers in one byte, no names, no types.
 ///
@@ -44,6 +45,8 @@ const CONFIG: Configuration = config::standard();
 
 impl Codec for Bincode {
     const NAME: &'static str = "bincode-2";
+
+    const LENDS: bool = true;
 
     #[inline]
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -98,7 +101,7 @@ struct Append<'a>(&'a mut Vec<u8>);
 impl Writer for Append<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
+        blob::write(self.0, bytes);
         Ok(())
     }
 }

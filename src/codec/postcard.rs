@@ -4,6 +4,7 @@ use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 use super::{Codec, CodecError, guarded};
+use crate::blob;
 
 /// Values as postcard 1 writes them: small integers in one byte, no names, no types.
 ///
@@ -26,6 +27,8 @@ pub struct Postcard;
 
 impl Codec for Postcard {
     const NAME: &'static str = "postcard-1";
+
+    const LENDS: bool = true;
 
     #[inline]
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -54,7 +57,7 @@ impl Flavor for Append<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        blob::write(self.0, bytes);
         Ok(())
     }
 

@@ -5,68 +5,58 @@
 //! has come: a cancellation counts at once, and the rest waits for its turn. With a pool the thread only receives,
 //! and the requests run on the pool's threads.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::Shared;
-use super::call::Call;
-use super::handler::{HandleError, Payload};
+use super::ahead::{Ahead, Seen};
+use super::handler::Payload;
+use super::job::{Job, Running};
 use super::outbox::Outbox;
 use super::pool::Share;
+use crate::outgoing::Outgoing;
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::trace::Span;
 use crate::transport::unless_it_panics;
 use crate::wire::{self, Code, Failure, Malformed, control};
 use crate::{Deadline, Error, Peer, Stream};
 
+/// What a message is received into. A [`Blob`](crate::Blob) of a handler's may still hold it.
+pub(super) type Buffer = Arc<Vec<u8>>;
+
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     peer: Peer,
-    shared: Arc<Shared>,
-    session: Mutex<ServerSession>,
-    ahead: Mutex<Ahead>,
-    running: Mutex<Running>,
-    /// Buffers to send from, kept for the next message.
-    buffers: Mutex<Vec<Vec<u8>>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Mutex<State>,
+    ahead: Ahead,
     /// With a pool: what a thread of the connection's own sends.
     outbox: Option<Outbox>,
+    /// The largest message that the client takes.
+    client_takes: AtomicU32,
     /// The client takes nothing any more. What it had sent before is still there.
     deaf: AtomicBool,
-    share: Share,
+    pub(super) share: Share,
 }
 
-/// What was received while a handler ran.
-#[derive(Default)]
-struct Ahead {
-    messages: VecDeque<Arc<Vec<u8>>>,
-    bytes: usize,
-    /// Which of the requests among them are cancelled already.
-    cancelled: Vec<u32>,
-    ended: bool,
-    spare: Vec<Arc<Vec<u8>>>,
-}
-
-/// A request on its way to a handler.
-pub(super) struct Job {
-    connection: Arc<Connection>,
-    /// `None`: a notification.
-    id: Option<u32>,
-    method: u32,
-    payload: Payload,
-    deadline: Deadline,
-    cancelled: Arc<AtomicBool>,
+/// What the threads that serve one client share. A request takes the lock three times, so there is only one.
+pub(super) struct State {
+    pub(super) session: ServerSession,
+    pub(super) running: Running,
+    /// Buffers to receive into, kept for the next message.
+    spare: Vec<Buffer>,
+    /// Messages to send, kept for the next one.
+    spare_out: Vec<Outgoing>,
 }
 
 /// What ends a connection.
-enum End {
+pub(super) enum End {
     /// The client has gone, or the stream was closed.
     Gone,
     /// The client breaks the protocol.
@@ -75,17 +65,21 @@ enum End {
 
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, peer: Peer, shared: Arc<Shared>) -> Connection {
-        let session = ServerSession::new(shared.options.max_in_flight);
+        let state = State {
+            session: ServerSession::new(shared.options.max_in_flight),
+            running: Running::default(),
+            spare: Vec::new(),
+            spare_out: Vec::new(),
+        };
         let outbox = shared.pool.is_some().then(Outbox::default);
         Connection {
             stream,
             peer,
             shared,
-            session: Mutex::new(session),
-            ahead: Mutex::default(),
-            running: Mutex::default(),
-            buffers: Mutex::default(),
+            state: Mutex::new(state),
+            ahead: Ahead::default(),
             outbox,
+            client_takes: AtomicU32::new(u32::MAX),
             deaf: AtomicBool::new(false),
             share: Share::default(),
         }
@@ -112,10 +106,12 @@ impl Connection {
 
     /// Sends what the threads of the pool have to say.
     fn write_out(&self, outbox: &Outbox) {
-        while let Some(message) = outbox.next() {
-            if self.send_now(message, self.patience()).is_err() {
+        while let Some(mut message) = outbox.next() {
+            if self.send_now(&message, self.patience()).is_err() {
                 return;
             }
+            message.clear();
+            self.state.lock().keep_out(message);
             if self.deaf.load(Ordering::Acquire) {
                 return outbox.end();
             }
@@ -125,6 +121,7 @@ impl Connection {
 
     fn serve_requests(self: &Arc<Self>) {
         let mut deadline = Deadline::after(self.shared.options.hello_timeout);
+        let mut buffer = Buffer::default();
         loop {
             if self.shared.is_draining() && self.in_flight() == 0 {
                 return self.part(Deadline::after(COURTESY));
@@ -132,17 +129,17 @@ impl Connection {
             if let Some(outbox) = &self.outbox {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
             }
-            let end = match self.next_message(deadline) {
-                Ok(Some(message)) => match self.receive(message) {
-                    Ok(()) => {
-                        if self.session.lock().client().is_some() {
-                            deadline = self.until_idle();
-                        }
+            let end = match self.next_message(&mut buffer, deadline) {
+                Ok(true) => match self.receive(buffer) {
+                    Ok(next) => {
+                        buffer = next;
+                        // Nothing else than a hello comes first.
+                        deadline = self.until_idle();
                         continue;
                     }
                     Err(end) => end,
                 },
-                Ok(None) => End::Gone,
+                Ok(false) => End::Gone,
                 Err(error) => match Error::of(&error) {
                     Some(Error::TooLarge { limit, size }) => {
                         // Whose request it was is not known, as it was not received.
@@ -154,14 +151,12 @@ impl Connection {
                         self.refuse(&failure);
                         End::Gone
                     }
-                    _ if error.kind() == io::ErrorKind::TimedOut
-                        && self.session.lock().in_flight() > 0 =>
-                    {
+                    _ if error.kind() == io::ErrorKind::TimedOut && self.in_flight() > 0 => {
                         deadline = self.until_idle();
                         continue;
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
-                        if self.session.lock().client().is_some() {
+                        if self.state.lock().session.client().is_some() {
                             return self.part(Deadline::after(COURTESY));
                         }
                         self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
@@ -199,27 +194,30 @@ impl Connection {
     }
 
     pub(super) fn client_version(&self) -> String {
-        self.session
-            .lock()
-            .client()
+        let state = self.state.lock();
+        let client = state.session.client();
+        client
             .map(|client| client.version.clone())
             .unwrap_or_default()
     }
 
+    pub(super) fn client_takes(&self) -> u32 {
+        self.client_takes.load(Ordering::Acquire)
+    }
+
     pub(super) fn in_flight(&self) -> usize {
-        self.session.lock().in_flight()
+        self.state.lock().session.in_flight()
     }
 
     /// Tells the client that the server ends.
     pub(super) fn go_away(&self, grace: Deadline, courtesy: Deadline) {
-        let mut out = self.buffer();
-        wire::going_away(&mut out, grace.remaining());
+        let mut out = Outgoing::default();
+        wire::going_away(out.bytes(), grace.remaining());
         match &self.outbox {
             Some(outbox) => outbox.push(out),
             None => {
                 // A client that is still reading a reply does without.
-                let _ = unless_it_panics(|| self.stream.send(&out, courtesy));
-                self.recycle(out);
+                let _ = unless_it_panics(|| out.send(&*self.stream, courtesy));
             }
         }
         if self.in_flight() == 0 {
@@ -228,7 +226,7 @@ impl Connection {
     }
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
-    fn part(&self, deadline: Deadline) {
+    pub(super) fn part(&self, deadline: Deadline) {
         let _ = self.send(deadline, wire::goodbye);
         match &self.outbox {
             Some(outbox) => {
@@ -249,102 +247,72 @@ impl Connection {
 
     /// Cancels the requests that run, and those that are still to run.
     fn cancel_all(&self) {
-        let mut running = self.running.lock();
-        running.ended = true;
-        running.cancel(|_| true);
+        self.state.lock().running.end();
     }
 
-    /// The next message: what was received ahead first.
-    fn next_message(&self, deadline: Deadline) -> io::Result<Option<Arc<Vec<u8>>>> {
-        let mut ahead = self.ahead.lock();
-        if let Some(message) = ahead.messages.pop_front() {
-            ahead.bytes -= message.len();
-            return Ok(Some(message));
+    /// The next message: what was received ahead first. False at the end.
+    fn next_message(&self, buffer: &mut Buffer, deadline: Deadline) -> io::Result<bool> {
+        match self.ahead.take(buffer) {
+            Some(true) => Ok(true),
+            Some(false) => recv_into(&*self.stream, buffer, deadline),
+            None => Ok(false),
         }
-        if ahead.ended {
-            return Ok(None);
-        }
-        let mut message = ahead.spare.pop().unwrap_or_default();
-        drop(ahead);
-        let received = recv_into(&*self.stream, &mut message, deadline)?;
-        Ok(received.then_some(message))
     }
 
     /// Receives what has come while a handler runs, without waiting.
     pub(super) fn look_ahead(&self) {
-        let mut ahead = self.ahead.lock();
-        while !ahead.ended
-            && ahead.messages.len() < self.shared.options.max_in_flight
-            && ahead.bytes < self.stream.max_message()
-        {
-            match unless_it_panics(|| self.stream.peek()) {
-                // One that is too large ends the connection, in its turn and with words.
-                Ok(Some(waiting))
-                    if waiting
-                        .message
-                        .is_some_and(|size| size <= self.stream.max_message()) => {}
-                Ok(Some(_)) => return,
-                Ok(None) | Err(_) => {
-                    ahead.ended = true;
-                    self.cancel_all();
-                    return;
-                }
-            }
-            let mut message = ahead.spare.pop().unwrap_or_default();
-            match recv_into(&*self.stream, &mut message, Deadline::NOW) {
-                Ok(true) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
-                Ok(false) | Err(_) => {
-                    ahead.ended = true;
-                    self.cancel_all();
-                    return;
-                }
-            }
-            // A cancellation counts at once, and takes up no room: there may be any number of them.
-            if let Ok(wire::Message::Cancel { id }) = wire::parse(&message) {
-                self.cancel(id);
-                ahead.cancel(id);
-                ahead.keep(message);
-                continue;
-            }
-            ahead.bytes += message.len();
-            ahead.messages.push_back(message);
-        }
+        let limit = self.shared.options.max_in_flight;
+        self.ahead.look(&*self.stream, limit, |seen| match seen {
+            Seen::Cancel(id) => self.cancel(id),
+            Seen::End => self.cancel_all(),
+        });
+    }
+
+    pub(super) fn was_cancelled(&self, id: u32) -> bool {
+        self.ahead.was_cancelled(id)
     }
 
     fn cancel(&self, id: u32) {
-        self.running.lock().cancel(|running| running == id);
+        self.state.lock().running.cancel(id);
     }
 
-    fn receive(self: &Arc<Self>, message: Arc<Vec<u8>>) -> Result<(), End> {
+    /// Does what a message asks for, and gives a buffer for the next one.
+    fn receive(self: &Arc<Self>, message: Buffer) -> Result<Buffer, End> {
         let ours = self.shared.ours.identity();
-        let event = self
+        let mut state = self.state.lock();
+        let event = state
             .session
-            .lock()
             .receive(&ours, &message)
             .map_err(End::Malformed)?;
         match event {
             ServerEvent::Nothing => {}
             ServerEvent::Hello => {
-                let mut out = self.buffer();
-                self.session.lock().greet(&ours, &mut out);
+                let mut out = state.blank();
+                state.session.greet(&ours, out.bytes());
+                let takes = state.session.client().map_or(u32::MAX, Party::takes);
+                drop(state);
+                self.client_takes.store(takes, Ordering::Release);
                 self.deliver(out, self.patience()).map_err(|_| End::Gone)?;
             }
-            ServerEvent::Reject { id, failure } => self.fail(id, &failure)?,
-            ServerEvent::Cancel { id } => self.cancel(id),
+            ServerEvent::Reject { id, failure } => {
+                drop(state);
+                self.fail(id, &failure)?;
+            }
+            ServerEvent::Cancel { id } => state.running.cancel(id),
             ServerEvent::Request {
                 id,
                 method,
                 payload,
                 ..
             } if method >= control::FIRST => {
-                let start = message.len() - payload.len();
-                self.control(id, method, &message[start..])?;
+                drop(state);
+                self.control(id, method, payload)?;
             }
             ServerEvent::Request { id, .. } if self.shared.is_draining() => {
-                self.session.lock().answer(id);
+                state.session.answer(id);
+                drop(state);
                 let told = self.fail(id, &Failure::new(Code::Unavailable, "ending"));
-                self.session.lock().answered();
+                self.state.lock().session.answered();
                 told?;
             }
             ServerEvent::Request {
@@ -354,45 +322,45 @@ impl Connection {
                 payload,
             } => {
                 let start = message.len() - payload.len();
-                let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
-                return self.run(Some(id), method, deadline, message, start);
+                let cancelled = state.running.begin(Some(id));
+                let out = state.blank();
+                drop(state);
+                return self.run(Job {
+                    connection: Arc::clone(self),
+                    id: Some(id),
+                    method,
+                    payload: Payload { message, start },
+                    deadline: timeout.map_or(Deadline::NEVER, Deadline::after),
+                    cancelled,
+                    out,
+                });
             }
             ServerEvent::Notify { method, payload } => {
                 let start = message.len() - payload.len();
-                return self.run(None, method, Deadline::NEVER, message, start);
+                let cancelled = state.running.begin(None);
+                let out = state.blank();
+                drop(state);
+                return self.run(Job {
+                    connection: Arc::clone(self),
+                    id: None,
+                    method,
+                    payload: Payload { message, start },
+                    deadline: Deadline::NEVER,
+                    cancelled,
+                    out,
+                });
             }
         }
-        self.keep(message);
-        Ok(())
+        Ok(message)
     }
 
-    fn run(
-        self: &Arc<Self>,
-        id: Option<u32>,
-        method: u32,
-        deadline: Deadline,
-        message: Arc<Vec<u8>>,
-        start: usize,
-    ) -> Result<(), End> {
-        let cancelled = self.running.lock().begin(id);
-        if id.is_some_and(|id| self.ahead.lock().was_cancelled(id)) {
-            cancelled.store(true, Ordering::Release);
-        }
-        let payload = Payload { message, start };
-        let job = Job {
-            connection: Arc::clone(self),
-            id,
-            method,
-            payload,
-            deadline,
-            cancelled,
-        };
+    fn run(&self, job: Job) -> Result<Buffer, End> {
         match &self.shared.pool {
             Some(pool) => {
                 // Requests are never that many, but nobody answers notifications.
                 self.share.add(self.shared.options.max_in_flight);
                 pool.give(job);
-                Ok(())
+                Ok(self.state.lock().spare.pop().unwrap_or_default())
             }
             None => job.run(true),
         }
@@ -400,16 +368,16 @@ impl Connection {
 
     /// What every server answers, whatever its service.
     fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
-        self.session.lock().answer(id);
+        self.state.lock().session.answer(id);
         let span = self.span(method);
         let answered = span.run(|| self.answer_control(id, method, payload));
-        self.session.lock().answered();
+        self.state.lock().session.answered();
         span.end_request(answered.as_ref().ok().copied());
         answered.map(drop)
     }
 
     /// The span of a request.
-    fn span(&self, method: u32) -> Span {
+    pub(super) fn span(&self, method: u32) -> Span {
         let Shared { ours, methods, .. } = &*self.shared;
         let span = Span::of_request(&ours.service, methods, method);
         span.peer(|| self.peer.pid);
@@ -478,27 +446,39 @@ impl Connection {
     }
 
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut out = self.buffer();
-        write(&mut out);
+        let mut out = Outgoing::default();
+        write(out.bytes());
         self.deliver(out, deadline)
     }
 
-    /// Sends a message, or has it sent.
-    fn deliver(&self, message: Vec<u8>, deadline: Deadline) -> io::Result<()> {
-        if let Some(outbox) = &self.outbox {
-            outbox.push(message);
-            return Ok(());
+    fn deliver(&self, message: Outgoing, deadline: Deadline) -> io::Result<()> {
+        let (sent, message) = self.hand_over(message, deadline);
+        if let Some(message) = message {
+            self.state.lock().keep_out(message);
         }
-        self.send_now(message, deadline)
+        sent
     }
 
-    fn send_now(&self, message: Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    /// Sends a message, and gives it back empty; or has it sent.
+    pub(super) fn hand_over(
+        &self,
+        mut message: Outgoing,
+        deadline: Deadline,
+    ) -> (io::Result<()>, Option<Outgoing>) {
+        if let Some(outbox) = &self.outbox {
+            outbox.push(message);
+            return (Ok(()), None);
+        }
+        let sent = self.send_now(&message, deadline);
+        message.clear();
+        (sent, Some(message))
+    }
+
+    fn send_now(&self, message: &Outgoing, deadline: Deadline) -> io::Result<()> {
         if self.deaf.load(Ordering::Acquire) {
             return Ok(());
         }
-        let sent = unless_it_panics(|| self.stream.send(&message, deadline));
-        self.recycle(message);
-        match sent {
+        match unless_it_panics(|| message.send(&*self.stream, deadline)) {
             // It may have left once it had said all that it had to say, and not waited for any answer.
             Err(error) if has_left(&error) => {
                 self.deaf.store(true, Ordering::Release);
@@ -508,50 +488,6 @@ impl Connection {
             // A client that does not read is as good as gone.
             sent => sent.inspect_err(|_| self.close()),
         }
-    }
-
-    fn buffer(&self) -> Vec<u8> {
-        self.buffers.lock().pop().unwrap_or_default()
-    }
-
-    fn recycle(&self, mut buffer: Vec<u8>) {
-        let mut buffers = self.buffers.lock();
-        if buffer.capacity() <= KEPT && buffers.len() < SPARE_BUFFERS {
-            buffer.clear();
-            buffers.push(buffer);
-        }
-    }
-
-    fn keep(&self, message: Arc<Vec<u8>>) {
-        self.ahead.lock().keep(message);
-    }
-}
-
-impl Ahead {
-    fn keep(&mut self, mut message: Arc<Vec<u8>>) {
-        if self.spare.len() < SPARE_BUFFERS
-            && Arc::get_mut(&mut message).is_some_and(|buffer| buffer.capacity() <= KEPT)
-        {
-            self.spare.push(message);
-        }
-    }
-
-    /// Notes the end of a request that waits for its turn.
-    fn cancel(&mut self, id: u32) {
-        let waits = self.messages.iter().any(|message| {
-            matches!(wire::parse(message), Ok(wire::Message::Request { id: of, .. }) if of == id)
-        });
-        if waits && !self.cancelled.contains(&id) {
-            self.cancelled.push(id);
-        }
-    }
-
-    /// Whether a request, whose turn has come, was cancelled before.
-    fn was_cancelled(&mut self, id: u32) -> bool {
-        let place = self.cancelled.iter().position(|other| *other == id);
-        place
-            .map(|place| self.cancelled.swap_remove(place))
-            .is_some()
     }
 }
 
@@ -567,206 +503,38 @@ fn has_left(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe && Error::of(error).is_none()
 }
 
-fn recv_into(
+impl State {
+    /// An empty message to send.
+    fn blank(&mut self) -> Outgoing {
+        self.spare_out.pop().unwrap_or_default()
+    }
+
+    /// Takes back an empty message, for the next one.
+    pub(super) fn keep_out(&mut self, message: Outgoing) {
+        if self.spare_out.len() < SPARE_BUFFERS {
+            self.spare_out.push(message);
+        }
+    }
+
+    /// Takes back a buffer to receive into, for the next message.
+    pub(super) fn keep(&mut self, buffer: Buffer) {
+        if self.spare.len() < SPARE_BUFFERS {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// Receives a message. False at the end.
+pub(super) fn recv_into(
     stream: &dyn Stream,
-    message: &mut Arc<Vec<u8>>,
+    buffer: &mut Buffer,
     deadline: Deadline,
 ) -> io::Result<bool> {
-    if Arc::get_mut(message).is_none() {
-        *message = Arc::default();
+    if Arc::get_mut(buffer).is_none_or(|buffer| buffer.capacity() > KEPT) {
+        *buffer = Buffer::default();
     }
-    let buffer = Arc::make_mut(message);
+    let buffer = Arc::make_mut(buffer);
     Ok(unless_it_panics(|| stream.recv_message(buffer, deadline))?.is_some())
-}
-
-impl Job {
-    /// Handles the request and answers it, whatever becomes of the handler.
-    fn run(self, inline: bool) -> Result<(), End> {
-        let Job {
-            connection,
-            id,
-            method,
-            payload,
-            deadline,
-            cancelled,
-        } = self;
-        let mut out = connection.buffer();
-        if let Some(id) = id {
-            wire::reply(&mut out, id);
-        }
-        let call = Call {
-            connection,
-            deadline,
-            cancelled,
-            inline,
-        };
-        let span = call.connection.span(method);
-        let handler = &call.connection.shared.handler;
-        let unwanted = || call.cancelled.load(Ordering::Acquire) || call.deadline.has_passed();
-        let handled = if id.is_some() && unwanted() {
-            // It waited too long for its turn.
-            Ok(Ok(()))
-        } else {
-            // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
-            panic::catch_unwind(AssertUnwindSafe(|| {
-                span.run(|| handler.handle(method, &payload, &call, &mut out))
-            }))
-        };
-        let unwanted = unwanted();
-        let Call {
-            connection,
-            cancelled,
-            ..
-        } = call;
-        let answered = match id {
-            Some(id) => connection.answer(id, handled, unwanted, out),
-            None => {
-                connection.recycle(out);
-                let failure = failure(handled, false, 0, u32::MAX);
-                Ok(failure.map(|failure| failure.code))
-            }
-        };
-        connection.keep(payload.message);
-        connection.finished(cancelled);
-        span.end_request(answered.as_ref().ok().copied());
-        answered.map(drop)
-    }
-
-    /// As [`run`](Job::run), on a thread of the pool.
-    pub(super) fn run_in_pool(self) {
-        let connection = Arc::clone(&self.connection);
-        let lost = self.run(false).is_err();
-        // The connection's own thread waits for the next message, which it need not do any more.
-        if lost {
-            connection.close();
-        } else if connection.shared.is_draining() && connection.in_flight() == 0 {
-            connection.part(Deadline::after(COURTESY));
-        }
-        connection.share.done();
-    }
-}
-
-/// A failure with a text of its own.
-struct OwnFailure {
-    code: Code,
-    text: String,
-    limit: u64,
-    size: u64,
-}
-
-impl OwnFailure {
-    fn write(&self, out: &mut Vec<u8>, id: u32) {
-        let OwnFailure {
-            code, limit, size, ..
-        } = *self;
-        wire::error(
-            out,
-            id,
-            &Failure {
-                code,
-                text: &self.text,
-                limit,
-                size,
-            },
-        );
-    }
-}
-
-/// Why a request has no reply, if it has none; `size` is that of its reply.
-fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<OwnFailure> {
-    let new = |code, text| {
-        Some(OwnFailure {
-            code,
-            text,
-            limit: 0,
-            size: 0,
-        })
-    };
-    match handled {
-        _ if unwanted => new(Code::Cancelled, String::new()),
-        Ok(Ok(())) if size <= limit as usize => None,
-        Ok(Ok(())) => Some(OwnFailure {
-            code: Code::TooLarge,
-            text: "the reply is over the client's limit".to_owned(),
-            limit: limit.into(),
-            size: size as u64,
-        }),
-        Ok(Err(HandleError::UnknownMethod)) => new(Code::UnknownMethod, String::new()),
-        Ok(Err(error)) => new(Code::Malformed, error.to_string()),
-        // Its text is on the server's standard error, where it belongs.
-        Err(_panic) => new(Code::Panicked, String::new()),
-    }
-}
-
-type Handled = std::thread::Result<Result<(), HandleError>>;
-
-impl Connection {
-    /// Sends the reply that is in `out`, or why there is none, and says with which failure.
-    fn answer(
-        &self,
-        id: u32,
-        handled: Handled,
-        unwanted: bool,
-        mut out: Vec<u8>,
-    ) -> Result<Option<Code>, End> {
-        self.running.lock().forget(id);
-        let limit = {
-            let mut session = self.session.lock();
-            session.answer(id);
-            session.client().map_or(u32::MAX, Party::takes)
-        };
-        let failure = failure(handled, unwanted, out.len(), limit);
-        if let Some(failure) = &failure {
-            out.clear();
-            failure.write(&mut out, id);
-        }
-        let sent = self.deliver(out, self.patience());
-        self.session.lock().answered();
-        sent.map_err(|_| End::Gone)?;
-        Ok(failure.map(|failure| failure.code))
-    }
-
-    fn finished(&self, flag: Arc<AtomicBool>) {
-        self.running.lock().keep(flag);
-    }
-}
-
-/// The requests that somebody handles, each with the flag by which it is cancelled.
-#[derive(Default)]
-struct Running {
-    requests: Vec<(u32, Arc<AtomicBool>)>,
-    /// Nobody waits for any answer any more.
-    ended: bool,
-    spare: Vec<Arc<AtomicBool>>,
-}
-
-impl Running {
-    fn begin(&mut self, id: Option<u32>) -> Arc<AtomicBool> {
-        let flag = self.spare.pop().unwrap_or_default();
-        flag.store(self.ended, Ordering::Release);
-        if let Some(id) = id {
-            self.requests.push((id, Arc::clone(&flag)));
-        }
-        flag
-    }
-
-    fn forget(&mut self, id: u32) {
-        self.requests.retain(|(running, _)| *running != id);
-    }
-
-    fn keep(&mut self, mut flag: Arc<AtomicBool>) {
-        if self.spare.len() < SPARE_BUFFERS && Arc::get_mut(&mut flag).is_some() {
-            self.spare.push(flag);
-        }
-    }
-
-    fn cancel(&self, which: impl Fn(u32) -> bool) {
-        for (id, flag) in &self.requests {
-            if which(*id) {
-                flag.store(true, Ordering::Release);
-            }
-        }
-    }
 }
 
 impl fmt::Debug for Connection {

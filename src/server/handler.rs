@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::call::Call;
 use crate::blob;
 use crate::codec::Codec;
+use crate::outgoing::Outgoing;
 
 /// What a server does with a request, whatever its types: closures are handlers, and
 /// [`service!`](crate::service) makes them.
@@ -46,7 +47,7 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
         method: u32,
         payload: &Payload,
         call: &Call,
-        reply: &mut Vec<u8>,
+        reply: &mut Outgoing,
     ) -> Result<(), HandleError>;
 }
 
@@ -106,9 +107,11 @@ impl Payload {
 /// [`HandleError::Encode`].
 pub fn encode_reply<C: Codec, T: Serialize + ?Sized>(
     value: &T,
-    reply: &mut Vec<u8>,
+    reply: &mut Outgoing,
 ) -> Result<(), HandleError> {
-    C::encode(value, reply).map_err(|error| HandleError::Encode(error.to_string()))
+    reply
+        .encode::<C, T>(value)
+        .map_err(|error| HandleError::Encode(error.to_string()))
 }
 
 /// Marks closures as handlers.
@@ -127,7 +130,7 @@ where
         method: u32,
         payload: &Payload,
         call: &Call,
-        reply: &mut Vec<u8>,
+        reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         if method != 0 {
             return Err(HandleError::UnknownMethod);
@@ -144,7 +147,7 @@ pub(super) trait AnyHandler: Send + Sync + 'static {
         method: u32,
         payload: &Payload,
         call: &Call,
-        reply: &mut Vec<u8>,
+        reply: &mut Outgoing,
     ) -> Result<(), HandleError>;
 }
 
@@ -156,7 +159,7 @@ impl<C: Codec, M: 'static, H: Handler<C, M>> AnyHandler for Erased<H, C, M> {
         method: u32,
         payload: &Payload,
         call: &Call,
-        reply: &mut Vec<u8>,
+        reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         self.0.handle(method, payload, call, reply)
     }

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::outgoing::Outgoing;
+
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     state: Mutex<State>,
@@ -15,13 +17,13 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    messages: VecDeque<Vec<u8>>,
+    messages: VecDeque<Outgoing>,
     /// No more messages come.
     finished: bool,
 }
 
 impl Outbox {
-    pub(super) fn push(&self, message: Vec<u8>) {
+    pub(super) fn push(&self, message: Outgoing) {
         let mut state = self.state.lock();
         if !state.finished {
             state.messages.push_back(message);
@@ -44,7 +46,7 @@ impl Outbox {
     }
 
     /// The next message to send, once there is one; `None` when there will be none.
-    pub(super) fn next(&self) -> Option<Vec<u8>> {
+    pub(super) fn next(&self) -> Option<Outgoing> {
         let mut state = self.state.lock();
         loop {
             if let Some(message) = state.messages.pop_front() {

@@ -7,7 +7,7 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::connection::Job;
+use super::job::Job;
 
 /// A fixed number of threads. Dropping it lets them finish what is queued, and end.
 ///

@@ -31,7 +31,7 @@ pub(crate) struct Stream {
     socket: OwnedFd,
     state: AtomicU8,
     receiving: Mutex<Receiving>,
-    sending: Mutex<Patience>,
+    sending: Mutex<Sending>,
     max_message: usize,
     peer: Option<Peer>,
     /// The place that this connection takes among those of its listener.
@@ -52,7 +52,10 @@ impl Stream {
             socket,
             state: AtomicU8::new(OPEN),
             receiving: Mutex::new(Receiving::default()),
-            sending: Mutex::new(Patience::new(Timeout::Send)),
+            sending: Mutex::new(Sending {
+                patience: Patience::new(Timeout::Send),
+                small: Vec::new(),
+            }),
             max_message,
             peer,
             instance: Mutex::new(None),
@@ -71,14 +74,13 @@ impl Stream {
 
     pub(crate) fn send_while_receiving(
         &self,
-        message: &[u8],
+        pieces: &[IoSlice<'_>],
         deadline: Deadline,
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        check_sendable(message.len())?;
+        check_sendable(total_len(pieces))?;
         let mut sending = deadline.lock(&self.sending)?;
-        let message = [IoSlice::new(message)];
-        self.send_message(&mut sending, &message, deadline, Some(receive))
+        self.send_message(&mut sending, pieces, deadline, Some(receive))
     }
 
     pub(crate) fn send_vectored(
@@ -204,7 +206,7 @@ impl Stream {
 
     fn send_message(
         &self,
-        patience: &mut Patience,
+        Sending { patience, small }: &mut Sending,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
         meanwhile: Meanwhile<'_>,
@@ -213,14 +215,12 @@ impl Stream {
         let length = total_len(pieces);
         let header = (length as u32).to_le_bytes();
         let result = if length <= SMALL {
-            let mut whole = [0; HEADER + SMALL];
-            whole[..HEADER].copy_from_slice(&header);
-            let mut end = HEADER;
+            small.clear();
+            small.extend_from_slice(&header);
             for piece in pieces {
-                whole[end..end + piece.len()].copy_from_slice(piece);
-                end += piece.len();
+                small.extend_from_slice(piece);
             }
-            self.send_small(patience, &whole[..end], deadline, meanwhile)
+            self.send_small(patience, small, deadline, meanwhile)
         } else {
             self.send_pieces(patience, &header, pieces, deadline, meanwhile)
         };
@@ -543,6 +543,13 @@ fn send_flags(wait: bool) -> SendFlags {
 }
 
 /// Where receiving stands between two calls.
+#[derive(Debug)]
+struct Sending {
+    patience: Patience,
+    /// A small message behind its length, made anew for each.
+    small: Vec<u8>,
+}
+
 #[derive(Debug)]
 struct Receiving {
     buffer: ReadAhead,

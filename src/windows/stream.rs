@@ -17,7 +17,7 @@ use windows_sys::Win32::System::Pipes::{
 use super::listener::Instance;
 use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
 use super::security::{self, Impersonation};
-use crate::transport::{check_sendable, total_len};
+use crate::transport::{check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, UserId, Waiting};
 
 /// The room for a message of which nothing is known yet: most fit, and cost one read.
@@ -27,7 +27,7 @@ const FIRST_READ: usize = 4096;
 const MAX_TRANSACTION: usize = 64 << 10;
 
 /// A vectored send gathers its pieces in a buffer that is kept up to this size.
-const KEPT: usize = 64 << 10;
+const KEPT: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -144,13 +144,11 @@ impl Stream {
 
     pub(crate) fn send_while_receiving(
         &self,
-        message: &[u8],
+        pieces: &[IoSlice<'_>],
         deadline: Deadline,
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
-        check_sendable(message.len())?;
-        let mut sending = deadline.lock(&self.sending)?;
-        self.write(&mut sending.event, message, deadline, Some(receive))
+        self.write_pieces(pieces, deadline, Some(receive))
     }
 
     pub(crate) fn send_vectored(
@@ -158,16 +156,23 @@ impl Stream {
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
     ) -> io::Result<()> {
-        let length = total_len(pieces);
-        check_sendable(length)?;
+        self.write_pieces(pieces, deadline, None)
+    }
+
+    /// A pipe takes a message in one piece.
+    fn write_pieces(
+        &self,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+        meanwhile: Meanwhile<'_>,
+    ) -> io::Result<()> {
+        check_sendable(total_len(pieces))?;
         let mut sending = deadline.lock(&self.sending)?;
-        let mut gathered = mem::take(&mut sending.gathered);
-        gathered.clear();
-        gathered.reserve_exact(length);
-        pieces
-            .iter()
-            .for_each(|piece| gathered.extend_from_slice(piece));
-        let result = self.write(&mut sending.event, &gathered, deadline, None);
+        if let [message] = pieces {
+            return self.write(&mut sending.event, message, deadline, meanwhile);
+        }
+        let gathered = gather(pieces, mem::take(&mut sending.gathered));
+        let result = self.write(&mut sending.event, &gathered, deadline, meanwhile);
         if gathered.capacity() <= KEPT {
             sending.gathered = gathered;
         }

@@ -1,7 +1,7 @@
 //! D1 to D4: both directions at once, deadlines, and closing under somebody who waits.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::thread;
 use std::time::Duration;
 
@@ -96,7 +96,11 @@ pub(crate) fn d01_a_send_that_receives_meanwhile_is_never_waited_for_in_a_circle
             };
             for n in 0..MESSAGES {
                 receiving
-                    .send_while_receiving(&content(n, 1 << 20), soon(), &mut || take(Deadline::NOW))
+                    .send_while_receiving(
+                        &[IoSlice::new(&content(n, 1 << 20))],
+                        soon(),
+                        &mut || take(Deadline::NOW),
+                    )
                     .unwrap();
             }
             while received.get() < MESSAGES {
@@ -109,7 +113,10 @@ pub(crate) fn d01_a_send_that_receives_meanwhile_is_never_waited_for_in_a_circle
 pub(crate) fn d01_a_send_that_receives_meanwhile_has_a_deadline<T: Transport>() {
     both_ways::<T>(|from, _to| {
         assert_times_out("send_while_receiving", |deadline| {
-            from.send_while_receiving(&content(1, HUGE), deadline, &mut || false)
+            let message = content(1, HUGE);
+            let (head, tail) = message.split_at(5);
+            let pieces = [head, tail].map(IoSlice::new);
+            from.send_while_receiving(&pieces, deadline, &mut || false)
         });
     });
 }
@@ -121,6 +128,7 @@ pub(crate) fn d03_a_panic_while_a_send_waits_ends_the_send_first<T: Transport>()
         send(&to, b"something");
         let message = content(1, HUGE);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let message = [IoSlice::new(&message)];
             from.send_while_receiving(&message, soon(), &mut || panic!("as asked"))
         }));
         assert!(panicked.is_err());
