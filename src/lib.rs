@@ -65,9 +65,20 @@
 //! otherwise. A peer's claim of a length costs no memory beyond that limit, and little before the message has
 //! come.
 //!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `bincode` | the codec [`Bincode`](codec::Bincode); on unless `default-features = false` |
+//! | `postcard` | the codec `Postcard`, which is the default codec where bincode is off |
+//! | `tracing` | a span for each call, see below |
+//! | `signals` | [`ServerHandle`] can have its server drained when the process is told to end |
+//!
+//! With neither codec there is the message layer alone.
+//!
 //! # Tracing
 //!
-//! With feature `tracing`, which is off unless asked for, each typed call is a span of the `tracing` crate, with
+//! With feature `tracing` each typed call is a span of the `tracing` crate, with
 //! target `pipetalk` and level `INFO`: `call` on the client's side, and `serve` on the server's, in which the handler
 //! runs. A request that the server refuses without a handler has none there. The fields:
 //!

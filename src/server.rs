@@ -7,6 +7,8 @@ mod handler;
 mod job;
 mod outbox;
 mod pool;
+#[cfg(feature = "signals")]
+mod signals;
 
 use std::fmt;
 use std::io;
@@ -224,6 +226,7 @@ impl ServerOptions {
         let handle = ServerHandle(Arc::new(Ending {
             state: Mutex::new(State::Serving),
             draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             changed: Condvar::new(),
             stop: Mutex::new(None),
         }));
@@ -347,7 +350,6 @@ impl<L: Listener> Server<L> {
             pool,
             handle,
             connections: Mutex::default(),
-            left: Condvar::new(),
         });
         let served = listener.incoming().try_for_each(|stream| {
             shared.welcome(stream?);
@@ -358,6 +360,7 @@ impl<L: Listener> Server<L> {
             shared.handle.stop();
         }
         shared.finish();
+        shared.handle.0.ended.store(true, Ordering::Release);
         served
     }
 }
@@ -368,9 +371,12 @@ pub struct ServerHandle(Arc<Ending>);
 
 struct Ending {
     state: Mutex<State>,
+    /// The state has changed, or a client has left.
+    changed: Condvar,
     /// Whether the state is another than serving, for who asks often.
     draining: AtomicBool,
-    changed: Condvar,
+    /// Nothing is served any more.
+    ended: AtomicBool,
     stop: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
@@ -409,9 +415,12 @@ impl ServerHandle {
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
     }
+}
 
+impl State {
+    /// Until when requests may be under way.
     fn deadline(&self) -> Deadline {
-        match *self.0.state.lock() {
+        match *self {
             State::Serving => Deadline::NEVER,
             State::Draining(deadline) => deadline,
         }
@@ -436,7 +445,6 @@ struct Shared {
     pool: Option<Pool>,
     handle: ServerHandle,
     connections: Mutex<Vec<Arc<Connection>>>,
-    left: Condvar,
 }
 
 /// How long a client may take to read what it is told out of courtesy.
@@ -495,7 +503,9 @@ impl Shared {
         self.connections
             .lock()
             .retain(|other| !Arc::ptr_eq(other, connection));
-        self.left.notify_all();
+        // Whoever waits has either seen that, or sleeps by now.
+        drop(self.handle.0.state.lock());
+        self.handle.0.changed.notify_all();
     }
 
     /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
@@ -503,42 +513,37 @@ impl Shared {
         let connections = self.connections.lock().clone();
         // For all of them together, however many do not read.
         let courtesy = Deadline::after(connection::COURTESY);
+        let grace = self.handle.0.state.lock().deadline();
         connections
             .iter()
-            .for_each(|connection| connection.go_away(self.handle.deadline(), courtesy));
+            .for_each(|connection| connection.go_away(grace, courtesy));
         drop(connections);
-        self.wait_until_left();
+        self.wait_until_left(State::deadline);
         self.connections
             .lock()
             .iter()
             .for_each(|connection| connection.close());
         let linger = Deadline::after(LINGER);
-        let mut connections = self.connections.lock();
-        while !connections.is_empty() && !linger.has_passed() {
-            if let Some(at) = linger.instant() {
-                self.left.wait_until(&mut connections, at);
-            }
-        }
-        drop(connections);
+        self.wait_until_left(|_| linger);
         if let Some(pool) = &self.pool {
             pool.end();
         }
     }
 
-    fn wait_until_left(&self) {
-        let mut connections = self.connections.lock();
+    /// Waits until the last client has left, or until a deadline, which the state may bring nearer.
+    fn wait_until_left(&self, until: impl Fn(&State) -> Deadline) {
+        let Ending { state, changed, .. } = &*self.handle.0;
+        let mut state = state.lock();
         loop {
-            // It may have become shorter meanwhile.
-            let deadline = self.handle.deadline();
-            if connections.is_empty() || deadline.has_passed() {
+            let deadline = until(&state);
+            if self.connections.lock().is_empty() || deadline.has_passed() {
                 return;
             }
-            let soon = deadline.min(Deadline::after(Duration::from_millis(100)));
-            match soon.instant() {
+            match deadline.instant() {
                 Some(at) => {
-                    self.left.wait_until(&mut connections, at);
+                    changed.wait_until(&mut state, at);
                 }
-                None => self.left.wait(&mut connections),
+                None => changed.wait(&mut state),
             }
         }
     }

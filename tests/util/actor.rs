@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 /// Says which part to play and with what, separated by `|`.
 const PART: &str = "PIPETALK_TEST_PART";
@@ -73,7 +73,12 @@ impl Actor {
 
     /// Waits until it has ended by itself.
     pub(crate) fn wait(&mut self) {
-        assert!(self.child.wait().unwrap().success());
+        assert!(self.status().success());
+    }
+
+    /// Waits until it has ended, and says how.
+    pub(crate) fn status(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Ends it without warning, as a crash would.
