@@ -321,6 +321,7 @@ thread_local! {
 /// back for the next message. What else is decoded meanwhile on this thread, out of other bytes, is copied.
 ///
 /// serde hands a visitor a slice and no owner, hence the thread's variable.
+#[inline]
 pub(crate) fn sharing<R>(message: &Arc<Vec<u8>>, decode: impl FnOnce() -> R) -> R {
     /// Puts back what was there before, also when `decode` panics.
     struct Restore(Option<Arc<Vec<u8>>>);
@@ -338,6 +339,7 @@ pub(crate) fn sharing<R>(message: &Arc<Vec<u8>>, decode: impl FnOnce() -> R) -> 
 }
 
 /// In a thread that is ending there is no variable any more, and a `Blob` is a copy.
+#[inline]
 fn swap(message: &mut Option<Arc<Vec<u8>>>) {
     let _ = MESSAGE.try_with(|current| mem::swap(&mut *current.borrow_mut(), message));
 }

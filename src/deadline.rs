@@ -46,6 +46,7 @@ impl Deadline {
 
     /// The deadline `timeout` from now; [`Deadline::NEVER`] if that is too far away for the clock.
     #[must_use]
+    #[inline]
     pub fn after(timeout: Duration) -> Deadline {
         if timeout.is_zero() {
             return Deadline::NOW;
@@ -54,6 +55,7 @@ impl Deadline {
     }
 
     /// As [`after`](Self::after), for who knows what time it is.
+    #[inline]
     pub(crate) fn after_at(now: Instant, timeout: Duration) -> Deadline {
         match now.checked_add(timeout) {
             Some(at) => Deadline(Kind::At(at)),
@@ -69,6 +71,7 @@ impl Deadline {
 
     /// How long until the deadline: `None` for [`Deadline::NEVER`], zero once it has passed.
     #[must_use]
+    #[inline]
     pub fn remaining(self) -> Option<Duration> {
         match self.0 {
             Kind::Now => Some(Duration::ZERO),
@@ -79,11 +82,13 @@ impl Deadline {
 
     /// Whether the deadline has passed.
     #[must_use]
+    #[inline]
     pub fn has_passed(self) -> bool {
         self.remaining() == Some(Duration::ZERO)
     }
 
     /// As [`has_passed`](Self::has_passed), for who knows what time it is.
+    #[inline]
     pub(crate) fn has_passed_at(self, now: Instant) -> bool {
         match self.0 {
             Kind::Now => true,
@@ -100,6 +105,7 @@ impl Deadline {
 
     /// The point in time, where there is one: neither for [`Deadline::NOW`] nor for [`Deadline::NEVER`].
     #[must_use]
+    #[inline]
     pub const fn instant(self) -> Option<Instant> {
         match self.0 {
             Kind::At(at) => Some(at),
@@ -108,6 +114,7 @@ impl Deadline {
     }
 
     /// Takes a lock by the deadline.
+    #[inline]
     pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> io::Result<MutexGuard<'_, T>> {
         let guard = match self.0 {
             Kind::Now => mutex.try_lock(),

@@ -51,12 +51,14 @@ impl Outgoing {
         &mut self.bytes
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         let lent: usize = self.lent.iter().map(|lent| lent.blob.len()).sum();
         self.bytes.len() + lent
     }
 
     /// Makes it empty again, and lets go of what was lent and of a very large buffer.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.lent.clear();
@@ -65,6 +67,7 @@ impl Outgoing {
         }
     }
 
+    #[inline]
     pub(crate) fn send(&self, stream: &dyn Stream, deadline: Deadline) -> io::Result<()> {
         self.in_pieces(|pieces| match pieces {
             [message] => stream.send(message, deadline),
@@ -72,6 +75,7 @@ impl Outgoing {
         })
     }
 
+    #[inline]
     pub(crate) fn send_while_receiving(
         &self,
         stream: &dyn Stream,
@@ -81,6 +85,7 @@ impl Outgoing {
         self.in_pieces(|pieces| stream.send_while_receiving(pieces, deadline, receive))
     }
 
+    #[inline]
     fn in_pieces<R>(&self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         if self.lent.is_empty() {
             return send(&[IoSlice::new(&self.bytes)]);

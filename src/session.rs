@@ -40,6 +40,7 @@ pub(crate) struct Party {
 }
 
 impl Party {
+    #[inline]
     pub(crate) fn identity(&self) -> Identity<'_> {
         Identity {
             codec: &self.codec,
@@ -53,6 +54,7 @@ impl Party {
     }
 
     /// The largest message to send there; any size to somebody who does not say.
+    #[inline]
     pub(crate) fn takes(&self) -> u32 {
         match self.max_message {
             0 => u32::MAX,
@@ -147,6 +149,7 @@ pub(crate) enum ClientEvent<'a> {
 
 impl ClientSession {
     /// Begins a call, and says which id it has.
+    #[inline]
     pub(crate) fn start(&mut self, method: u32) -> Result<u32, NotNow> {
         match self.refused {
             // Who is incompatible may still ask who is there, and ask him to go.
@@ -201,6 +204,7 @@ impl ClientSession {
     }
 
     /// What a message of the server's means.
+    #[inline]
     pub(crate) fn receive<'a>(&mut self, bytes: &'a [u8]) -> Result<ClientEvent<'a>, Malformed> {
         match wire::parse(bytes)? {
             Message::Reply { id, payload } => Ok(match self.answered(id)? {
@@ -243,11 +247,13 @@ impl ClientSession {
     }
 
     /// Who the server is, once it has said so.
+    #[inline]
     pub(crate) fn server(&self) -> Option<&Party> {
         self.server.as_ref()
     }
 
     /// Whether the server has said that it ends.
+    #[inline]
     pub(crate) fn is_going_away(&self) -> bool {
         self.going_away
     }
@@ -259,6 +265,7 @@ impl ClientSession {
         Ok(())
     }
 
+    #[inline]
     fn max_in_flight(&self) -> usize {
         match &self.server {
             // A server that takes none at all could not be asked anything.
@@ -268,15 +275,18 @@ impl ClientSession {
     }
 
     /// How many calls are unanswered, those that were given up among them.
+    #[inline]
     pub(crate) fn unanswered(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
+    #[inline]
     fn state(&mut self, id: u32) -> Option<&mut PlaceState> {
         let place = self.places.get_mut(id as usize & 0xFFFF)?;
         (u32::from(place.generation) == id >> 16).then_some(&mut place.state)
     }
 
+    #[inline]
     fn answered(&mut self, id: u32) -> Result<PlaceState, Malformed> {
         match self.state(id).copied() {
             None | Some(PlaceState::Free) => Err(Malformed("an answer to no request")),
@@ -287,6 +297,7 @@ impl ClientSession {
         }
     }
 
+    #[inline]
     fn release(&mut self, id: u32) {
         if let Some(state) = self.state(id) {
             *state = PlaceState::Free;
@@ -344,6 +355,7 @@ impl ServerSession {
 
     /// What a message of the client's means. An error ends the conversation; the client is told, and the
     /// connection closed.
+    #[inline]
     pub(crate) fn receive<'a>(
         &mut self,
         ours: &Identity<'_>,
@@ -384,6 +396,7 @@ impl ServerSession {
         }
     }
 
+    #[inline]
     fn request<'a>(
         &mut self,
         id: u32,
@@ -427,6 +440,7 @@ impl ServerSession {
 
     /// Notes that a request is about to be answered: with the answer in hand, the client may use the id again.
     /// Whether it was still unanswered; then [`answered`](Self::answered) has to follow.
+    #[inline]
     pub(crate) fn answer(&mut self, id: u32) -> bool {
         match self
             .unanswered
@@ -443,16 +457,19 @@ impl ServerSession {
     }
 
     /// Notes that an answer has been sent.
+    #[inline]
     pub(crate) fn answered(&mut self) {
         self.answering -= 1;
     }
 
     /// How many requests are unanswered, or are just being answered.
+    #[inline]
     pub(crate) fn in_flight(&self) -> usize {
         self.unanswered.len() + self.answering
     }
 
     /// Who the client is, once it has said so.
+    #[inline]
     pub(crate) fn client(&self) -> Option<&Party> {
         self.client.as_ref()
     }

@@ -337,12 +337,14 @@ impl<L: Listener + ?Sized> Listener for Arc<L> {
 }
 
 /// A transport that panics is one that failed: nobody else who uses the connection is to wait for that thread.
+#[inline]
 pub(crate) fn unless_it_panics<T>(io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(io))
         .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")))
 }
 
 /// Sends are refused before they begin when no receiver could be told how long the message is.
+#[inline]
 pub(crate) fn check_sendable(size: usize) -> io::Result<()> {
     if size > MAX_MESSAGE {
         return Err(Error::TooLarge {
@@ -369,6 +371,7 @@ pub(crate) fn gather(pieces: &[IoSlice<'_>], mut buffer: Vec<u8>) -> Vec<u8> {
 }
 
 /// The length of all pieces together, saturating.
+#[inline]
 pub(crate) fn total_len(pieces: &[IoSlice<'_>]) -> usize {
     pieces
         .iter()

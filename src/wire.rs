@@ -125,6 +125,7 @@ const CODES: [(Code, u16); 9] = [
 ];
 
 impl Code {
+    #[inline]
     fn number(self) -> u16 {
         match self {
             Code::Other(number) => number,
@@ -257,6 +258,7 @@ fn failure_fields(out: &mut Vec<u8>, failure: &Failure<'_>) {
 }
 
 /// The header of a request; what the codec makes of it goes behind.
+#[inline]
 pub(crate) fn request(out: &mut Vec<u8>, id: u32, method: u32, timeout: Option<Duration>) {
     header(out, kind::REQUEST, id);
     out.extend_from_slice(&method.to_le_bytes());
@@ -274,6 +276,7 @@ pub(crate) fn cancel(out: &mut Vec<u8>, id: u32) {
 }
 
 /// The header of a reply.
+#[inline]
 pub(crate) fn reply(out: &mut Vec<u8>, id: u32) {
     header(out, kind::REPLY, id);
 }
@@ -313,6 +316,7 @@ pub(crate) fn drain(out: &mut Vec<u8>, timeout: Option<Duration>) {
 }
 
 /// Kind, flags (none yet), the length of the fields (none unless filled in), and the id.
+#[inline]
 fn header(out: &mut Vec<u8>, kind: u8, id: u32) {
     out.extend_from_slice(&[kind, 0, 0, 0]);
     out.extend_from_slice(&id.to_le_bytes());
@@ -339,6 +343,7 @@ fn cut(text: &str) -> &str {
 }
 
 /// A time as it travels: rounded up to milliseconds, and the largest number for ever.
+#[inline]
 fn milliseconds(time: Option<Duration>) -> u32 {
     match time {
         Some(time) => {
@@ -350,6 +355,7 @@ fn milliseconds(time: Option<Duration>) -> u32 {
     }
 }
 
+#[inline]
 fn duration(milliseconds: u32) -> Option<Duration> {
     (milliseconds != u32::MAX).then(|| Duration::from_millis(milliseconds.into()))
 }
@@ -357,6 +363,7 @@ fn duration(milliseconds: u32) -> Option<Duration> {
 // ---------------------------------------------------------------- reading
 
 /// Takes a message apart.
+#[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
     if let Some(rest) = bytes.strip_prefix(&MAGIC) {
         return parse_opening(rest);
@@ -501,17 +508,20 @@ const SHORT: Malformed = Malformed("a message that ends too early");
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(SHORT)?;
         self.0 = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         as_array(self.take(N)?)
     }
 
     /// Fields of a later version, which have to be fields all the same.
+    #[inline]
     fn skip_fields(&mut self, length: usize) -> Result<()> {
         Fields(self.take(length)?).try_for_each(|field| field.map(drop))
     }
@@ -532,6 +542,7 @@ struct Fields<'a>(&'a [u8]);
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u8, &'a [u8])>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;

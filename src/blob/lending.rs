@@ -39,6 +39,7 @@ struct Loans {
 }
 
 /// Encodes something into `buffer`, and what is lent rather than copied into `lent`.
+#[inline]
 pub(crate) fn lending<R>(
     buffer: &mut Vec<u8>,
     lent: &mut Vec<Lent>,
@@ -68,6 +69,7 @@ pub(crate) fn lending<R>(
     encode(buffer)
 }
 
+#[inline]
 fn swap(lent: &mut Vec<Lent>) {
     let _ = LOANS.try_with(|loans| mem::swap(&mut loans.borrow_mut().lent, lent));
 }

@@ -73,6 +73,7 @@ impl Link {
     }
 
     /// Whether calls can still begin here.
+    #[inline]
     pub(crate) fn is_usable(&self) -> bool {
         !self.unusable.load(Ordering::Acquire)
     }
@@ -120,6 +121,7 @@ impl Link {
     }
 
     /// Takes back the buffer of an answer that has been decoded.
+    #[inline]
     pub(crate) fn recycle(&self, answer: Answer) {
         self.turns.lock().shared.keep(answer.message);
     }
@@ -140,6 +142,7 @@ impl Link {
     }
 
     /// Gets an id for a call, waiting for room if need be.
+    #[inline]
     fn begin(&self, method: u32, deadline: Deadline) -> Result<(Begun, Blank), CallError> {
         let mut blank = None;
         let begun = self.turns.begin(self, deadline, |shared| {
@@ -166,6 +169,7 @@ impl Link {
 
     /// Sends one message. What fails here has not been sent: no peer can have received a whole message of which the
     /// sending failed.
+    #[inline]
     fn send(&self, Blank { out, limit }: &Blank, deadline: Deadline) -> Result<(), CallError> {
         if out.len() > *limit as usize {
             return Err(CallError::TooLarge {
@@ -196,6 +200,7 @@ impl Link {
     }
 
     /// Waits for the answer to a call.
+    #[inline]
     fn wait(
         &self,
         begun: Begun,
@@ -273,10 +278,12 @@ impl Source for Link {
     type Buffer = Arc<Vec<u8>>;
     type Received = (io::Result<bool>, Arc<Vec<u8>>);
 
+    #[inline]
     fn buffer(&self, shared: &mut Shared) -> Arc<Vec<u8>> {
         shared.spare.pop().unwrap_or_default()
     }
 
+    #[inline]
     fn receive(&self, mut message: Arc<Vec<u8>>, deadline: Deadline) -> Self::Received {
         // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
@@ -285,6 +292,7 @@ impl Source for Link {
         (received.map(|message| message.is_some()), message)
     }
 
+    #[inline]
     fn dispatch(&self, turn: &mut Turn<Link>, received: Self::Received) -> bool {
         match received {
             (Ok(true), message) => self.dispatch_message(turn, message),
@@ -315,6 +323,7 @@ impl Link {
     }
 
     /// Hands a message to whom it concerns.
+    #[inline]
     fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>) {
         let shared = &mut turn.shared;
         match shared.session.receive(&message) {
@@ -365,6 +374,7 @@ impl Default for Blank {
 }
 
 impl Shared {
+    #[inline]
     fn blank(&mut self) -> Blank {
         Blank {
             out: self.spare_out.pop().unwrap_or_default(),
@@ -373,12 +383,14 @@ impl Shared {
     }
 
     /// Takes back an empty message, for the next one.
+    #[inline]
     fn keep_out(&mut self, out: Outgoing) {
         if self.spare_out.len() < SPARE_BUFFERS {
             self.spare_out.push(out);
         }
     }
 
+    #[inline]
     fn keep(&mut self, mut message: Arc<Vec<u8>>) {
         if let Some(buffer) = Arc::get_mut(&mut message) {
             if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= KEPT {

@@ -90,12 +90,14 @@ impl<S: Source> Turns<S> {
         }))
     }
 
+    #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Turn<S>> {
         self.0.lock()
     }
 
     /// Begins a call as soon as `start` gives an id or a reason not to; while it gives neither there is no room.
     /// Then the request is sent, and one of [`wait`](Self::wait) and [`Turn::abandon`] has to follow.
+    #[inline]
     pub(super) fn begin(
         &self,
         source: &S,
@@ -134,6 +136,7 @@ impl<S: Source> Turns<S> {
 
     /// Waits for the answer to a call, of which `sent` is told that its request has been sent. If none comes by the
     /// deadline, `give_up` is told before anything else happens.
+    #[inline]
     pub(super) fn wait(
         &self,
         source: &S,
@@ -200,6 +203,7 @@ impl<S: Source> Turns<S> {
     }
 
     /// Reads one message, and hands it on. False if none came by the deadline.
+    #[inline]
     fn read<'a>(
         &'a self,
         source: &S,
@@ -218,6 +222,7 @@ impl<S: Source> Turns<S> {
 }
 
 impl<A> Waiter<A> {
+    #[inline]
     fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.unpark();
@@ -233,6 +238,7 @@ impl<S: Source> Turn<S> {
     }
 
     /// Hands an answer to the call that waits for it.
+    #[inline]
     pub(super) fn give(&mut self, call: u32, answer: S::Answer) {
         let mut waiters = self.waiters.iter_mut();
         if let Some(waiter) = waiters.find(|waiter| waiter.call == Some(call)) {
@@ -242,6 +248,7 @@ impl<S: Source> Turn<S> {
     }
 
     /// There may be room for more calls.
+    #[inline]
     pub(super) fn wake_for_room(&self) {
         self.waiters
             .iter()
@@ -260,6 +267,7 @@ impl<S: Source> Turn<S> {
         self.ended.as_ref()
     }
 
+    #[inline]
     fn enter(&mut self, call: Option<u32>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -273,6 +281,7 @@ impl<S: Source> Turn<S> {
         ticket
     }
 
+    #[inline]
     fn leave(&mut self, ticket: u64) {
         let place = self.waiters.iter().position(|me| me.ticket == ticket);
         if let Some(place) = place {
@@ -281,12 +290,14 @@ impl<S: Source> Turn<S> {
         self.wake_next_reader();
     }
 
+    #[inline]
     fn waiter(&mut self, ticket: u64) -> Option<&mut Waiter<S::Answer>> {
         self.waiters.iter_mut().find(|me| me.ticket == ticket)
     }
 
     /// Wakes somebody who waits to become the reader, if nobody reads. Who has an answer has been woken, and wakes
     /// another when it leaves.
+    #[inline]
     fn wake_next_reader(&self) {
         if self.reading {
             return;

@@ -39,6 +39,7 @@ pub(super) enum Seen {
 
 impl Ahead {
     /// The next of the messages that are here, if any; the other buffer is kept for the next. `None` at the end.
+    #[inline]
     pub(super) fn take(&self, buffer: &mut Buffer) -> Option<bool> {
         if !self.any.load(Ordering::Acquire) {
             return Some(false);
@@ -61,6 +62,7 @@ impl Ahead {
     }
 
     /// Whether a request, whose turn has come, was cancelled before.
+    #[inline]
     pub(super) fn was_cancelled(&self, id: u32) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;

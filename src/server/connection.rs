@@ -201,6 +201,7 @@ impl Connection {
             .unwrap_or_default()
     }
 
+    #[inline]
     pub(super) fn client_takes(&self) -> u32 {
         self.client_takes.load(Ordering::Acquire)
     }
@@ -251,6 +252,7 @@ impl Connection {
     }
 
     /// The next message: what was received ahead first. False at the end.
+    #[inline]
     fn next_message(&self, buffer: &mut Buffer, deadline: Deadline) -> io::Result<bool> {
         match self.ahead.take(buffer) {
             Some(true) => Ok(true),
@@ -354,6 +356,7 @@ impl Connection {
         Ok(message)
     }
 
+    #[inline]
     fn run(&self, job: Job) -> Result<Buffer, End> {
         match &self.shared.pool {
             Some(pool) => {
@@ -460,6 +463,7 @@ impl Connection {
     }
 
     /// Sends a message, and gives it back empty; or has it sent.
+    #[inline]
     pub(super) fn hand_over(
         &self,
         mut message: Outgoing,
@@ -474,6 +478,7 @@ impl Connection {
         (sent, Some(message))
     }
 
+    #[inline]
     fn send_now(&self, message: &Outgoing, deadline: Deadline) -> io::Result<()> {
         if self.deaf.load(Ordering::Acquire) {
             return Ok(());
@@ -505,11 +510,13 @@ fn has_left(error: &io::Error) -> bool {
 
 impl State {
     /// An empty message to send.
+    #[inline]
     fn blank(&mut self) -> Outgoing {
         self.spare_out.pop().unwrap_or_default()
     }
 
     /// Takes back an empty message, for the next one.
+    #[inline]
     pub(super) fn keep_out(&mut self, message: Outgoing) {
         if self.spare_out.len() < SPARE_BUFFERS {
             self.spare_out.push(message);
@@ -525,6 +532,7 @@ impl State {
 }
 
 /// Receives a message. False at the end.
+#[inline]
 pub(super) fn recv_into(
     stream: &dyn Stream,
     buffer: &mut Buffer,

@@ -90,6 +90,7 @@ impl Job {
 
 impl Call {
     /// Whether the request has waited too long for its turn.
+    #[inline]
     fn is_too_late(&self) -> bool {
         // One that is handled as it comes has not waited at all, unless it was to be done before it came.
         let waited = !self.inline || self.deadline.instant().is_none();
@@ -97,6 +98,7 @@ impl Call {
     }
 
     /// Sends the reply that is in `out`, or why there is none, and says with which failure.
+    #[inline]
     fn answer(self, id: u32, handled: Handled, mut out: Outgoing) -> Result<Option<Code>, End> {
         let now = Instant::now();
         let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_at(now);
@@ -163,6 +165,7 @@ impl OwnFailure {
 }
 
 /// Why a request has no reply, if it has none; `size` is that of its reply.
+#[inline]
 fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<OwnFailure> {
     let new = |code, text| {
         Some(OwnFailure {
@@ -200,6 +203,7 @@ pub(super) struct Running {
 }
 
 impl Running {
+    #[inline]
     pub(super) fn begin(&mut self, id: Option<u32>) -> Arc<AtomicBool> {
         let flag = self.spare.pop().unwrap_or_default();
         flag.store(self.ended, Ordering::Release);
@@ -209,6 +213,7 @@ impl Running {
         flag
     }
 
+    #[inline]
     pub(super) fn forget(&mut self, id: u32) {
         let mut requests = self.requests.iter();
         if let Some(place) = requests.position(|(running, _)| *running == id) {
@@ -216,6 +221,7 @@ impl Running {
         }
     }
 
+    #[inline]
     pub(super) fn keep(&mut self, mut flag: Arc<AtomicBool>) {
         if self.spare.len() < SPARE_FLAGS && Arc::get_mut(&mut flag).is_some() {
             self.spare.push(flag);

@@ -75,6 +75,7 @@ impl Patience {
     }
 
     /// As [`run`](Patience::run), but where the call has to wait, `meanwhile` is called for what arrives.
+    #[inline]
     pub(super) fn run_with<T>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -109,6 +110,7 @@ impl Patience {
     }
 
     /// Makes the socket wait no longer than the deadline allows; whether it may wait at all.
+    #[inline]
     pub(super) fn prepare(
         &mut self,
         socket: BorrowedFd<'_>,

@@ -12,14 +12,17 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
+    #[inline]
     pub(super) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
 
+    #[inline]
     pub(super) fn consume(&mut self, n: usize) {
         self.start += n;
     }
@@ -32,6 +35,7 @@ impl ReadAhead {
     }
 
     /// The vector with what is unread at its start, and room behind.
+    #[inline]
     pub(super) fn room(&mut self) -> &mut Vec<u8> {
         self.bytes.drain(..self.start);
         self.start = 0;

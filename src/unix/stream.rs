@@ -196,6 +196,7 @@ impl Stream {
         drop(self.instance.lock().take());
     }
 
+    #[inline]
     fn check_open(&self) -> io::Result<()> {
         match self.state.load(Ordering::SeqCst) {
             OPEN => Ok(()),
@@ -204,6 +205,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     fn send_message(
         &self,
         Sending { patience, small }: &mut Sending,
@@ -227,6 +229,7 @@ impl Stream {
         result.map_err(|(sent, error)| self.after_failed_send(sent, error))
     }
 
+    #[inline]
     fn send_small(
         &self,
         patience: &mut Patience,
@@ -301,6 +304,7 @@ impl Stream {
     }
 
     /// Brings the head of the next message in, and says how much of it is still to come (beside the stash).
+    #[inline]
     fn begin(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<Option<usize>> {
         self.check_open()?;
         if mem::take(&mut receiving.cut) {
@@ -345,6 +349,7 @@ impl Stream {
         Ok(None)
     }
 
+    #[inline]
     fn fill(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<usize> {
         let Receiving {
             buffer, patience, ..
@@ -354,6 +359,7 @@ impl Stream {
         })
     }
 
+    #[inline]
     fn read(
         &self,
         patience: &mut Patience,
@@ -521,6 +527,7 @@ impl Stream {
         Ok(())
     }
 
+    #[inline]
     fn parse_header(&self, header: [u8; HEADER]) -> io::Result<usize> {
         let length = u32::from_le_bytes(header);
         if length & RESERVED != 0 {
