@@ -1,5 +1,5 @@
 /*
- * A client of message pipes on plain Win32 calls, for tests/foreign.rs.
+ * A client of message pipes on plain Win32 calls, for tests/foreign.
  *
  *     message_client PIPE MESSAGE...
  *

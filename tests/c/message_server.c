@@ -1,5 +1,5 @@
 /*
- * A server of message pipes on plain Win32 calls, for tests/foreign.rs.
+ * A server of message pipes on plain Win32 calls, for tests/foreign.
  *
  *     message_server PIPE [REPLY [MESSAGES]]
  *

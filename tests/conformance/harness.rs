@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    ConnectOptions, Deadline, Error, ListenOptions, Listener, LocalListener, LocalStream, Stream,
-    memory,
+    ConnectOptions, Deadline, Error, ListenOptions, Listener, LocalListener, LocalStream, Part,
+    Stream, memory,
 };
 
 pub(crate) use crate::util::{
@@ -251,6 +251,14 @@ pub(crate) fn recv<S: Stream>(stream: &S) -> Option<Vec<u8>> {
     })
 }
 
+/// The next part of a message, as much of it as fits.
+pub(crate) fn part<S: Stream>(stream: &S, buf: &mut [u8]) -> Part {
+    stream
+        .recv(buf, soon())
+        .unwrap()
+        .expect("a part, not the end")
+}
+
 /// Asserts that the peer has closed and nothing is left, however often one asks.
 pub(crate) fn assert_ended<S: Stream>(stream: &S) {
     for _ in 0..2 {
@@ -301,6 +309,12 @@ pub(crate) fn assert_times_out<R: Debug>(what: &str, call: impl FnOnce(Deadline)
     assert!(took >= A_MOMENT, "{what} gave up after {took:?}");
     assert!(took < A_WHILE / 3, "{what} came back only after {took:?}");
 }
+
+/// Around every size at which something changes: a header, a page, a buffer.
+pub(crate) const SIZES: [usize; 21] = [
+    0, 1, 2, 3, 4, 5, 60, 64, 511, 512, 513, 1_023, 1_024, 1_025, 4_092, 4_096, 4_100, 65_532,
+    65_536, 65_540, 300_000,
+];
 
 /// A message that fits into no buffer: sending it waits for the peer.
 pub(crate) const HUGE: usize = 16 << 20;

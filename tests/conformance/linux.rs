@@ -14,7 +14,7 @@ use pipetalk::{
 };
 
 use crate::harness::*;
-use crate::unix::hoard_descriptors;
+use crate::unix::descriptors::hoard_descriptors;
 use crate::util::{Actor, PortableName, STRANGER, Stranger, announce, here, limit};
 
 /// Fills the backlog of a listener that does not accept; the clients that got into it.

@@ -349,7 +349,7 @@ pub(crate) fn l08_dropping_a_listener_stops_it<T: Transport>() {
     assert_eq!(kind(dialer.dial(Deadline::NOW)), ErrorKind::NotFound);
 }
 
-/// The platforms' own ways of running out are in `unix.rs` and `windows.rs`; this is the one that all share.
+/// The platforms' own ways are in `unix/descriptors.rs` and `windows.rs`; this is the one that all share.
 pub(crate) fn l09_running_out_of_instances_does_not_end_the_accept_loop<T: Transport>() {
     let setup = Setup {
         instances: Some(1),

@@ -19,11 +19,15 @@ mod duplex;
 mod ending;
 mod harness;
 mod identity;
+mod limits;
 mod listening;
 mod messages;
 mod names;
+mod peek;
+mod requests;
 mod stress;
 mod table;
+mod unfinished;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -90,24 +94,32 @@ macro_rules! conformance {
                 m02_each_part_but_the_last_fills_the_buffer
                 m02_a_buffer_of_nothing_takes_nothing
                 m03_a_receive_grows_its_vector_to_fit_and_no_further
-                m04_a_message_over_the_limit_is_told_and_the_next_is_intact
-                m04_a_message_over_limit_and_buffers_is_told_while_it_comes
-                m04_a_dropped_message_is_not_seen_in_parts_either
-                m04_what_no_receiver_could_take_is_refused_by_the_sender
                 m05_an_empty_message_is_not_the_end
                 m05_an_empty_message_wakes_a_receiver_that_waits
                 m06_an_empty_message_then_close_is_a_message_then_the_end
                 m07_writers_on_several_threads_never_interleave
                 m08_a_message_larger_than_every_buffer_arrives_whole
+            }
+            limits {
+                m04_a_message_over_the_limit_is_told_and_the_next_is_intact
+                m04_a_message_over_limit_and_buffers_is_told_while_it_comes
+                m04_a_dropped_message_is_not_seen_in_parts_either
+                m04_what_no_receiver_could_take_is_refused_by_the_sender
+            }
+            unfinished {
                 m09_a_writer_that_closes_in_mid_message_is_truncated
                 m09_a_whole_receive_is_whole_or_truncated
                 m10_a_send_that_timed_out_never_leaves_half_a_message
                 m10_a_send_that_stopped_half_way_closes_for_good
                 m11_a_receive_that_timed_out_loses_nothing
+            }
+            peek {
                 m13_peek_says_what_waits_and_takes_nothing
                 m13_peek_of_a_large_message_says_all_of_it
                 m13_peek_of_an_empty_message_and_of_the_end
                 m13_peek_never_waits_for_a_thread_that_receives
+            }
+            requests {
                 m14_transact_sends_and_receives_the_reply
                 m14_a_reply_over_the_buffer_continues_in_parts
                 m14_with_unread_data_waiting_it_is_busy_and_nothing_is_sent
@@ -190,8 +202,10 @@ mod local {
             c03_a_server_that_is_still_starting_is_waited_for
             c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
         }
-        messages {
+        unfinished {
             m09_a_process_that_dies_in_mid_message_is_truncated
+        }
+        requests {
             m15_call_connects_asks_and_closes
             m15_call_fails_by_one_deadline_and_in_words
         }

@@ -1,4 +1,4 @@
-//! N1 to N6: what a name is. Where the system keeps it is in `unix.rs` and `windows.rs`.
+//! N1 to N6: what a name is. Where the system keeps it is in `unix/names.rs` and `windows.rs`.
 
 use std::io::ErrorKind;
 

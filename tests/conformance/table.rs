@@ -225,7 +225,7 @@ const ITEMS: [Item; 55] = [
     ("I7", "unexpected descriptors are closed", UNIX, '-'),
 ];
 
-/// Under which platform a test stands, by the module that it is in.
+/// Under which platform a test stands, by the outermost module that it is in.
 fn platform_of(module: &str) -> Option<&'static str> {
     match module {
         "memory" => Some("memory"),
@@ -261,12 +261,13 @@ fn tests() -> Tests {
         .lines()
         .filter_map(|line| line.trim_end().strip_suffix(": test"))
     {
-        let Some((module, name)) = path.rsplit_once("::") else {
+        let Some((module, rest)) = path.split_once("::") else {
             continue;
         };
         let Some(platform) = platform_of(module) else {
             continue;
         };
+        let name = rest.rsplit("::").next().unwrap_or(rest);
         let item = name.split('_').next().unwrap_or_default();
         let platforms = tests
             .entry(item.to_owned())

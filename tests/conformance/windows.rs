@@ -1,7 +1,7 @@
 //! What only Windows has, and where a name is there.
 //!
 //! The foreign peers here are opened by the standard library (clients, in byte read mode) and by interprocess
-//! (servers); those that are plain programs in C are in `tests/foreign.rs`.
+//! (servers); those that are plain programs in C are in `tests/foreign`.
 
 use std::env;
 use std::fs::{File, OpenOptions};

@@ -2,7 +2,7 @@
 //! gets the answer that the documents promise, a well-behaved client beside it never waits longer than its
 //! deadline, memory stays within a stated limit, and no thread is left over.
 //!
-//! What a peer can do below that, to messages themselves, is in `tests/hostile.rs`.
+//! What a peer can do below that, to messages themselves, is in `tests/hostile`.
 
 #![allow(
     clippy::unwrap_used,

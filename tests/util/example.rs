@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -24,18 +24,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(example: &'static str, args: &[impl AsRef<OsStr>]) -> Running {
-        // The test is in `deps` of the profile's directory, beside `examples`.
-        let test = env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let program = profile
-            .join("examples")
-            .join(example)
-            .with_extension(env::consts::EXE_EXTENSION);
-        assert!(
-            program.exists(),
-            "there is no {}: `cargo build --examples` makes it (as plain `cargo test` does)",
-            program.display()
-        );
+        let program = self::example(example);
         let mut command = Command::new(&program);
         command
             .args(args)
@@ -125,7 +114,25 @@ impl Drop for Running {
     }
 }
 
-fn spawn(command: &mut Command) -> io::Result<Child> {
+/// An example of this crate, where Cargo puts it.
+pub(crate) fn example(name: &str) -> PathBuf {
+    // The test is in `deps` of the profile's directory, beside `examples`.
+    let test = env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile
+        .join("examples")
+        .join(name)
+        .with_extension(env::consts::EXE_EXTENSION);
+    assert!(
+        program.exists(),
+        "there is no {}: `cargo build --examples` makes it (as plain `cargo test` does)",
+        program.display()
+    );
+    program
+}
+
+/// Starts a program, again where Wine loses it.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
     for _ in 0..4 {
         match command.spawn() {

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use pipetalk::Deadline;
 
 pub(crate) use actor::{Actor, announce, play, wait_for_release};
-pub(crate) use example::{EXAMPLE_LIMIT, Running};
+pub(crate) use example::{EXAMPLE_LIMIT, Running, example, spawn};
 pub(crate) use platform::*;
 pub(crate) use rng::Rng;
 

@@ -1,0 +1,104 @@
+//! Descriptors: those that a peer sends and nobody expects, and those that run out.
+
+use std::fs::File;
+use std::io::{ErrorKind, IoSlice, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use pipetalk::{Deadline, Error, Listener, LocalListener, LocalStream, Stream};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::assert_listens;
+use crate::harness::*;
+use crate::util::{Actor, announce, here, limit};
+
+/// Sends bytes with a copy of each descriptor.
+fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[&UnixStream]) {
+    let descriptors: Vec<_> = descriptors.iter().map(|socket| socket.as_fd()).collect();
+    let message = SendAncillaryMessage::ScmRights(&descriptors);
+    let mut space = vec![std::mem::MaybeUninit::uninit(); message.size()];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(message));
+    let sent = sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::empty(),
+    )
+    .unwrap();
+    assert_eq!(sent, bytes.len());
+}
+
+#[test]
+fn i07_unexpected_descriptors_are_closed() {
+    let _limit = limit(here!());
+    let place = Place::new();
+    let listener = LocalListener::bind(place.name()).unwrap();
+    // One, and more than a receiver that does not expect any would have room for.
+    for count in [1, 250] {
+        let raw = UnixStream::connect(place.path()).unwrap();
+        let stream = listener.accept(soon()).unwrap();
+        let (mut kept, sent) = UnixStream::pair().unwrap();
+        send_with(&raw, b"\x05\0\0\0he", &vec![&sent; count]);
+        send_with(&raw, b"llo", &vec![&sent; count]);
+        drop(sent);
+        match stream.recv_message(&mut Vec::new(), soon()) {
+            Ok(len) => assert_eq!(len, Some(5)),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}"),
+        }
+        // With all copies closed, this is the end; with one left, it would hang.
+        kept.set_read_timeout(Some(A_WHILE)).unwrap();
+        assert_eq!(kept.read(&mut [0; 1]).unwrap(), 0, "{count} descriptors");
+    }
+    assert_listens(place.path(), &listener);
+}
+
+#[test]
+fn l09_running_out_of_descriptors_is_waited_out() {
+    let _limit = limit(here!());
+    let place = Place::new();
+    let mut actor = Actor::start("out of descriptors", &[place.name()]);
+    assert_eq!(actor.says(), "done");
+}
+
+/// Takes every descriptor that this process may still have.
+pub(crate) fn hoard_descriptors() -> Vec<File> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(64);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut hoard = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        hoard.push(file);
+    }
+    hoard
+}
+
+pub(super) fn out_of_descriptors(name: &str) {
+    let listener = LocalListener::bind(name).unwrap();
+    for stop in [false, true] {
+        // One client waits already, and the next cannot even begin.
+        let waiting = LocalStream::connect(name).unwrap();
+        let hoard = hoard_descriptors();
+        promptly("failing", || LocalStream::connect(name).unwrap_err());
+        // The one that waits cannot be accepted either, and that is waited out.
+        assert_times_out("accepting without descriptors", |deadline| {
+            listener.accept(deadline)
+        });
+        assert_eq!(kind(listener.accept(Deadline::NOW)), ErrorKind::TimedOut);
+        thread::scope(|scope| {
+            let accepting = scope.spawn(|| listener.accept(Deadline::NEVER));
+            thread::sleep(A_MOMENT);
+            assert!(!accepting.is_finished());
+            if stop {
+                promptly("stopping", || listener.stop());
+                assert_eq!(ours(accepting.join().unwrap()), Error::Stopped);
+            } else {
+                drop(hoard);
+                assert_works(&waiting, &accepting.join().unwrap().unwrap());
+            }
+        });
+    }
+    announce("done");
+}
