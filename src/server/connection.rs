@@ -325,7 +325,7 @@ impl Connection {
             } => {
                 let start = message.len() - payload.len();
                 let cancelled = state.running.begin(Some(id));
-                let out = state.blank();
+                let out = self.reply_buffer(&mut state);
                 drop(state);
                 return self.run(Job {
                     connection: Arc::clone(self),
@@ -340,7 +340,7 @@ impl Connection {
             ServerEvent::Notify { method, payload } => {
                 let start = message.len() - payload.len();
                 let cancelled = state.running.begin(None);
-                let out = state.blank();
+                let out = self.reply_buffer(&mut state);
                 drop(state);
                 return self.run(Job {
                     connection: Arc::clone(self),
@@ -357,6 +357,15 @@ impl Connection {
     }
 
     #[inline]
+    /// What a reply is written into, if that is about to happen: a request that waits in the pool's queue holds no
+    /// buffer that was large once.
+    fn reply_buffer(&self, state: &mut State) -> Outgoing {
+        match &self.shared.pool {
+            None => state.blank(),
+            Some(_) => Outgoing::default(),
+        }
+    }
+
     fn run(&self, job: Job) -> Result<Buffer, End> {
         match &self.shared.pool {
             Some(pool) => {
@@ -511,7 +520,7 @@ fn has_left(error: &io::Error) -> bool {
 impl State {
     /// An empty message to send.
     #[inline]
-    fn blank(&mut self) -> Outgoing {
+    pub(super) fn blank(&mut self) -> Outgoing {
         self.spare_out.pop().unwrap_or_default()
     }
 

@@ -72,8 +72,9 @@ impl Job {
     }
 
     /// As [`run`](Job::run), on a thread of the pool.
-    pub(super) fn run_in_pool(self) {
+    pub(super) fn run_in_pool(mut self) {
         let connection = Arc::clone(&self.connection);
+        self.out = connection.state.lock().blank();
         match self.run(false) {
             // The connection's own thread waits for the next message, which it need not do any more.
             Err(_) => connection.close(),

@@ -549,7 +549,6 @@ fn send_flags(wait: bool) -> SendFlags {
     }
 }
 
-/// Where receiving stands between two calls.
 #[derive(Debug)]
 struct Sending {
     patience: Patience,
@@ -557,6 +556,7 @@ struct Sending {
     small: Vec<u8>,
 }
 
+/// Where receiving stands between two calls.
 #[derive(Debug)]
 struct Receiving {
     buffer: ReadAhead,

@@ -1,4 +1,4 @@
-//! I1 to I7: who is at the other end, and who may be.
+//! I1, I3 to I5: who is at the other end, and who may be.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -50,12 +50,11 @@ fn compiled(name: &str) -> Result<PathBuf, String> {
     let source = format!("{CRATE}/tests/c/{name}.c");
     let program = format!("{KEPT}/{name}.exe");
 
-    let modified = |path: &str| fs::metadata(path).and_then(|file| file.modified()).ok();
-    let sources = [
-        modified(&source),
-        modified(&format!("{CRATE}/tests/foreign/c_peers.rs")),
-    ];
-    if sources.iter().all(|source| modified(&program) > *source) {
+    let modified = |path: &str| fs::metadata(path).and_then(|file| file.modified());
+    let sources = [&source, &format!("{CRATE}/tests/foreign/c_peers.rs")]
+        .map(|path| modified(path).expect("a source that is there"));
+    let made = modified(&program);
+    if made.is_ok_and(|made| sources.iter().all(|source| made > *source)) {
         return Ok(program.into());
     }
 

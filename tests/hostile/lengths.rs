@@ -228,5 +228,4 @@ pub(crate) fn measure() {
         format!("{grown} kilobytes, where {within} would do")
     });
     drop(open);
-    let _ = &town.options;
 }

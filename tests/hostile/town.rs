@@ -15,7 +15,6 @@ pub(crate) struct Town {
     pub(crate) place: Place,
     pub(crate) listener: LocalListener,
     good: (LocalStream, LocalStream),
-    pub(crate) options: ListenOptions,
 }
 
 impl Town {
@@ -33,7 +32,6 @@ impl Town {
             place,
             listener,
             good: (client, server),
-            options,
         }
     }
 

@@ -36,7 +36,17 @@ fn a_client_may_die_after_every_message() {
                 }
                 if listens && length >= 2 {
                     assert_eq!(client.hears(), Said::Welcome);
-                    assert_eq!(client.hears(), echoed(1, 1));
+                    // With a pool the others may be answered first.
+                    let mut heard = client.hears();
+                    while pool > 0
+                        && matches!(
+                            heard,
+                            Said::Reply { id: 2.., .. } | Said::Error { id: 2.., .. }
+                        )
+                    {
+                        heard = client.hears();
+                    }
+                    assert_eq!(heard, echoed(1, 1));
                 }
             }
         }
