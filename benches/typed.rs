@@ -1,7 +1,7 @@
 //! How fast typed calls are, as a ratio to the bare system.
 //!
 //! An echo between two processes: this one asks, and a copy of it answers. Measured are a [`Client`] and a [`Server`]
-//! with their defaults, beside a bare `UnixStream` with `write_all` and `read_exact` of a size that both sides know,
+//! with their defaults, and with no deadline for the calls, beside a bare `UnixStream` with `write_all` and `read_exact` of a size that both sides know,
 //! or on Windows a bare overlapped message pipe. The request is a struct of 64 bytes, or for any other size a
 //! [`Blob`]. Both processes run on one core, then on two. The bench `transport` has the same without types, and says
 //! more of how it is measured.
@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use pipetalk::{Blob, Call, Client};
+use pipetalk::{Blob, Call, Client, ClientOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -132,8 +132,14 @@ fn start_bare(size: usize, core: &str, directory: &Path) -> io::Result<Box<dyn E
     Ok(Box::new(Messages::new(Box::new(connection), server, size)))
 }
 
-fn start_typed(size: usize, core: &str, directory: &Path) -> io::Result<Box<dyn Echo>> {
-    let name = format!("pipetalk-bench-{}-typed", std::process::id());
+fn start_typed(
+    size: usize,
+    core: &str,
+    directory: &Path,
+    options: ClientOptions,
+    series: &str,
+) -> io::Result<Box<dyn Echo>> {
+    let name = format!("pipetalk-bench-{}-{series}", std::process::id());
     let address = bare::address(directory, &name);
     let server = Server::start(&["typed", &address, &size.to_string(), core])?;
     if size == SMALL {
@@ -144,7 +150,7 @@ fn start_typed(size: usize, core: &str, directory: &Path) -> io::Result<Box<dyn 
             flags: (u16::MAX, u16::MAX),
         });
         Ok(Box::new(Typed {
-            client: Client::connect(&address)?,
+            client: options.connect(&address)?,
             server,
             size,
             requests: requests.collect(),
@@ -154,7 +160,7 @@ fn start_typed(size: usize, core: &str, directory: &Path) -> io::Result<Box<dyn 
     } else {
         let requests = (0..2).map(|number| Blob::from(vec![number; size]));
         Ok(Box::new(Typed {
-            client: Client::connect(&address)?,
+            client: options.connect(&address)?,
             server,
             size,
             requests: requests.collect(),
@@ -176,8 +182,8 @@ fn run(options: &Options) -> io::Result<()> {
         "for each. The ratio is to {}, the median of the rounds.\n",
         bare::WHAT
     );
-    println!("| bytes | what | cores | bare | pipetalk | ratio |");
-    println!("|--:|--|--:|--:|--:|--:|");
+    println!("| bytes | what | cores | bare | pipetalk | ratio | without a deadline | ratio |");
+    println!("|--:|--|--:|--:|--:|--:|--:|--:|");
     for (cores, placement) in placements()? {
         if let Some([client, _]) = placement {
             pin::to_core(client)?;
@@ -188,15 +194,24 @@ fn run(options: &Options) -> io::Result<()> {
             let core = core_as_word(placement.map(|[_, server]| server));
             let echoes = [
                 start_bare(size, &core, directory.path())?,
-                start_typed(size, &core, directory.path())?,
+                start_typed(size, &core, directory.path(), ClientOptions::new(), "typed")?,
+                start_typed(
+                    size,
+                    &core,
+                    directory.path(),
+                    ClientOptions::new().timeout(None),
+                    "no-deadline",
+                )?,
             ];
-            let [bare, typed] = measure(options, echoes)?;
+            let [bare, typed, without] = measure(options, echoes)?;
             let what = if size == SMALL { "struct" } else { "Blob" };
             println!(
-                "| {size} | {what} | {cores} | {:.0} | {:.0} | {:.2} |",
+                "| {size} | {what} | {cores} | {:.0} | {:.0} | {:.2} | {:.0} | {:.2} |",
                 median(bare.clone()),
                 median(typed.clone()),
                 median(ratios(&typed, &bare)),
+                median(without.clone()),
+                median(ratios(&without, &bare)),
             );
         }
     }

@@ -80,10 +80,18 @@ pub(super) fn offering<R>(blob: &Blob, serialize: impl FnOnce() -> R) -> R {
     if blob.len() < LARGE || !BUFFER.try_with(|buffer| buffer.get() != 0).unwrap_or(false) {
         return serialize();
     }
+    /// Takes the offer back, also when `serialize` panics.
+    struct TakeBack;
+
+    impl Drop for TakeBack {
+        fn drop(&mut self) {
+            offer(None);
+        }
+    }
+
     offer(Some(blob.clone()));
-    let result = serialize();
-    offer(None);
-    result
+    let _take_back = TakeBack;
+    serialize()
 }
 
 fn offer(blob: Option<Blob>) {

@@ -21,7 +21,7 @@ pub(super) struct Job {
     pub(super) payload: Payload,
     pub(super) deadline: Deadline,
     pub(super) cancelled: Arc<AtomicBool>,
-    /// What the reply is written into.
+    /// What the reply is written into; with a pool that is got when its turn has come.
     pub(super) out: Outgoing,
 }
 
