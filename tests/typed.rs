@@ -11,7 +11,7 @@ mod util;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -345,8 +345,11 @@ fn a_rule_that_panics_refuses() {
     let serving = thread::spawn(move || server.serve(handle_request()));
     for _ in 0..2 {
         let stream = connector.connect(util::soon()).unwrap();
-        let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
-        let error = client.call(&Request::Echo("hello".into())).unwrap_err();
+        // It may be told while it says hello.
+        let error = ClientOptions::new()
+            .over(stream)
+            .and_then(|client: Client<Request, Reply>| client.call(&Request::Echo("hello".into())))
+            .unwrap_err();
         assert!(matches!(error, CallError::Refused(_)), "{error:?}");
     }
     handle.stop();
@@ -414,4 +417,55 @@ fn assert_echoed<L: Listener>(
     }
     handle.stop();
     serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_notification_is_cancelled_by_the_end_of_the_server_alone() {
+    let _limit = limit(here!());
+    for pool in [0, 2] {
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().pool(pool).on(listener);
+        let handle = server.handle();
+        let (say, said) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let serving = thread::spawn(move || {
+            server.serve(move |wait: bool, call: &Call| {
+                say.send("begun").unwrap();
+                if wait {
+                    while !call.is_cancelled() {
+                        thread::yield_now();
+                    }
+                    say.send("cancelled").unwrap();
+                } else {
+                    may_go_on.lock().unwrap().recv().unwrap();
+                    let end = if call.is_cancelled() {
+                        "cancelled"
+                    } else {
+                        "done"
+                    };
+                    say.send(end).unwrap();
+                }
+            })
+        });
+        let connect = || -> Client<bool, ()> {
+            let stream = connector.connect(util::soon()).unwrap();
+            ClientOptions::new().over(stream).unwrap()
+        };
+
+        let client = connect();
+        client.notify(&false).unwrap();
+        assert_eq!(said.recv().unwrap(), "begun");
+        drop(client);
+        let other = connect();
+        other.channel().info().unwrap();
+        go_on.send(()).unwrap();
+        assert_eq!(said.recv().unwrap(), "done");
+
+        other.notify(&true).unwrap();
+        assert_eq!(said.recv().unwrap(), "begun");
+        handle.stop();
+        assert_eq!(said.recv().unwrap(), "cancelled");
+        serving.join().unwrap().unwrap();
+    }
 }

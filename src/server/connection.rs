@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Shared;
 use super::ahead::{Ahead, Seen};
+use super::call::Call;
 use super::handler::Payload;
-use super::job::{Job, Running};
+use super::job::{Job, Request, Running};
 use super::outbox::Outbox;
 use super::pool::Share;
 use crate::outgoing::Outgoing;
@@ -98,7 +99,7 @@ impl Connection {
             }
             outbox.finish();
         });
-        self.close();
+        self.hang_up();
         // Until then it counts as one of those that may be connected: who leaves and comes back has no more with
         // the pool than who stays.
         self.share.wait_until_none();
@@ -116,12 +117,19 @@ impl Connection {
                 return outbox.end();
             }
         }
-        self.close();
+        self.hang_up();
     }
 
     fn serve_requests(self: &Arc<Self>) {
         let mut deadline = Deadline::after(self.shared.options.hello_timeout);
         let mut buffer = Buffer::default();
+        // For what is handled here, one after the other.
+        let mut call = Call {
+            connection: Arc::clone(self),
+            deadline: Deadline::NEVER,
+            cancelled: self.state.lock().running.flag(),
+            inline: true,
+        };
         loop {
             if self.shared.is_draining() && self.in_flight() == 0 {
                 return self.part(Deadline::after(COURTESY));
@@ -130,7 +138,7 @@ impl Connection {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
             }
             let end = match self.next_message(&mut buffer, deadline) {
-                Ok(true) => match self.receive(buffer) {
+                Ok(true) => match self.receive(buffer, &mut call) {
                     Ok(next) => {
                         buffer = next;
                         // Nothing else than a hello comes first.
@@ -246,9 +254,20 @@ impl Connection {
         self.stream.close();
     }
 
-    /// Cancels the requests that run, and those that are still to run.
+    /// Nobody waits for any answer any more.
+    fn client_has_gone(&self) {
+        self.state.lock().running.client_has_gone();
+    }
+
+    /// Ends the connection after its last message: what a client that leaves has notified is still carried out.
+    fn hang_up(&self) {
+        self.client_has_gone();
+        self.stream.close();
+    }
+
+    /// Cancels what is being handled, and what waits for it.
     fn cancel_all(&self) {
-        self.state.lock().running.end();
+        self.state.lock().running.close();
     }
 
     /// The next message: what was received ahead first. False at the end.
@@ -266,12 +285,8 @@ impl Connection {
         let limit = self.shared.options.max_in_flight;
         self.ahead.look(&*self.stream, limit, |seen| match seen {
             Seen::Cancel(id) => self.cancel(id),
-            Seen::End => self.cancel_all(),
+            Seen::End => self.client_has_gone(),
         });
-    }
-
-    pub(super) fn was_cancelled(&self, id: u32) -> bool {
-        self.ahead.was_cancelled(id)
     }
 
     fn cancel(&self, id: u32) {
@@ -279,7 +294,7 @@ impl Connection {
     }
 
     /// Does what a message asks for, and gives a buffer for the next one.
-    fn receive(self: &Arc<Self>, message: Buffer) -> Result<Buffer, End> {
+    fn receive(self: &Arc<Self>, message: Buffer, call: &mut Call) -> Result<Buffer, End> {
         let ours = self.shared.ours.identity();
         let mut state = self.state.lock();
         let event = state
@@ -324,58 +339,65 @@ impl Connection {
                 payload,
             } => {
                 let start = message.len() - payload.len();
-                let cancelled = state.running.begin(Some(id));
-                let out = self.reply_buffer(&mut state);
-                drop(state);
-                return self.run(Job {
-                    connection: Arc::clone(self),
-                    id: Some(id),
-                    method,
-                    payload: Payload { message, start },
-                    deadline: timeout.map_or(Deadline::NEVER, Deadline::after),
-                    cancelled,
-                    out,
-                });
+                let payload = Payload { message, start };
+                return self.run(state, call, Some(id), method, payload, timeout);
             }
             ServerEvent::Notify { method, payload } => {
                 let start = message.len() - payload.len();
-                let cancelled = state.running.begin(None);
-                let out = self.reply_buffer(&mut state);
-                drop(state);
-                return self.run(Job {
-                    connection: Arc::clone(self),
-                    id: None,
-                    method,
-                    payload: Payload { message, start },
-                    deadline: Deadline::NEVER,
-                    cancelled,
-                    out,
-                });
+                return self.run(state, call, None, method, Payload { message, start }, None);
             }
         }
         Ok(message)
     }
 
+    /// Carries out a request, at once or in its turn, and gives a buffer for the next message.
     #[inline]
-    /// What a reply is written into, if that is about to happen: a request that waits in the pool's queue holds no
-    /// buffer that was large once.
-    fn reply_buffer(&self, state: &mut State) -> Outgoing {
-        match &self.shared.pool {
-            None => state.blank(),
-            Some(_) => Outgoing::default(),
-        }
-    }
-
-    fn run(&self, job: Job) -> Result<Buffer, End> {
-        match &self.shared.pool {
-            Some(pool) => {
-                // Requests are never that many, but nobody answers notifications.
-                self.share.add(self.shared.options.max_in_flight);
-                pool.give(job);
-                Ok(self.state.lock().spare.pop().unwrap_or_default())
+    fn run(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        call: &mut Call,
+        id: Option<u32>,
+        method: u32,
+        payload: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Buffer, End> {
+        let Some(pool) = &self.shared.pool else {
+            state.running.begin(&call.cancelled, id);
+            let out = state.blank();
+            drop(state);
+            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+            if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
+                call.cancelled.store(true, Ordering::Release);
             }
-            None => job.run(true),
-        }
+            return call.serve(Request {
+                id,
+                method,
+                payload,
+                out,
+            });
+        };
+        let cancelled = state.running.flag();
+        state.running.begin(&cancelled, id);
+        drop(state);
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+        // Requests are never that many, but nobody answers notifications.
+        self.share.add(self.shared.options.max_in_flight);
+        pool.give(Job {
+            call: Call {
+                connection: Arc::clone(self),
+                deadline,
+                cancelled,
+                inline: false,
+            },
+            request: Request {
+                id,
+                method,
+                payload,
+                // While it waits for its turn it holds no buffer that was large once.
+                out: Outgoing::default(),
+            },
+        });
+        Ok(self.state.lock().spare.pop().unwrap_or_default())
     }
 
     /// What every server answers, whatever its service.
@@ -496,7 +518,7 @@ impl Connection {
             // It may have left once it had said all that it had to say, and not waited for any answer.
             Err(error) if has_left(&error) => {
                 self.deaf.store(true, Ordering::Release);
-                self.cancel_all();
+                self.client_has_gone();
                 Ok(())
             }
             // A client that does not read is as good as gone.

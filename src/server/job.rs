@@ -7,75 +7,33 @@ use std::thread;
 use std::time::Instant;
 
 use super::call::Call;
-use super::connection::{Buffer, COURTESY, Connection, End};
+use super::connection::{Buffer, COURTESY, End};
 use super::handler::{HandleError, Payload};
 use crate::Deadline;
 use crate::outgoing::Outgoing;
 use crate::wire::{self, Code, Failure};
 
-pub(super) struct Job {
-    pub(super) connection: Arc<Connection>,
+/// What is asked for.
+pub(super) struct Request {
     /// `None`: a notification.
     pub(super) id: Option<u32>,
     pub(super) method: u32,
     pub(super) payload: Payload,
-    pub(super) deadline: Deadline,
-    pub(super) cancelled: Arc<AtomicBool>,
-    /// What the reply is written into; with a pool that is got when its turn has come.
+    /// What the reply is written into.
     pub(super) out: Outgoing,
 }
 
-impl Job {
-    /// Handles the request and answers it, whatever becomes of the handler. Gives back what it was received into.
-    pub(super) fn run(self, inline: bool) -> Result<Buffer, End> {
-        let Job {
-            connection,
-            id,
-            method,
-            payload,
-            deadline,
-            cancelled,
-            mut out,
-        } = self;
-        if let Some(id) = id {
-            wire::reply(out.bytes(), id);
-            if inline && connection.was_cancelled(id) {
-                cancelled.store(true, Ordering::Release);
-            }
-        }
-        let call = Call {
-            connection,
-            deadline,
-            cancelled,
-            inline,
-        };
-        let span = call.connection.span(method);
-        let handler = &call.connection.shared.handler;
-        let handled = if id.is_some() && call.is_too_late() {
-            Ok(Ok(()))
-        } else {
-            // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
-            panic::catch_unwind(AssertUnwindSafe(|| {
-                span.run(|| handler.handle(method, &payload, &call, &mut out))
-            }))
-        };
-        let answered = match id {
-            Some(id) => call.answer(id, handled, out),
-            None => {
-                let failure = failure(handled, false, 0, u32::MAX);
-                call.finish(out);
-                Ok(failure.map(|failure| failure.code))
-            }
-        };
-        span.end_request(answered.as_ref().ok().copied());
-        answered.map(|_| payload.message)
-    }
+/// A request on its way to a thread of the pool.
+pub(super) struct Job {
+    pub(super) call: Call,
+    pub(super) request: Request,
+}
 
-    /// As [`run`](Job::run), on a thread of the pool.
-    pub(super) fn run_in_pool(mut self) {
-        let connection = Arc::clone(&self.connection);
-        self.out = connection.state.lock().blank();
-        match self.run(false) {
+impl Job {
+    pub(super) fn run(mut self) {
+        let connection = Arc::clone(&self.call.connection);
+        self.request.out = connection.state.lock().blank();
+        match self.call.serve(self.request) {
             // The connection's own thread waits for the next message, which it need not do any more.
             Err(_) => connection.close(),
             Ok(buffer) => {
@@ -90,6 +48,42 @@ impl Job {
 }
 
 impl Call {
+    /// Handles a request and answers it, whatever becomes of the handler. Gives back what it was received into.
+    pub(super) fn serve(&self, request: Request) -> Result<Buffer, End> {
+        let Request {
+            id,
+            method,
+            payload,
+            mut out,
+        } = request;
+        if let Some(id) = id {
+            wire::reply(out.bytes(), id);
+        }
+        let span = self.connection.span(method);
+        let handler = &self.connection.shared.handler;
+        let handled = if id.is_some() && self.is_too_late() {
+            Ok(Ok(()))
+        } else {
+            // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
+            panic::catch_unwind(AssertUnwindSafe(|| {
+                span.run(|| handler.handle(method, &payload, self, &mut out))
+            }))
+        };
+        let answered = match id {
+            Some(id) => self.answer(id, handled, out),
+            None => {
+                let failure = failure(handled, false, 0, u32::MAX);
+                out.clear();
+                let mut state = self.connection.state.lock();
+                state.keep_out(out);
+                state.running.finish(&self.cancelled);
+                Ok(failure.map(|failure| failure.code))
+            }
+        };
+        span.end_request(answered.as_ref().ok().copied());
+        answered.map(|_| payload.message)
+    }
+
     /// Whether the request has waited too long for its turn.
     #[inline]
     fn is_too_late(&self) -> bool {
@@ -100,42 +94,32 @@ impl Call {
 
     /// Sends the reply that is in `out`, or why there is none, and says with which failure.
     #[inline]
-    fn answer(self, id: u32, handled: Handled, mut out: Outgoing) -> Result<Option<Code>, End> {
+    fn answer(&self, id: u32, handled: Handled, mut out: Outgoing) -> Result<Option<Code>, End> {
+        let connection = &*self.connection;
         let now = Instant::now();
         let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_at(now);
-        let failure = failure(handled, unwanted, out.len(), self.connection.client_takes());
+        let failure = failure(handled, unwanted, out.len(), connection.client_takes());
         if let Some(failure) = &failure {
             out.clear();
             failure.write(out.bytes(), id);
         }
-        let patience = Deadline::after_at(now, self.connection.shared.options.send_timeout);
+        let patience = Deadline::after_at(now, connection.shared.options.send_timeout);
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
-            let mut state = self.connection.state.lock();
-            state.running.forget(id);
-            state.session.answer(id);
+            connection.state.lock().session.answer(id);
         }
-        let (sent, out) = self.connection.hand_over(out, patience);
-        let mut state = self.connection.state.lock();
+        let (sent, out) = connection.hand_over(out, patience);
+        let mut state = connection.state.lock();
         if self.inline {
-            state.running.forget(id);
             state.session.answer(id);
         }
         state.session.answered();
+        state.running.finish(&self.cancelled);
         if let Some(out) = out {
             state.keep_out(out);
         }
-        state.running.keep(self.cancelled);
         sent.map_err(|_| End::Gone)?;
         Ok(failure.map(|failure| failure.code))
-    }
-
-    /// Ends a notification.
-    fn finish(self, mut out: Outgoing) {
-        out.clear();
-        let mut state = self.connection.state.lock();
-        state.keep_out(out);
-        state.running.keep(self.cancelled);
     }
 }
 
@@ -194,56 +178,86 @@ fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<
 
 type Handled = thread::Result<Result<(), HandleError>>;
 
-/// The requests that somebody handles, each with the flag by which it is cancelled.
+/// What is being handled, or waits for it, each with the flag by which it is cancelled.
 #[derive(Default)]
 pub(super) struct Running {
-    requests: Vec<(u32, Arc<AtomicBool>)>,
+    places: Vec<Place>,
     /// Nobody waits for any answer any more.
-    ended: bool,
-    spare: Vec<Arc<AtomicBool>>,
+    client_gone: bool,
+    closed: bool,
+}
+
+struct Place {
+    flag: Arc<AtomicBool>,
+    held: Held,
+}
+
+/// What a place is taken by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    Notification,
+    Request(u32),
 }
 
 impl Running {
+    /// A flag that nobody else has, for one request after the other.
     #[inline]
-    pub(super) fn begin(&mut self, id: Option<u32>) -> Arc<AtomicBool> {
-        let flag = self.spare.pop().unwrap_or_default();
-        flag.store(self.ended, Ordering::Release);
-        if let Some(id) = id {
-            self.requests.push((id, Arc::clone(&flag)));
+    pub(super) fn flag(&mut self) -> Arc<AtomicBool> {
+        let mut places = self.places.iter();
+        let unused = places.find(|place| Arc::strong_count(&place.flag) == 1);
+        if let Some(place) = unused {
+            return Arc::clone(&place.flag);
         }
+        let flag = Arc::default();
+        self.places.push(Place {
+            flag: Arc::clone(&flag),
+            held: Held::Nothing,
+        });
         flag
     }
 
+    /// Begins a request, or a notification, which only the server's end cancels.
     #[inline]
-    pub(super) fn forget(&mut self, id: u32) {
-        let mut requests = self.requests.iter();
-        if let Some(place) = requests.position(|(running, _)| *running == id) {
-            self.requests.swap_remove(place);
-        }
+    pub(super) fn begin(&mut self, flag: &Arc<AtomicBool>, id: Option<u32>) {
+        let cancelled = self.closed || (self.client_gone && id.is_some());
+        flag.store(cancelled, Ordering::Release);
+        self.hold(flag, id.map_or(Held::Notification, Held::Request));
     }
 
     #[inline]
-    pub(super) fn keep(&mut self, mut flag: Arc<AtomicBool>) {
-        if self.spare.len() < SPARE_FLAGS && Arc::get_mut(&mut flag).is_some() {
-            self.spare.push(flag);
+    pub(super) fn finish(&mut self, flag: &Arc<AtomicBool>) {
+        self.hold(flag, Held::Nothing);
+    }
+
+    #[inline]
+    fn hold(&mut self, flag: &Arc<AtomicBool>, held: Held) {
+        let mut places = self.places.iter_mut();
+        if let Some(place) = places.find(|place| Arc::ptr_eq(&place.flag, flag)) {
+            place.held = held;
         }
     }
 
     pub(super) fn cancel(&self, id: u32) {
-        let mut requests = self.requests.iter();
-        if let Some((_, flag)) = requests.find(|(running, _)| *running == id) {
-            flag.store(true, Ordering::Release);
-        }
+        self.cancel_all(|held| held == Held::Request(id));
     }
 
-    /// Cancels the requests that run, and those that are still to run.
-    pub(super) fn end(&mut self) {
-        self.ended = true;
-        for (_, flag) in &self.requests {
-            flag.store(true, Ordering::Release);
-        }
+    /// Cancels the requests, and those that are still to come.
+    pub(super) fn client_has_gone(&mut self) {
+        self.client_gone = true;
+        self.cancel_all(|held| matches!(held, Held::Request(_)));
+    }
+
+    /// Cancels everything, and what is still to come.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.cancel_all(|held| held != Held::Nothing);
+    }
+
+    fn cancel_all(&self, which: impl Fn(Held) -> bool) {
+        self.places
+            .iter()
+            .filter(|place| which(place.held))
+            .for_each(|place| place.flag.store(true, Ordering::Release));
     }
 }
-
-/// How many flags are kept.
-const SPARE_FLAGS: usize = 2;

@@ -63,7 +63,7 @@ impl Queue {
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                job.run_in_pool();
+                job.run();
                 state = self.state.lock();
             } else if state.ended {
                 return;

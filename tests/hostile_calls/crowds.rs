@@ -40,7 +40,9 @@ fn connections_opened_and_kept_cost_little_and_go_away() {
     let _limit = limit(here!());
     allow_many_descriptors();
     let crowd = rounds_or(1_000, 150);
-    let town = Town::new().memory(crowd as usize * (32 << 10));
+    let town = Town::new()
+        .memory(crowd as usize * (32 << 10))
+        .threads(crowd as usize);
     let mut all: Vec<Raw> = Vec::new();
     for number in 0..crowd {
         all.push(if number % 2 == 0 {

@@ -121,6 +121,9 @@ pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 /// What a test may cost in memory, unless it says another number: a few messages of the largest kind.
 const MEMORY: usize = 6 * MAX_MESSAGE;
 
+/// What may stay in use: what the neighbour's connection keeps, and what the test itself has.
+const LEFT: usize = 256 << 10;
+
 /// Memory and threads are the whole process's: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -137,6 +140,8 @@ pub(crate) struct Town {
     neighbour: Option<Neighbour>,
     threads: usize,
     memory: usize,
+    /// How much may be in use for good.
+    left: usize,
     live: usize,
     /// Last, so that the next test begins when all of this has gone.
     _alone: MutexGuard<'static, ()>,
@@ -186,6 +191,7 @@ impl Town {
             neighbour: Some(neighbour),
             threads: expected,
             memory: MEMORY,
+            left: LEFT,
             live,
             _alone: alone,
         }
@@ -194,6 +200,13 @@ impl Town {
     /// Allows the test more memory than usual, or less.
     pub(crate) fn memory(mut self, bytes: usize) -> Town {
         self.memory = bytes;
+        self
+    }
+
+    /// Expects so many threads at once. Of each that has waited for a lock, `parking_lot` keeps three places of 64
+    /// bytes in a table whose size is a power of two, and that it does not give back, nor the smaller ones before.
+    pub(crate) fn threads(mut self, most: usize) -> Town {
+        self.left = LEFT + most * 3 * 64 * 2 * 2;
         self
     }
 
@@ -232,9 +245,8 @@ impl Town {
             "{used} bytes were in use, {} are allowed",
             self.memory
         );
-        // What stays is what the neighbour's connection keeps, and what the test itself has.
         until("the memory is given back", || {
-            ALLOCATOR.live().saturating_sub(self.live) <= 256 << 10
+            ALLOCATOR.live().saturating_sub(self.live) <= self.left
         });
     }
 }
