@@ -79,7 +79,7 @@ impl Link {
     }
 
     /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments. `left` is how
-    /// far the deadline is, if the caller knows: asking the clock takes longer than all else that is done here.
+    /// far the deadline is, if the caller knows: asking the clock once more costs more than a lock does.
     pub(crate) fn call(
         &self,
         method: u32,
