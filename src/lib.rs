@@ -71,6 +71,7 @@
 //! |---|---|
 //! | `bincode` | the codec [`Bincode`](codec::Bincode); on unless `default-features = false` |
 //! | `postcard` | the codec `Postcard`, which is the default codec where bincode is off |
+//! | `tokio` | the same for async programs, in [`tokio`](mod@tokio) |
 //! | `tracing` | a span for each call, see below |
 //! | `signals` | [`ServerHandle`] can have its server drained when the process is told to end |
 //!
@@ -104,6 +105,8 @@ pub mod memory;
 mod name;
 mod options;
 mod peer;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod transport;
 
 // What a platform must supply, in `src/NAME.rs`, in this order:
@@ -115,6 +118,13 @@ mod transport;
 //   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>
 //   Listener                    the trait, and access()
 //   Stream                      the trait, and impersonate()
+//
+// and in `src/NAME/tokio.rs`, with feature `tokio`, in this order:
+//
+//   bind(&ListenOptions, &Name) -> io::Result<Listener>
+//   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>, async
+//   Listener                    the trait of `crate::tokio`, and access()
+//   Stream                      the trait of `crate::tokio`, and impersonate()
 //
 // `tests/mirror.rs` holds the platforms to it.
 cfg_if::cfg_if! {

@@ -378,6 +378,20 @@ pub(crate) fn total_len(pieces: &[IoSlice<'_>]) -> usize {
         .fold(0, |sum, piece| sum.saturating_add(piece.len()))
 }
 
+/// Makes room for the next part of a message of which `size` bytes have come, and says where it goes: past the limit
+/// the tail of the vector is overwritten again and again.
+pub(crate) fn recv_step(message: &mut Vec<u8>, size: usize, limit: usize) -> usize {
+    const STEP: usize = 4096;
+    let at = if size > limit { 0 } else { size };
+    if message.len() < at + STEP {
+        message.resize(
+            (at + STEP).max(message.capacity().min(at + TRUSTED_CLAIM)),
+            0,
+        );
+    }
+    at
+}
+
 /// What [`Stream::recv_message`] does where the transport has nothing better: parts into a growing vector, and
 /// past the limit into nothing.
 fn recv_message_in_parts<S: Stream + ?Sized>(
@@ -385,19 +399,11 @@ fn recv_message_in_parts<S: Stream + ?Sized>(
     message: &mut Vec<u8>,
     deadline: Deadline,
 ) -> io::Result<Option<usize>> {
-    const STEP: usize = 4096;
     let limit = stream.max_message();
     message.clear();
     let mut size = 0_usize;
     loop {
-        // Past the limit the tail of the vector is overwritten again and again.
-        let at = if size > limit { 0 } else { size };
-        if message.len() < at + STEP {
-            message.resize(
-                (at + STEP).max(message.capacity().min(at + TRUSTED_CLAIM)),
-                0,
-            );
-        }
+        let at = recv_step(message, size, limit);
         let part = match stream.recv(&mut message[at..], deadline) {
             Ok(Some(part)) => part,
             end_or_error => {

@@ -1,0 +1,5 @@
+//! The same for async programs, on tokio (feature `tokio`).
+
+mod transport;
+
+pub use transport::{Listener, Stream};
