@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Shared;
 use super::ahead::{Ahead, Seen};
-use super::call::Call;
+use super::call::{Call, Caller};
 use super::handler::Payload;
 use super::job::{Job, Request, Running};
 use super::outbox::Outbox;
@@ -125,7 +125,7 @@ impl Connection {
         let mut buffer = Buffer::default();
         // For what is handled here, one after the other.
         let mut call = Call {
-            connection: Arc::clone(self),
+            caller: Arc::clone(self) as Arc<dyn Caller>,
             deadline: Deadline::NEVER,
             cancelled: self.state.lock().running.flag(),
             inline: true,
@@ -197,18 +197,6 @@ impl Connection {
         self.shared.leave(self);
     }
 
-    pub(super) fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    pub(super) fn client_version(&self) -> String {
-        let state = self.state.lock();
-        let client = state.session.client();
-        client
-            .map(|client| client.version.clone())
-            .unwrap_or_default()
-    }
-
     #[inline]
     pub(super) fn client_takes(&self) -> u32 {
         self.client_takes.load(Ordering::Acquire)
@@ -278,15 +266,6 @@ impl Connection {
             Some(false) => recv_into(&*self.stream, buffer, deadline),
             None => Ok(false),
         }
-    }
-
-    /// Receives what has come while a handler runs, without waiting.
-    pub(super) fn look_ahead(&self) {
-        let limit = self.shared.options.max_in_flight;
-        self.ahead.look(&*self.stream, limit, |seen| match seen {
-            Seen::Cancel(id) => self.cancel(id),
-            Seen::End => self.client_has_gone(),
-        });
     }
 
     fn cancel(&self, id: u32) {
@@ -369,12 +348,13 @@ impl Connection {
             if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
                 call.cancelled.store(true, Ordering::Release);
             }
-            return call.serve(Request {
+            let request = Request {
                 id,
                 method,
                 payload,
                 out,
-            });
+            };
+            return call.serve(self, request);
         };
         let cancelled = state.running.flag();
         state.running.begin(&cancelled, id);
@@ -383,8 +363,9 @@ impl Connection {
         // Requests are never that many, but nobody answers notifications.
         self.share.add(self.shared.options.max_in_flight);
         pool.give(Job {
+            connection: Arc::clone(self),
             call: Call {
-                connection: Arc::clone(self),
+                caller: Arc::clone(self) as Arc<dyn Caller>,
                 deadline,
                 cancelled,
                 inline: false,
@@ -524,6 +505,29 @@ impl Connection {
             // A client that does not read is as good as gone.
             sent => sent.inspect_err(|_| self.close()),
         }
+    }
+}
+
+impl Caller for Connection {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn client_version(&self) -> String {
+        let state = self.state.lock();
+        let client = state.session.client();
+        client
+            .map(|client| client.version.clone())
+            .unwrap_or_default()
+    }
+
+    /// Without waiting.
+    fn look_ahead(&self) {
+        let limit = self.shared.options.max_in_flight;
+        self.ahead.look(&*self.stream, limit, |seen| match seen {
+            Seen::Cancel(id) => self.cancel(id),
+            Seen::End => self.client_has_gone(),
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::call::Call;
-use super::connection::{Buffer, COURTESY, End};
+use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use crate::Deadline;
 use crate::outgoing::Outgoing;
@@ -25,15 +25,20 @@ pub(super) struct Request {
 
 /// A request on its way to a thread of the pool.
 pub(super) struct Job {
+    pub(super) connection: Arc<Connection>,
     pub(super) call: Call,
     pub(super) request: Request,
 }
 
 impl Job {
-    pub(super) fn run(mut self) {
-        let connection = Arc::clone(&self.call.connection);
-        self.request.out = connection.state.lock().blank();
-        match self.call.serve(self.request) {
+    pub(super) fn run(self) {
+        let Job {
+            connection,
+            call,
+            mut request,
+        } = self;
+        request.out = connection.state.lock().blank();
+        match call.serve(&connection, request) {
             // The connection's own thread waits for the next message, which it need not do any more.
             Err(_) => connection.close(),
             Ok(buffer) => {
@@ -49,7 +54,7 @@ impl Job {
 
 impl Call {
     /// Handles a request and answers it, whatever becomes of the handler. Gives back what it was received into.
-    pub(super) fn serve(&self, request: Request) -> Result<Buffer, End> {
+    pub(super) fn serve(&self, connection: &Connection, request: Request) -> Result<Buffer, End> {
         let Request {
             id,
             method,
@@ -59,8 +64,8 @@ impl Call {
         if let Some(id) = id {
             wire::reply(out.bytes(), id);
         }
-        let span = self.connection.span(method);
-        let handler = &self.connection.shared.handler;
+        let span = connection.span(method);
+        let handler = &connection.shared.handler;
         let handled = if id.is_some() && self.is_too_late() {
             Ok(Ok(()))
         } else {
@@ -70,11 +75,11 @@ impl Call {
             }))
         };
         let answered = match id {
-            Some(id) => self.answer(id, handled, out),
+            Some(id) => self.answer(connection, id, handled, out),
             None => {
                 let failure = failure(handled, false, 0, u32::MAX);
                 out.clear();
-                let mut state = self.connection.state.lock();
+                let mut state = connection.state.lock();
                 state.keep_out(out);
                 state.running.finish(&self.cancelled);
                 Ok(failure.map(|failure| failure.code))
@@ -94,8 +99,13 @@ impl Call {
 
     /// Sends the reply that is in `out`, or why there is none, and says with which failure.
     #[inline]
-    fn answer(&self, id: u32, handled: Handled, mut out: Outgoing) -> Result<Option<Code>, End> {
-        let connection = &*self.connection;
+    fn answer(
+        &self,
+        connection: &Connection,
+        id: u32,
+        handled: Handled,
+        mut out: Outgoing,
+    ) -> Result<Option<Code>, End> {
         let now = Instant::now();
         let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_at(now);
         let failure = failure(handled, unwanted, out.len(), connection.client_takes());
