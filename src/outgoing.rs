@@ -86,7 +86,7 @@ impl Outgoing {
     }
 
     #[inline]
-    fn in_pieces<R>(&self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    pub(crate) fn in_pieces<'a, R>(&'a self, send: impl FnOnce(&[IoSlice<'a>]) -> R) -> R {
         if self.lent.is_empty() {
             return send(&[IoSlice::new(&self.bytes)]);
         }
