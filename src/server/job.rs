@@ -134,15 +134,15 @@ impl Call {
 }
 
 /// A failure with a text of its own.
-struct OwnFailure {
-    code: Code,
+pub(crate) struct OwnFailure {
+    pub(crate) code: Code,
     text: String,
     limit: u64,
     size: u64,
 }
 
 impl OwnFailure {
-    fn write(&self, out: &mut Vec<u8>, id: u32) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, id: u32) {
         let OwnFailure {
             code, limit, size, ..
         } = *self;
@@ -161,7 +161,12 @@ impl OwnFailure {
 
 /// Why a request has no reply, if it has none; `size` is that of its reply.
 #[inline]
-fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<OwnFailure> {
+pub(crate) fn failure(
+    handled: Handled,
+    unwanted: bool,
+    size: usize,
+    limit: u32,
+) -> Option<OwnFailure> {
     let new = |code, text| {
         Some(OwnFailure {
             code,
@@ -186,11 +191,12 @@ fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<
     }
 }
 
-type Handled = thread::Result<Result<(), HandleError>>;
+/// What came of a handler, or that it panicked.
+pub(crate) type Handled = thread::Result<Result<(), HandleError>>;
 
 /// What is being handled, or waits for it, each with the flag by which it is cancelled.
 #[derive(Default)]
-pub(super) struct Running {
+pub(crate) struct Running {
     places: Vec<Place>,
     /// Nobody waits for any answer any more.
     client_gone: bool,
@@ -213,7 +219,7 @@ enum Held {
 impl Running {
     /// A flag that nobody else has, for one request after the other.
     #[inline]
-    pub(super) fn flag(&mut self) -> Arc<AtomicBool> {
+    pub(crate) fn flag(&mut self) -> Arc<AtomicBool> {
         let mut places = self.places.iter();
         let unused = places.find(|place| Arc::strong_count(&place.flag) == 1);
         if let Some(place) = unused {
@@ -229,14 +235,14 @@ impl Running {
 
     /// Begins a request, or a notification, which only the server's end cancels.
     #[inline]
-    pub(super) fn begin(&mut self, flag: &Arc<AtomicBool>, id: Option<u32>) {
+    pub(crate) fn begin(&mut self, flag: &Arc<AtomicBool>, id: Option<u32>) {
         let cancelled = self.closed || (self.client_gone && id.is_some());
         flag.store(cancelled, Ordering::Release);
         self.hold(flag, id.map_or(Held::Notification, Held::Request));
     }
 
     #[inline]
-    pub(super) fn finish(&mut self, flag: &Arc<AtomicBool>) {
+    pub(crate) fn finish(&mut self, flag: &Arc<AtomicBool>) {
         self.hold(flag, Held::Nothing);
     }
 
@@ -248,18 +254,18 @@ impl Running {
         }
     }
 
-    pub(super) fn cancel(&self, id: u32) {
+    pub(crate) fn cancel(&self, id: u32) {
         self.cancel_all(|held| held == Held::Request(id));
     }
 
     /// Cancels the requests, and those that are still to come.
-    pub(super) fn client_has_gone(&mut self) {
+    pub(crate) fn client_has_gone(&mut self) {
         self.client_gone = true;
         self.cancel_all(|held| matches!(held, Held::Request(_)));
     }
 
     /// Cancels everything, and what is still to come.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.closed = true;
         self.cancel_all(|held| held != Held::Nothing);
     }
