@@ -6,3 +6,17 @@ mod transport;
 
 pub use local::{LocalListener, LocalStream};
 pub use transport::{Listener, Stream};
+
+// Typed messages, for whoever has chosen a codec.
+cfg_if::cfg_if! {
+    if #[cfg(feature = "typed")] {
+        mod alarm;
+        mod batch;
+        mod client;
+        mod fair;
+        mod server;
+
+        pub use client::{Channel, Client};
+        pub use server::{Handler, Replied, Replies, Server};
+    }
+}
