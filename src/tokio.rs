@@ -15,8 +15,10 @@ cfg_if::cfg_if! {
         mod client;
         mod fair;
         mod server;
+        pub(crate) mod service;
 
         pub use client::{Channel, Client};
         pub use server::{Handler, Replied, Replies, Server};
+        pub use service::OfService;
     }
 }
