@@ -105,6 +105,7 @@ pub mod memory;
 mod name;
 mod options;
 mod peer;
+mod signal;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod transport;

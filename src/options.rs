@@ -137,15 +137,18 @@ impl ListenOptions {
     /// * `Unsupported`: this platform has no such name or option.
     /// * `PermissionDenied` and others: what the system says about the place.
     pub fn bind(&self, name: impl ToName) -> io::Result<LocalListener> {
+        self.check()?;
+        LocalListener::open(self, name.to_name()?)
+    }
+
+    /// What no platform could do.
+    pub(crate) fn check(&self) -> io::Result<()> {
         if self.instances == Some(0) {
             return Err(crate::name::invalid(
                 "a limit of no instances leaves nobody to connect to",
             ));
         }
-        if self.max_message > MAX_MESSAGE {
-            return Err(max_message_is_too_large());
-        }
-        LocalListener::open(self, name.to_name()?)
+        check_max_message(self.max_message)
     }
 }
 
@@ -253,10 +256,13 @@ impl ConnectOptions {
     /// * `BrokenPipe`: on Windows, the listener let this client in and disconnected it at once.
     /// * `Unsupported`: this platform has no such name or option.
     pub fn connect(&self, name: impl ToName, deadline: Deadline) -> io::Result<LocalStream> {
-        if self.max_message > MAX_MESSAGE {
-            return Err(max_message_is_too_large());
-        }
+        self.check()?;
         LocalStream::open(self, name.to_name()?, deadline)
+    }
+
+    /// What no platform could do.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        check_max_message(self.max_message)
     }
 
     /// Connects, sends a request, receives the reply into `reply`, and closes, all by one deadline. Returns the
@@ -284,10 +290,13 @@ impl ConnectOptions {
     }
 }
 
-fn max_message_is_too_large() -> io::Error {
-    crate::name::invalid(format!(
-        "no message is larger than {MAX_MESSAGE} bytes, so no limit can be"
-    ))
+fn check_max_message(limit: usize) -> io::Result<()> {
+    if limit > MAX_MESSAGE {
+        return Err(crate::name::invalid(format!(
+            "no message is larger than {MAX_MESSAGE} bytes, so no limit can be"
+        )));
+    }
+    Ok(())
 }
 
 /// Retries of an open that cannot be waited for by an event: short at first, so that a server that is just

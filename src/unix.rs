@@ -9,11 +9,17 @@
 //! full backlog for a connection, and takes over or unlinks names without looking whose they are.
 
 mod claim;
+mod connection;
+mod endpoint;
+mod framing;
+mod instances;
 mod listener;
 mod patience;
 mod place;
 mod read_ahead;
 mod stream;
+#[cfg(feature = "tokio")]
+pub(crate) mod tokio;
 
 cfg_if::cfg_if! {
     if #[cfg(any(target_os = "linux", target_os = "android"))] {
@@ -71,14 +77,8 @@ pub(crate) fn connect(
             Err(error) => return Err(error),
         }
     };
-    if let Some(bytes) = options.buffer_size {
-        sockopt::set_socket_send_buffer_size(&socket, bytes)?;
-    }
-    let (socket, peer) = identify(socket);
-    options
-        .trust
-        .check(peer.as_ref().ok().and_then(|peer| peer.user.as_ref()))?;
-    Stream::new(socket, peer.ok(), options.max_message)
+    let (socket, peer) = dialed(options, socket)?;
+    Stream::new(socket, peer, options.max_message)
 }
 
 pub(crate) use listener::Listener;
@@ -99,30 +99,46 @@ fn dial(place: &Place, deadline: Deadline) -> io::Result<OwnedFd> {
         match rustix::net::connect(&socket, &address) {
             Ok(()) => break,
             Err(Errno::INTR) => {}
-            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("nobody listens at {place}"),
-                ));
-            }
             // A full backlog: never a connection that is under way, as it would be on another kind of socket.
             Err(Errno::AGAIN) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
             Err(Errno::AGAIN) if remaining.is_some_and(|left| left.is_zero()) => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             Err(Errno::AGAIN) => {}
-            Err(Errno::ACCESS) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    format!("this user may not connect to {place}"),
-                ));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused(error, place)),
         }
     }
     rustix::io::ioctl_fionbio(&socket, false)?;
     sockopt::set_socket_timeout(&socket, Timeout::Send, None)?;
     Ok(socket)
+}
+
+/// Why there is no connection, other than a full backlog.
+fn refused(error: Errno, place: &Place) -> io::Error {
+    match error {
+        Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR => io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("nobody listens at {place}"),
+        ),
+        Errno::ACCESS => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("this user may not connect to {place}"),
+        ),
+        error => error.into(),
+    }
+}
+
+/// What a socket that has been connected still needs.
+fn dialed(options: &ConnectOptions, socket: OwnedFd) -> io::Result<(OwnedFd, Option<Peer>)> {
+    if let Some(bytes) = options.buffer_size {
+        sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+    }
+    let (socket, peer) = identify(socket);
+    let peer = peer.ok();
+    options
+        .trust
+        .check(peer.as_ref().and_then(|peer| peer.user.as_ref()))?;
+    Ok((socket, peer))
 }
 
 /// Asks the system who is at the other end.
@@ -138,6 +154,13 @@ fn identify(socket: OwnedFd) -> (OwnedFd, io::Result<Peer>) {
         user: credentials.euid().map(UserId::Uid),
     });
     (socket.into(), peer)
+}
+
+fn impersonate<R>(_act: impl FnOnce() -> R) -> io::Result<R> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "only Windows can act as another user for a while",
+    ))
 }
 
 fn check_read_mode(mode: ReadMode) -> io::Result<()> {

@@ -57,4 +57,30 @@ impl ReadAhead {
             self.bytes.extend_from_slice(ahead);
         }
     }
+
+    /// Puts what was received behind what is unread.
+    #[cfg(feature = "tokio")]
+    pub(super) fn extend(&mut self, received: &[u8]) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        self.bytes.extend_from_slice(received);
+    }
+
+    /// Exchanges the vector behind it, when there is nothing in it.
+    #[cfg(feature = "tokio")]
+    pub(super) fn exchange(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        debug_assert!(self.len() == 0);
+        bytes.clear();
+        self.start = 0;
+        std::mem::replace(&mut self.bytes, bytes)
+    }
+
+    /// Lets go of what memory it has beyond what is unread.
+    #[cfg(feature = "tokio")]
+    pub(super) fn shrink(&mut self) {
+        if self.bytes.capacity() > self.len() {
+            self.bytes = self.unread().to_vec();
+            self.start = 0;
+        }
+    }
 }

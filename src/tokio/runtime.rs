@@ -1,0 +1,87 @@
+//! What is asked of the runtime, and said in words where it has not got it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::tokio::runtime::Handle;
+use ::tokio::sync::{Mutex, MutexGuard};
+use ::tokio::time::Sleep;
+
+use crate::Deadline;
+
+/// Whether there is a runtime at all.
+pub(crate) fn check() -> io::Result<()> {
+    match Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(io::Error::other(
+            "there is no tokio runtime here: call this from within one",
+        )),
+    }
+}
+
+/// Makes something that one of the runtime's drivers has to serve.
+///
+/// A runtime that was built without the driver panics, and has no way to be asked before: so the panic is caught.
+pub(crate) fn with_driver<T>(driver: &str, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    check()?;
+    panic::catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+        Err(io::Error::other(format!(
+            "the tokio runtime was built without what this takes: say {driver} or enable_all to its builder"
+        )))
+    })
+}
+
+/// Ready when the deadline has passed. The runtime's timer is made when a wait begins, and not before.
+pub(crate) fn poll_passed(
+    deadline: Deadline,
+    mut timer: Pin<&mut Option<Sleep>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    if deadline.is_never() {
+        return Poll::Pending;
+    }
+    if timer.is_none() {
+        let Some(at) = deadline.instant().filter(|_| !deadline.has_passed()) else {
+            return Poll::Ready(Ok(()));
+        };
+        let sleep = with_driver("enable_time", || Ok(::tokio::time::sleep_until(at.into())))?;
+        timer.set(Some(sleep));
+    }
+    match timer.as_pin_mut() {
+        Some(sleep) => sleep.poll(cx).map(Ok),
+        None => Poll::Ready(Ok(())),
+    }
+}
+
+/// Waits for a future, but not longer than until the deadline. One that is ready at once is never late.
+pub(crate) async fn by<F: Future>(deadline: Deadline, future: F) -> io::Result<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = pin!(None);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        ready!(poll_passed(deadline, timer.as_mut(), cx))?;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    })
+    .await
+}
+
+/// Takes a lock by the deadline.
+pub(crate) async fn lock<T>(deadline: Deadline, mutex: &Mutex<T>) -> io::Result<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(_) if deadline.has_passed() => Err(io::ErrorKind::TimedOut.into()),
+        Err(_) => by(deadline, mutex.lock()).await,
+    }
+}
+
+/// Waits for a while.
+pub(crate) async fn sleep(pause: Duration) -> io::Result<()> {
+    with_driver("enable_time", || Ok(::tokio::time::sleep(pause)))?.await;
+    Ok(())
+}

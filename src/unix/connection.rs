@@ -1,0 +1,79 @@
+//! What a connected socket is, however it is waited for.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+
+use super::instances::Instance;
+use crate::{Error, Peer};
+
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
+    state: AtomicU8,
+    pub(super) max_message: usize,
+    peer: Option<Peer>,
+    /// The place that this connection takes among those of its listener.
+    instance: Mutex<Option<Instance>>,
+}
+
+const OPEN: u8 = 0;
+pub(super) const CLOSED: u8 = 1;
+pub(super) const POISONED: u8 = 2;
+
+impl<S: AsFd> Connection<S> {
+    pub(super) fn new(socket: S, peer: Option<Peer>, max_message: usize) -> Connection<S> {
+        Connection {
+            socket,
+            state: AtomicU8::new(OPEN),
+            max_message,
+            peer,
+            instance: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn occupy(&self, instance: Instance) {
+        *self.instance.lock() = Some(instance);
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        self.peer.clone().unwrap_or_default()
+    }
+
+    /// Ends the connection for good; the first reason stays.
+    pub(super) fn shut(&self, why: u8) {
+        let _ = self
+            .state
+            .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
+        // Wakes whoever waits on the socket. It fails only where the peer has gone already.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        drop(self.instance.lock().take());
+    }
+
+    #[inline]
+    pub(super) fn check_open(&self) -> io::Result<()> {
+        match self.state.load(Ordering::SeqCst) {
+            OPEN => Ok(()),
+            POISONED => Err(Error::Poisoned.into()),
+            _ => Err(Error::Closed.into()),
+        }
+    }
+
+    /// What a failed send means for the connection, and for the caller.
+    pub(super) fn after_failed_send(&self, sent: usize, error: io::Error) -> io::Error {
+        if let Err(closed) = self.check_open() {
+            return closed;
+        }
+        match error.kind() {
+            io::ErrorKind::TimedOut if sent > 0 => {
+                self.shut(POISONED);
+                error
+            }
+            // Two words for one thing: the peer has closed, with or without having read everything.
+            io::ErrorKind::ConnectionReset => io::ErrorKind::BrokenPipe.into(),
+            _ => error,
+        }
+    }
+}

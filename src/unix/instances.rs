@@ -1,0 +1,123 @@
+//! The limit on connections that are open at once.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use rustix::net::SocketAddrUnix;
+
+use super::endpoint::Endpoint;
+use super::os;
+use crate::signal::Signal;
+
+#[derive(Debug)]
+pub(super) struct Instances {
+    limit: Option<usize>,
+    backlog: i32,
+    address: SocketAddrUnix,
+    counts: Mutex<Counts>,
+    /// Given when there is one more to reserve, or the listener is stopped.
+    pub(super) freed: Signal,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Held by a connection, or by somebody who waits for one.
+    reserved: usize,
+    /// Held by a connection.
+    connected: usize,
+    /// What keeps the backlog full while there is no instance to serve it.
+    plugs: Vec<os::Plug>,
+}
+
+impl Instances {
+    pub(super) fn new(limit: Option<usize>, backlog: i32, address: SocketAddrUnix) -> Instances {
+        Instances {
+            limit,
+            backlog,
+            address,
+            counts: Mutex::default(),
+            freed: Signal::new(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock()
+    }
+
+    pub(super) fn wake_all(&self) {
+        drop(self.counts.lock());
+        self.freed.notify_all();
+    }
+
+    pub(super) fn is_plug(&self, accepted: &OwnedFd) -> bool {
+        let mut counts = self.counts.lock();
+        let before = counts.plugs.len();
+        counts
+            .plugs
+            .retain(|plug| !plug.is(accepted).unwrap_or(false));
+        counts.plugs.len() < before
+    }
+}
+
+/// One of the connections that a listener may have open. Dropping it makes room for the next.
+#[derive(Debug)]
+pub(super) struct Instance {
+    endpoint: Option<Arc<Endpoint>>,
+    connected: bool,
+}
+
+impl Instance {
+    /// Takes one, if there is one left. The counts are those of the endpoint.
+    pub(super) fn reserve(
+        endpoint: &Arc<Endpoint>,
+        counts: &mut Counts,
+    ) -> io::Result<Option<Instance>> {
+        endpoint.check_open()?;
+        let limit = endpoint.instances.limit;
+        if limit.is_some_and(|limit| counts.reserved >= limit) {
+            return Ok(None);
+        }
+        let endpoint = limit.map(|_| Arc::clone(endpoint));
+        counts.reserved += usize::from(endpoint.is_some());
+        Ok(Some(Instance {
+            endpoint,
+            connected: false,
+        }))
+    }
+
+    /// Counts the connection; if it is the last that may be open, the next client is to find the listener busy.
+    pub(super) fn connected(mut self) -> Instance {
+        if let Some(endpoint) = &self.endpoint {
+            self.connected = true;
+            let mut counts = endpoint.instances.counts.lock();
+            counts.connected += 1;
+            if endpoint.instances.limit == Some(counts.connected) {
+                endpoint.set_backlog(0);
+                if let Ok(Some(plug)) = os::Plug::new(&endpoint.instances.address) {
+                    counts.plugs.push(plug);
+                }
+            }
+        }
+        self
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let Some(endpoint) = &self.endpoint else {
+            return;
+        };
+        let mut counts = endpoint.instances.counts.lock();
+        counts.reserved -= 1;
+        if self.connected {
+            counts.connected -= 1;
+            // Clients may queue again from now on, whether or not anybody is accepting yet. Raising the
+            // backlog wakes those that wait in connect(2).
+            endpoint.set_backlog(endpoint.instances.backlog);
+        }
+        drop(counts);
+        endpoint.instances.freed.notify_all();
+    }
+}

@@ -1,0 +1,67 @@
+//! The same on tokio: sockets whose readiness the runtime watches.
+//!
+//! A call tries first and waits afterwards. The format of the bytes, the listening socket and its name are shared with
+//! the blocking side.
+
+mod listener;
+mod outgoing;
+mod scratch;
+mod stream;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::place::Place;
+use super::{check_read_mode, dialed, os, refused};
+use crate::options::Backoff;
+use crate::tokio::runtime;
+use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name};
+
+pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+    check_read_mode(options.read_mode)?;
+    Listener::bind(options, name)
+}
+
+pub(crate) async fn connect(
+    options: &ConnectOptions,
+    name: &Name,
+    deadline: Deadline,
+) -> io::Result<Stream> {
+    check_read_mode(options.read_mode)?;
+    let mut backoff = Backoff::new();
+    let place = Place::of(name)?;
+    let socket = loop {
+        match dial(&place) {
+            Ok(Some(socket)) => break socket,
+            Ok(None) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
+            Ok(None) => runtime::sleep(backoff.next(deadline)?).await?,
+            Err(error) if options.wait_for_server && error.kind() == io::ErrorKind::NotFound => {
+                runtime::sleep(backoff.next(deadline)?).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let (socket, peer) = dialed(options, socket)?;
+    Stream::new(socket, peer, options.max_message)
+}
+
+pub(crate) use listener::Listener;
+
+pub(crate) use stream::Stream;
+
+/// One `connect(2)` that does not wait; `None` where the backlog is full. No event says when it has room again.
+fn dial(place: &Place) -> io::Result<Option<OwnedFd>> {
+    let address = place.address()?;
+    let socket = os::socket()?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(Some(socket)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(error) => return Err(refused(error, place)),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The listening socket, for tasks that wait.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::tokio::io::Interest;
+use ::tokio::net::UnixStream;
+use ::tokio::sync::{Mutex, Notify};
+use parking_lot::RwLock;
+
+use super::super::endpoint::{BACKOFF, Endpoint, Next};
+use super::super::instances::Instance;
+use super::Stream;
+use crate::tokio::runtime;
+use crate::{Deadline, Error, ListenOptions, Name};
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    endpoint: Arc<Endpoint>,
+    /// The socket once more, as the runtime watches it until the listener is stopped. It is no stream, but what tokio
+    /// has for listeners accepts by itself, and cannot be asked whether there is somebody to accept.
+    watched: RwLock<Option<UnixStream>>,
+    stopping: Notify,
+    /// Held across waits: the runtime knows one task that waits.
+    turn: Mutex<()>,
+}
+
+impl Listener {
+    pub(super) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+        let endpoint = Endpoint::bind(options, name)?;
+        let socket = match &*endpoint.open() {
+            Some(open) => open.socket.as_fd().try_clone_to_owned()?,
+            None => return Err(Error::Stopped.into()),
+        };
+        let watched = runtime::with_driver("enable_io", || UnixStream::from_std(socket.into()))?;
+        Ok(Listener {
+            endpoint: Arc::new(endpoint),
+            watched: RwLock::new(Some(watched)),
+            stopping: Notify::new(),
+            turn: Mutex::default(),
+        })
+    }
+
+    pub(crate) async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        let accepted = self.accept_once(deadline).await;
+        accepted.inspect_err(|error| {
+            if Error::of(error) == Some(&Error::Stopped) {
+                // Another thread is stopping it: not before the name is free does this one go on.
+                self.stop();
+            }
+        })
+    }
+
+    async fn accept_once(&self, deadline: Deadline) -> io::Result<Stream> {
+        let _turn = runtime::lock(deadline, &self.turn).await?;
+        let instance = self.reserve(deadline).await?;
+        loop {
+            let socket = self.next(deadline).await?;
+            let Some((socket, peer)) = self.endpoint.admit(socket)? else {
+                continue;
+            };
+            let stream = Stream::new(socket, peer, self.endpoint.max_message)?;
+            stream.occupy(instance.connected());
+            return Ok(stream);
+        }
+    }
+
+    async fn reserve(&self, deadline: Deadline) -> io::Result<Instance> {
+        let instances = &self.endpoint.instances;
+        loop {
+            let freed = {
+                let mut counts = instances.lock();
+                if let Some(instance) = Instance::reserve(&self.endpoint, &mut counts)? {
+                    return Ok(instance);
+                }
+                instances.freed.notified()
+            };
+            runtime::by(deadline, freed).await?;
+        }
+    }
+
+    async fn next(&self, deadline: Deadline) -> io::Result<OwnedFd> {
+        let mut timer = pin!(None);
+        let mut pause = pin!(None);
+        loop {
+            let mut stopping = pin!(self.stopping.notified());
+            let scarce = poll_fn(|cx| {
+                match self.poll_next(deadline, cx)? {
+                    Poll::Ready(Next::Connection(socket)) => {
+                        return Poll::Ready(Ok::<_, io::Error>(Some(socket)));
+                    }
+                    Poll::Ready(Next::Scarce) => return Poll::Ready(Ok(None)),
+                    Poll::Ready(Next::Nobody) | Poll::Pending => {}
+                }
+                if stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(Error::Stopped.into()));
+                }
+                runtime::poll_passed(deadline, timer.as_mut(), cx)?
+                    .map(|()| Err(io::ErrorKind::TimedOut.into()))
+            });
+            if let Some(socket) = scarce.await? {
+                return Ok(socket);
+            }
+            let until = deadline.min(Deadline::after(BACKOFF));
+            pause.set(None);
+            poll_fn(|cx| {
+                if stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(Error::Stopped.into()));
+                }
+                runtime::poll_passed(until, pause.as_mut(), cx)
+            })
+            .await?;
+            if deadline.has_passed() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Looks for the next connection, when the runtime says that there may be one, or there is no time to wait for that.
+    fn poll_next(&self, deadline: Deadline, cx: &mut Context<'_>) -> io::Result<Poll<Next>> {
+        let watched = self.watched.read();
+        let watched = watched.as_ref().ok_or(Error::Stopped)?;
+        let open = self.endpoint.open();
+        let socket = &open.as_ref().ok_or(Error::Stopped)?.socket;
+        if deadline.has_passed() {
+            return self.endpoint.accept_now(socket).map(Poll::Ready);
+        }
+        while watched.poll_read_ready(cx)?.is_ready() {
+            let accept = || match self.endpoint.accept_now(socket)? {
+                Next::Nobody => Err(io::ErrorKind::WouldBlock.into()),
+                next => Ok(next),
+            };
+            match watched.try_io(Interest::READABLE, accept) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                next => return next.map(Poll::Ready),
+            }
+        }
+        Ok(Poll::Pending)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.endpoint.begin_stop();
+        *self.watched.write() = None;
+        self.endpoint.end_stop();
+        self.stopping.notify_waiters();
+    }
+
+    pub(crate) fn access(&self) -> io::Result<String> {
+        self.endpoint.access()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,502 @@
+//! The connected socket, for tasks that wait.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::task::Poll;
+
+use ::tokio::io::Interest;
+use ::tokio::net::UnixStream;
+use ::tokio::sync::{Mutex, MutexGuard};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
+
+use super::super::connection::{CLOSED, Connection, POISONED};
+use super::super::framing::{Framing, NOTHING, Source};
+use super::super::instances::Instance;
+use super::super::read_ahead::ReadAhead;
+use super::outgoing::Outgoing;
+use super::scratch;
+use crate::tokio::runtime;
+use crate::{Deadline, Error, Part, Peer, Waiting};
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    connection: Connection<UnixStream>,
+    /// Held across waits: the runtime knows one waiting task for each direction.
+    receiving: Mutex<Framing>,
+    sending: Mutex<()>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        socket: OwnedFd,
+        peer: Option<Peer>,
+        max_message: usize,
+    ) -> io::Result<Stream> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let socket = runtime::with_driver("enable_io", || UnixStream::from_std(socket.into()))?;
+        Ok(Stream {
+            connection: Connection::new(socket, peer, max_message),
+            receiving: Mutex::default(),
+            sending: Mutex::default(),
+        })
+    }
+
+    pub(super) fn occupy(&self, instance: Instance) {
+        self.connection.occupy(instance);
+    }
+
+    pub(crate) async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.send_vectored(&[IoSlice::new(message)], deadline).await
+    }
+
+    pub(crate) async fn send_vectored(
+        &self,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        self.transmit(Outgoing::pieces(pieces)?, deadline).await
+    }
+
+    pub(crate) async fn send_all(
+        &self,
+        messages: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        self.transmit(Outgoing::messages(messages)?, deadline).await
+    }
+
+    pub(crate) async fn recv(
+        &self,
+        buf: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        let mut framing = runtime::lock(deadline, &self.receiving).await?;
+        self.recv_part(&mut framing, buf, deadline).await
+    }
+
+    pub(crate) async fn recv_message(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let framing = runtime::lock(deadline, &self.receiving).await?;
+        let mut whole = Whole {
+            framing,
+            message,
+            begun: false,
+            done: false,
+        };
+        let received = self.receive(&mut whole, deadline).await;
+        whole.done = received.is_ok();
+        received
+    }
+
+    pub(crate) fn max_message(&self) -> usize {
+        self.connection.max_message
+    }
+
+    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
+        // Whoever receives at the moment gets what comes.
+        let Ok(mut framing) = self.receiving.try_lock() else {
+            return Ok(Some(NOTHING));
+        };
+        let begun = self.begin_now(&mut framing);
+        framing.peek(&self.connection, begun)
+    }
+
+    pub(crate) async fn transact(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        let request = [IoSlice::new(request)];
+        let request = Outgoing::pieces(&request)?;
+        let mut framing = runtime::lock(deadline, &self.receiving).await?;
+        match self.begin_now(&mut framing) {
+            Ok(Some(_)) => return Err(Error::Busy.into()),
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+            // At the end, sending says what there is to say.
+            Ok(None) | Err(_) => {}
+        }
+        self.transmit(request, deadline).await?;
+        let mut unanswered = Unanswered {
+            connection: &self.connection,
+            armed: true,
+        };
+        let part = self.recv_part(&mut framing, reply, deadline).await;
+        // Where the time is up, or the runtime has gone, the reply may still come.
+        unanswered.armed = matches!(&part, Err(error)
+            if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Other));
+        part
+    }
+
+    pub(crate) fn peer(&self) -> io::Result<Peer> {
+        Ok(self.connection.peer())
+    }
+
+    pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
+        super::super::impersonate(act)
+    }
+
+    pub(crate) fn close(&self) {
+        self.connection.shut(CLOSED);
+    }
+
+    pub(crate) fn abort(&self) {
+        // What has been sent is in the peer's own queue, out of reach.
+        self.connection.shut(CLOSED);
+    }
+
+    async fn transmit(&self, mut outgoing: Outgoing<'_>, deadline: Deadline) -> io::Result<()> {
+        let _turn = runtime::lock(deadline, &self.sending).await?;
+        self.connection.check_open()?;
+        let socket = &self.connection.socket;
+        // Most messages go at once, whatever the runtime knows of the socket.
+        match outgoing.send_now(socket) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => {
+                let sent = outgoing.sent();
+                return result.map_err(|error| self.connection.after_failed_send(sent, error));
+            }
+        }
+        self.transmit_rest(&mut outgoing, deadline).await
+    }
+
+    async fn transmit_rest(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        let mut unfinished = Unfinished {
+            connection: &self.connection,
+            outgoing,
+            armed: true,
+        };
+        let mut timer = pin!(None);
+        let socket = &self.connection.socket;
+        // An error of the runtime's leaves the message as unfinished as a dropped future does.
+        let result = poll_fn(|cx| {
+            while socket.poll_write_ready(cx)?.is_ready() {
+                let send = || unfinished.outgoing.send_now(socket);
+                if let Some(result) = in_time(socket.try_io(Interest::WRITABLE, send)) {
+                    return Poll::Ready(Ok(result));
+                }
+            }
+            runtime::poll_passed(deadline, timer.as_mut(), cx)
+                .map_ok(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await?;
+        unfinished.armed = false;
+        let sent = unfinished.outgoing.sent();
+        result.map_err(|error| self.connection.after_failed_send(sent, error))
+    }
+
+    async fn recv_part(
+        &self,
+        framing: &mut Framing,
+        buf: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        let mut part = InParts {
+            framing,
+            buf,
+            got: 0,
+            done: false,
+        };
+        let received = self.receive(&mut part, deadline).await;
+        part.done = received.is_ok();
+        received
+    }
+
+    /// Brings the head of the next message in, if it has come.
+    fn begin_now(&self, framing: &mut Framing) -> io::Result<Option<usize>> {
+        let begun = lending(framing, |framing| framing.begin(&mut self.source(Try::Now)));
+        in_time(begun).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Receives what has come, and then waits for the rest.
+    async fn receive<R: Receive>(
+        &self,
+        receive: &mut R,
+        deadline: Deadline,
+    ) -> io::Result<R::Received> {
+        let mut recv = |attempt| in_time(receive.recv(&mut self.source(attempt)));
+        let too_late = || Err(io::ErrorKind::TimedOut.into());
+        if deadline == Deadline::NOW {
+            return recv(Try::Now).unwrap_or_else(too_late);
+        }
+        if let Some(received) = recv(Try::Buffered) {
+            return received;
+        }
+        let mut timer = pin!(None);
+        poll_fn(|cx| {
+            while self.connection.socket.poll_read_ready(cx)?.is_ready() {
+                if let Some(received) = recv(Try::Ready) {
+                    return Poll::Ready(received);
+                }
+            }
+            if runtime::poll_passed(deadline, timer.as_mut(), cx)?.is_pending() {
+                return Poll::Pending;
+            }
+            // What has come, and the runtime has not told yet, is in time.
+            Poll::Ready(recv(Try::Now).unwrap_or_else(too_late))
+        })
+        .await
+    }
+
+    fn source(&self, attempt: Try) -> Socket<'_> {
+        Socket {
+            connection: &self.connection,
+            attempt,
+        }
+    }
+}
+
+/// What a receive got, unless it is to wait.
+fn in_time<T>(received: io::Result<T>) -> Option<io::Result<T>> {
+    match received {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        received => Some(received),
+    }
+}
+
+/// Lends a connection room to read ahead, as long as it is at work.
+fn lending<T>(
+    framing: &mut Framing,
+    recv: impl FnOnce(&mut Framing) -> io::Result<T>,
+) -> io::Result<T> {
+    if framing.buffer.len() == 0 {
+        framing.buffer.exchange(scratch::borrow_ahead());
+    }
+    let received = recv(framing);
+    if framing.buffer.len() == 0 {
+        scratch::give_back_ahead(framing.buffer.exchange(Vec::new()));
+    } else if received.is_err() {
+        // A piece of a length, until the rest comes.
+        framing.buffer.shrink();
+    }
+    received
+}
+
+/// A receive that goes on where it stopped.
+trait Receive {
+    type Received;
+
+    /// Receives as far as that can be done now; `WouldBlock` if there is more to come.
+    fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Self::Received>;
+}
+
+/// One that wants a message in whole. Dropped before it has it, it leaves what has come to the next.
+struct Whole<'a> {
+    framing: MutexGuard<'a, Framing>,
+    message: &'a mut Vec<u8>,
+    /// From here on `message` holds the beginning of the message.
+    begun: bool,
+    done: bool,
+}
+
+impl Receive for Whole<'_> {
+    type Received = Option<usize>;
+
+    fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
+        let Whole { message, begun, .. } = self;
+        lending(&mut self.framing, |framing| {
+            if !*begun {
+                framing.begin_whole(source, message)?;
+                *begun = true;
+            }
+            framing.recv_whole(source, message)
+        })
+    }
+}
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            if self.begun {
+                self.framing.put_aside(self.message);
+            }
+            self.message.clear();
+        }
+    }
+}
+
+/// One that wants as much of a message as its buffer takes. Dropped before it has it, it leaves what has come to the
+/// next.
+struct InParts<'a> {
+    framing: &'a mut Framing,
+    buf: &'a mut [u8],
+    got: usize,
+    done: bool,
+}
+
+impl Receive for InParts<'_> {
+    type Received = Option<Part>;
+
+    fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<Part>> {
+        let InParts { buf, got, .. } = self;
+        lending(self.framing, |framing| framing.recv_part(source, buf, got))
+    }
+}
+
+impl Drop for InParts<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.framing.put_aside(&self.buf[..self.got]);
+        }
+    }
+}
+
+/// A message on its way. Dropped when a part of it has gone, it ends the connection, because the next message would be
+/// taken for the rest.
+struct Unfinished<'a, 'b> {
+    connection: &'a Connection<UnixStream>,
+    outgoing: &'a mut Outgoing<'b>,
+    armed: bool,
+}
+
+impl Drop for Unfinished<'_, '_> {
+    fn drop(&mut self) {
+        if self.armed && self.outgoing.sent() > 0 {
+            self.connection.shut(POISONED);
+        }
+    }
+}
+
+/// A request that waits for its reply. Dropped before that, it ends the connection, because the late reply would be
+/// taken for that of the next request.
+struct Unanswered<'a> {
+    connection: &'a Connection<UnixStream>,
+    armed: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.connection.shut(POISONED);
+        }
+    }
+}
+
+/// When to ask the socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// Not at all: for what has been read ahead.
+    Buffered,
+    /// As long as the runtime takes it for ready.
+    Ready,
+    /// Whatever the runtime knows of it.
+    Now,
+}
+
+/// Receives from a socket what is there, and never waits.
+struct Socket<'a> {
+    connection: &'a Connection<UnixStream>,
+    attempt: Try,
+}
+
+/// What a system call has received.
+struct Received {
+    bytes: usize,
+    /// There is no more until the runtime says so.
+    all: bool,
+}
+
+impl Socket<'_> {
+    fn run(
+        &mut self,
+        mut recv: impl FnMut(&UnixStream) -> rustix::io::Result<Received>,
+    ) -> io::Result<usize> {
+        let socket = &self.connection.socket;
+        let mut recv = || loop {
+            match recv(socket) {
+                Ok(received) => break Ok(received),
+                Err(Errno::INTR) => {}
+                // The peer has closed without having read everything; all that it sent has been received by now.
+                Err(Errno::CONNRESET) => {
+                    break Ok(Received {
+                        bytes: 0,
+                        all: false,
+                    });
+                }
+                Err(error) => break Err(io::Error::from(error)),
+            }
+        };
+        let received = match self.attempt {
+            Try::Buffered => Err(io::ErrorKind::WouldBlock.into()),
+            Try::Now => recv(),
+            Try::Ready => {
+                let mut received = Err(io::ErrorKind::WouldBlock.into());
+                // The runtime is told that nothing is left also where this took the last: the next call need not ask.
+                let _ = socket.try_io(Interest::READABLE, || {
+                    received = recv();
+                    match &received {
+                        Ok(Received { all: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            Err(io::ErrorKind::WouldBlock.into())
+                        }
+                        _ => Ok(()),
+                    }
+                });
+                received
+            }
+        };
+        let received = received?;
+        if received.all {
+            self.attempt = Try::Buffered;
+        }
+        Ok(received.bytes)
+    }
+
+    /// By `recvmsg(2)`, which tells whether more is there: one that got less than it had room for has taken all. Only
+    /// behind descriptors that a peer has sent, and the system has closed for want of room for them, it ends early.
+    fn run_slices(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let room = slices.iter().map(|slice| slice.len()).sum();
+        self.run(|socket| {
+            let mut nothing = RecvAncillaryBuffer::default();
+            let received = rustix::net::recvmsg(socket, slices, &mut nothing, RecvFlags::DONTWAIT)?;
+            let early = received.flags.contains(ReturnFlags::CTRUNC);
+            Ok(Received {
+                bytes: received.bytes,
+                all: (1..room).contains(&received.bytes) && !early,
+            })
+        })
+    }
+}
+
+impl Source for Socket<'_> {
+    type Socket = UnixStream;
+
+    fn connection(&self) -> &Connection<UnixStream> {
+        self.connection
+    }
+
+    fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
+        scratch::with_read(|buffer| {
+            let n = self.read(buffer)?;
+            ahead.extend(&buffer[..n]);
+            Ok(n)
+        })
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.run_slices(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn append(&mut self, message: &mut Vec<u8>) -> io::Result<usize> {
+        self.run(|socket| {
+            let (bytes, _) =
+                rustix::net::recv(socket, spare_capacity(message), RecvFlags::DONTWAIT)?;
+            Ok(Received { bytes, all: false })
+        })
+    }
+
+    fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
+        self.run_slices(&mut [IoSliceMut::new(header), IoSliceMut::new(message)])
+    }
+}
