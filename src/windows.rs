@@ -16,6 +16,8 @@ mod overlapped;
 mod pipe;
 mod security;
 mod stream;
+#[cfg(feature = "tokio")]
+pub(crate) mod tokio;
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
