@@ -182,7 +182,8 @@ impl Framing {
     }
 
     /// Begins to receive a whole message. When the last one was large, the next is thought to be alike, and its first
-    /// read goes to where it belongs in one system call. Afterwards `message` holds what has come of it.
+    /// read goes to where it belongs in one system call. Afterwards `message` holds what has come of it; if that read
+    /// fails, it is as it was.
     #[inline]
     pub(super) fn begin_whole(
         &mut self,
@@ -206,7 +207,7 @@ impl Framing {
             message.clear();
             return Ok(());
         };
-        let length = parse_header(source, header).inspect_err(|_| message.clear())?;
+        let length = parse_header(source, header)?;
         let (own, ahead) = message[..came].split_at(came.min(length));
         self.head = Head::Inside {
             left: length - own.len(),

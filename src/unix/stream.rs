@@ -85,9 +85,11 @@ impl Stream {
         let mut receiving = deadline.lock(&self.receiving)?;
         let Receiving { framing, patience } = &mut *receiving;
         let mut source = self.source(patience, deadline);
-        let received = framing
-            .begin_whole(&mut source, message)
-            .and_then(|()| framing.recv_whole(&mut source, message));
+        if let Err(error) = framing.begin_whole(&mut source, message) {
+            message.clear();
+            return Err(error);
+        }
+        let received = framing.recv_whole(&mut source, message);
         if received.is_err() {
             framing.put_aside(message);
             message.clear();
