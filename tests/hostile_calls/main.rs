@@ -16,9 +16,41 @@ mod allocator;
 mod bytes;
 mod crowds;
 mod deaths;
+#[path = "../util/drivers.rs"]
+mod drivers;
 mod town;
 #[path = "../util/mod.rs"]
 mod util;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+
+/// Client and server on threads.
+mod driver {
+    use std::io;
+    use std::sync::Arc;
+
+    use pipetalk::Call;
+
+    pub(crate) use crate::drivers::threads_call::*;
+    pub(crate) use crate::drivers::threads_serve::*;
+    use crate::town::{Gate, Request};
+
+    /// Whether a server without a pool handles one request of a client after the other, and a call that cannot be sent
+    /// Whether a server without a pool handles one request of a client after the other.
+    pub(crate) const ONE_BY_ONE: bool = true;
+
+    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
+        server.serve(move |request: Request, call: &Call| gate.handle(request, call))
+    }
+
+    /// How many threads the server has with one client.
+    pub(crate) fn threads(pool: usize) -> usize {
+        pool + if pool > 0 { 2 } else { 1 }
+    }
+
+    /// The sizes of pools to try.
+    pub(crate) fn pools<const N: usize>(sizes: [usize; N]) -> [usize; N] {
+        sizes
+    }
+}

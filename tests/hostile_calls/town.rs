@@ -8,13 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    Call, Client, ClientOptions, Codec, DefaultCodec, LocalStream, ServerHandle, ServerOptions,
-    Stream,
+    Call, ClientOptions, Codec, DefaultCodec, LocalStream, ServerHandle, ServerOptions, Stream,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::ALLOCATOR;
 use crate::bytes::{self, Said};
+use crate::driver::{self, Client};
 use crate::util::{A_WHILE, Place, shout, soon, until};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,12 +69,29 @@ pub(crate) struct Gate {
     changed: Condvar,
     waiting: AtomicU64,
     handled: AtomicU64,
+    /// For those that wait in tasks: it is closed when the gate is opened.
+    #[cfg(feature = "tokio")]
+    closed: Closed,
 }
 
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+struct Closed(tokio::sync::Semaphore);
+
+#[cfg(feature = "tokio")]
+impl Default for Closed {
+    fn default() -> Self {
+        Closed(tokio::sync::Semaphore::new(0))
+    }
+}
+
+#[allow(dead_code, reason = "some drivers handle in tasks")]
 impl Gate {
     pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.changed.notify_all();
+        #[cfg(feature = "tokio")]
+        self.closed.0.close();
     }
 
     /// How many requests have come to it so far.
@@ -93,7 +110,7 @@ impl Gate {
         drop(self.changed.wait_while(open, |open| !*open).unwrap());
     }
 
-    fn handle(&self, request: Request, call: &Call) -> Reply {
+    pub(crate) fn handle(&self, request: Request, call: &Call) -> Reply {
         self.handled.fetch_add(1, Ordering::SeqCst);
         match request {
             Request::Echo(number) => Reply::Echo(number),
@@ -110,6 +127,30 @@ impl Gate {
                     thread::yield_now();
                 }
                 Reply::Done
+            }
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Gate {
+    /// The same in a task, which is dropped when it is cancelled.
+    #[allow(dead_code, reason = "only one of the drivers takes it")]
+    pub(crate) async fn handle_async(self: Arc<Self>, request: Request) -> Reply {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(number) => Reply::Echo(number),
+            Request::Text(text) => Reply::Text(text),
+            Request::Large(size) => Reply::Text("x".repeat(size)),
+            Request::Units(_) | Request::Tree(_) => Reply::Done,
+            Request::Gate => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                let _closed = self.closed.0.acquire().await;
+                Reply::Done
+            }
+            Request::UntilCancelled => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
             }
         }
     }
@@ -164,17 +205,15 @@ impl Town {
         });
         let place = Place::new();
         let options = ServerOptions::new().max_message(MAX_MESSAGE).pool(pool);
-        let server = set(options).bind(place.name()).unwrap();
+        let server = driver::bind(set(options), place.name()).unwrap();
         let handle = server.handle();
         let gate = Arc::new(Gate::default());
         let at_gate = Arc::clone(&gate);
-        let serving = thread::spawn(move || {
-            server.serve(move |request: Request, call: &Call| at_gate.handle(request, call))
-        });
+        let serving = thread::spawn(move || driver::serve(server, at_gate));
         let neighbour = Neighbour::move_in(&place);
         neighbour.assert_well();
         // One for the neighbour's connection, and with a pool another one, which sends.
-        let expected = pool + if pool > 0 { 2 } else { 1 };
+        let expected = driver::threads(pool);
         if threads().is_none() {
             shout("skipped: counting threads: only Linux tells them by name");
         }
@@ -276,10 +315,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Neighbour {
     fn move_in(place: &Place) -> Neighbour {
-        let client: Client<Request, Reply> = ClientOptions::new()
-            .timeout(PATIENCE)
-            .connect(place.name())
-            .unwrap();
+        let options = ClientOptions::new().timeout(PATIENCE);
+        let client: Client<Request, Reply> = driver::connect(options, place.name()).unwrap();
         let calls = Arc::new(AtomicU64::new(0));
         let moving_out = Arc::new(AtomicBool::new(false));
         let (caller, counter, leaving) =

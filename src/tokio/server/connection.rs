@@ -629,6 +629,7 @@ where
         let mut out = state.blank();
         wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
         state.push(out);
+        state.finished = true;
         state.finish_by = Instant::now().checked_add(COURTESY);
     }
 
@@ -676,8 +677,8 @@ where
     fn client_has_gone(&self, all_read: bool) {
         let mut state = self.state.lock();
         state.running.client_has_gone();
-        self.abort(&mut state, |job| job.id.is_some());
         state.finished = true;
+        self.abort(&mut state, |job| job.id.is_some());
         if !all_read {
             state.outbox.clear();
         }
@@ -692,7 +693,7 @@ where
             drop(state);
             self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
             state = self.state.lock();
-            (state.parted, state.finished) = (true, true);
+            state.parted = true;
         }
         if has_come(state.read_by) || has_come(state.finish_by) {
             // A client that does not read is as good as gone.
