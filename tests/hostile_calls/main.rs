@@ -36,7 +36,6 @@ mod driver {
     pub(crate) use crate::drivers::threads_serve::*;
     use crate::town::{Gate, Request};
 
-    /// Whether a server without a pool handles one request of a client after the other, and a call that cannot be sent
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = true;
 

@@ -658,6 +658,24 @@ where
         state.finish_by = Instant::now().checked_add(COURTESY);
     }
 
+    /// Ends the connection as soon as it has been said what became of the requests that are under way.
+    pub(super) fn wind_up(&self) {
+        let mut state = self.state.lock();
+        state.running.close();
+        self.abort(&mut state, |_| true);
+        let all_answered = state.session.in_flight() == 0;
+        if all_answered {
+            drop(state);
+            self.part();
+            state = self.state.lock();
+        } else {
+            // A thread is still at it, so that it cannot be said that all is answered.
+            (state.parted, state.finished) = (true, true);
+            state.finish_by = Instant::now().checked_add(COURTESY);
+        }
+        state.wake();
+    }
+
     /// Ends the connection at once: nobody waits for any answer any more.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
