@@ -400,16 +400,17 @@ impl Calls {
             if place < failed.sent {
                 self.was_sent(owner, woken);
             } else if only_too_large && place == failed.sent {
-                if let Some(ticket) = owner {
-                    self.unsend(ticket);
-                    self.finish(ticket, Err(why.clone()), woken);
-                }
+                self.fail(owner, &why, woken);
             } else if place >= failed.sent + failed.doubtful || failed.doubtful == 1 {
                 // No peer can have received a whole message of which the sending failed.
-                if let Some(slot) = owner.and_then(|owner| self.slot(owner)) {
-                    slot.stage = Stage::Queued;
+                match owner.and_then(|owner| self.slot(owner)) {
+                    Some(slot) if matches!(slot.stage, Stage::Sending) => {
+                        slot.stage = Stage::Queued;
+                        back.push(queued);
+                    }
+                    // It is over, or was nobody's.
+                    _ => {}
                 }
-                back.push(queued);
             } else {
                 self.was_sent(owner, woken);
             }
@@ -426,10 +427,8 @@ impl Calls {
     pub(super) fn fail_unsent(&mut self, woken: &mut Vec<Waker>) {
         self.unsent_fails = true;
         while let Some(queued) = self.outbox.pop_front() {
-            if let Some(ticket) = queued.owner.filter(|owner| self.slot(*owner).is_some()) {
-                self.unsend(ticket);
-                self.finish(ticket, Err(CallError::Disconnected { sent: false }), woken);
-            }
+            let why = CallError::Disconnected { sent: false };
+            self.fail(queued.owner, &why, woken);
         }
         while let Some(ticket) = self.waiting.pop_front() {
             self.finish(ticket, Err(CallError::Disconnected { sent: false }), woken);
@@ -590,6 +589,16 @@ impl Calls {
     ) {
         self.set(ticket, Stage::Over(result));
         woken.extend(self.slots[ticket.slot].waker.take());
+    }
+
+    /// Fails a call whose message was not sent, unless it is over for another reason.
+    fn fail(&mut self, owner: Option<Ticket>, why: &CallError, woken: &mut Vec<Waker>) {
+        let Some(ticket) = owner else { return };
+        let unsent = |slot: &mut Slot| matches!(slot.stage, Stage::Queued | Stage::Sending);
+        if self.slot(ticket).is_some_and(unsent) {
+            self.unsend(ticket);
+            self.finish(ticket, Err(why.clone()), woken);
+        }
     }
 
     fn find_by(&mut self, id: u32, ticket: Ticket) {

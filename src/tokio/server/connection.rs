@@ -162,6 +162,7 @@ where
         let (mut reading, mut writing) = (true, true);
         let mut alarm = Alarm::default();
         let mut armed: Option<Instant> = None;
+        let mut greeted = false;
         poll_fn(|cx| {
             self.runs_as(cx);
             loop {
@@ -188,7 +189,13 @@ where
                     state.read_by = Instant::now().checked_add(self.shared.options.send_timeout);
                 }
                 let next = state.next_deadline(&self.shared);
+                let greets = !greeted && state.hello_by.is_none();
                 drop(state);
+                if greets && next.is_none() {
+                    // Most connections never need it again.
+                    (armed, greeted) = (None, true);
+                    alarm.set(None);
+                }
                 // It may fire too early, but never too late: setting it for each message would cost more.
                 if let Some(next) = next.filter(|next| armed.is_none_or(|armed| *next < armed)) {
                     armed = Some(next);
@@ -756,7 +763,7 @@ impl<F> State<F> {
     fn keep(&mut self, mut message: Outgoing) {
         message.clear();
         if self.spare.len() < SPARE && message.capacity() <= KEPT {
-            self.spare.push(message);
+            push_exactly(&mut self.spare, message);
         }
     }
 
@@ -765,7 +772,7 @@ impl<F> State<F> {
         if self.finished {
             self.keep(message);
         } else {
-            self.outbox.push(message);
+            push_exactly(&mut self.outbox, message);
         }
     }
 
@@ -921,6 +928,14 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.budget.keep(&mut self.bytes, 0);
     }
+}
+
+/// Adds to a vector, which has no room to spare for one that holds a single message at most: most connections are idle.
+fn push_exactly<T>(vector: &mut Vec<T>, value: T) {
+    if vector.capacity() == 0 {
+        vector.reserve_exact(1);
+    }
+    vector.push(value);
 }
 
 /// How much goes out in one batch: a client has the time to read one after the other.
