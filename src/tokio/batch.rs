@@ -32,10 +32,14 @@ pub(super) async fn send_batch<S: Stream, M: AsRef<Outgoing>>(
         let rest = batch[sent..].iter();
         let together = rest.map_while(|message| small(message.as_ref())).count();
         let result = match (together, first.as_ref().plain()) {
-            (0 | 1, Some(message)) => stream.send(message, deadline).await,
+            // By the same call as several, for this future to be small.
+            (0 | 1, Some(message)) => {
+                let alone = [IoSlice::new(message)];
+                stream.send_all(&alone, deadline).await
+            }
             (0 | 1, None) => {
                 let pieces = first.as_ref().in_pieces(<[_]>::to_vec);
-                stream.send_vectored(&pieces, deadline).await
+                Box::pin(stream.send_vectored(&pieces, deadline)).await
             }
             _ => {
                 let mut group = emptied(mem::take(slices));

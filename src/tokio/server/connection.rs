@@ -107,6 +107,9 @@ struct Request {
 enum Received {
     Nothing(Buffer),
     Request(Request),
+    /// One that has to wait until there is room for it: requests are never that many, but nobody answers
+    /// notifications.
+    Early(Box<Request>),
 }
 
 impl<S, Q, F> Connection<S, Q, F>
@@ -217,6 +220,7 @@ where
     // ------------------------------------------------------------ receiving
 
     async fn read(self: &Arc<Self>) {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let mut buffer = Buffer::default();
         let mut held = Held {
             budget: &self.shared.budget,
@@ -236,14 +240,14 @@ where
                         None
                     }
                     Ok(Received::Request(request)) => {
-                        // Requests are never that many, but nobody answers notifications.
+                        let mut cx = Context::from_waker(&waker);
+                        buffer = self.start(request, &mut cx);
+                        None
+                    }
+                    Ok(Received::Early(request)) => {
                         self.room(|state, limit| state.jobs.len() < limit).await;
-                        let mut request = Some(request);
-                        buffer = poll_fn(|cx| match request.take() {
-                            Some(request) => Poll::Ready(self.start(request, cx)),
-                            None => Poll::Ready(Buffer::default()),
-                        })
-                        .await;
+                        let mut cx = Context::from_waker(&waker);
+                        buffer = self.start(*request, &mut cx);
                         None
                     }
                     Err(end) => {
@@ -293,6 +297,7 @@ where
         if state.heard.is_some() {
             state.heard = Some(Instant::now());
         }
+        let has_room = state.jobs.len() < self.shared.options.max_in_flight;
         let event = state
             .session
             .receive(&ours, &message)
@@ -345,12 +350,16 @@ where
             None => Received::Nothing(message),
             Some((id, method, length, timeout)) => {
                 let start = message.len() - length;
-                Received::Request(Request {
+                let request = Request {
                     id,
                     method,
                     payload: Payload { message, start },
                     timeout,
-                })
+                };
+                match has_room {
+                    true => Received::Request(request),
+                    false => Received::Early(Box::new(request)),
+                }
             }
         })
     }
@@ -565,7 +574,7 @@ where
     pub(super) fn reuse(&self, slot: Slot<F>) {
         let mut state = self.state.lock();
         if state.slots.len() < SPARE {
-            state.slots.push(slot);
+            push_exactly(&mut state.slots, slot);
         }
     }
 
