@@ -461,7 +461,7 @@ impl<C: Codec> Channel<C> {
         let timeout = self.inner.options.timeout;
         let (deadline, left) = match options.deadline {
             Some(deadline) => (deadline, None),
-            None => (timeout.map_or(Deadline::NEVER, Deadline::after), timeout),
+            None => (timeout.map_or(Deadline::NEVER, Deadline::about), timeout),
         };
         self.traced(method, |span| {
             self.retrying(deadline, options.idempotent, |link, at_once| {

@@ -115,6 +115,7 @@ mod transport;
 //   current_user() -> io::Result<UserId>                       whom this process runs as
 //   system_name(String) -> io::Result<Name>                    the machine's name for a portable one
 //   per_user_name(String) -> io::Result<String>                the user's own name for a portable one
+//   recently() -> Instant                                      now, or less than a tick ago: the cheapest clock
 //   bind(&ListenOptions, &Name) -> io::Result<Listener>
 //   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>
 //   Listener                    the trait, and access()

@@ -18,6 +18,7 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::thread;
+use std::time::Instant;
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_INVALID_NAME,
@@ -50,6 +51,12 @@ pub(crate) fn system_name(portable: String) -> io::Result<Name> {
 
 pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
     Ok(format!("{portable}.{}", security::current_user()?))
+}
+
+/// There is no tick to speak of: `GetTickCount64` has one of 16 ms.
+#[inline]
+pub(crate) fn recently() -> Instant {
+    Instant::now()
 }
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {

@@ -7,6 +7,7 @@ fn listed() -> Vec<String> {
         .skip_while(|line| !line.contains("What a platform must supply"))
         .skip(1)
         .map_while(|line| line.strip_prefix("//"))
+        .take_while(|line| !line.contains("in `src/NAME/tokio.rs`"))
         .filter_map(|line| line.strip_prefix("   "))
         .map(|item| {
             item.chars()

@@ -189,7 +189,7 @@ impl Connection {
         self.shared
             .options
             .idle_timeout
-            .map_or(Deadline::NEVER, Deadline::after)
+            .map_or(Deadline::NEVER, Deadline::about)
     }
 
     /// Takes the connection off the server's list.
@@ -365,7 +365,7 @@ impl Connection {
             state.running.begin(&call.cancelled, id);
             let out = state.blank();
             drop(state);
-            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::about);
             if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
                 call.cancelled.store(true, Ordering::Release);
             }
@@ -476,7 +476,7 @@ impl Connection {
 
     /// How long a client may take to read what it is sent.
     fn patience(&self) -> Deadline {
-        Deadline::after(self.shared.options.send_timeout)
+        Deadline::about(self.shared.options.send_timeout)
     }
 
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {

@@ -116,7 +116,7 @@ impl Patience {
         socket: BorrowedFd<'_>,
         deadline: Deadline,
     ) -> io::Result<bool> {
-        let step = match deadline.remaining() {
+        let step = match deadline.remaining_at_least() {
             None if self.step.is_none() => return Ok(true),
             None => None,
             Some(Duration::ZERO) => return Ok(false),
