@@ -106,6 +106,7 @@ mod name;
 mod options;
 mod peer;
 mod signal;
+mod spin;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod transport;
@@ -181,4 +182,5 @@ pub use local::{LocalListener, LocalStream};
 pub use name::{Name, ToName};
 pub use options::{ConnectOptions, DEFAULT_TIMEOUT, ListenOptions, ReadMode};
 pub use peer::{Peer, UserId};
+pub use spin::Spin;
 pub use transport::{DEFAULT_MAX_MESSAGE, Incoming, Listener, MAX_MESSAGE, Part, Stream, Waiting};

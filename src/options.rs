@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::transport::{DEFAULT_MAX_MESSAGE, MAX_MESSAGE};
-use crate::{Access, Deadline, LocalListener, LocalStream, Stream, ToName, Trust};
+use crate::{Access, Deadline, LocalListener, LocalStream, Spin, Stream, ToName, Trust};
 
 /// How [`LocalStream::connect`] waits when nothing else is said: 30 seconds.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ pub struct ListenOptions {
     pub(crate) max_message: usize,
     pub(crate) read_mode: ReadMode,
     pub(crate) write_through: bool,
+    pub(crate) spin: Spin,
 }
 
 impl Default for ListenOptions {
@@ -61,6 +62,7 @@ impl Default for ListenOptions {
             max_message: DEFAULT_MAX_MESSAGE,
             read_mode: ReadMode::Message,
             write_through: false,
+            spin: Spin::OFF,
         }
     }
 }
@@ -127,6 +129,14 @@ impl ListenOptions {
         self
     }
 
+    /// Whether receives on the accepted streams look for a message for a while before they sleep; [`Spin::OFF`] unless
+    /// set.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
     /// Creates the endpoint and begins to listen.
     ///
     /// # Errors
@@ -172,6 +182,7 @@ pub struct ConnectOptions {
     pub(crate) buffer_size: Option<usize>,
     pub(crate) read_mode: ReadMode,
     pub(crate) allow_impersonation: bool,
+    pub(crate) spin: Spin,
 }
 
 impl Default for ConnectOptions {
@@ -183,6 +194,7 @@ impl Default for ConnectOptions {
             buffer_size: None,
             read_mode: ReadMode::Message,
             allow_impersonation: false,
+            spin: Spin::OFF,
         }
     }
 }
@@ -237,6 +249,13 @@ impl ConnectOptions {
     #[must_use]
     pub fn allow_impersonation(mut self, allow: bool) -> Self {
         self.allow_impersonation = allow;
+        self
+    }
+
+    /// Whether receives look for a message for a while before they sleep; [`Spin::OFF`] unless set.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
         self
     }
 

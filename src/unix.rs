@@ -84,7 +84,7 @@ pub(crate) fn connect(
         }
     };
     let (socket, peer) = dialed(options, socket)?;
-    Stream::new(socket, peer, options.max_message)
+    Stream::new(socket, peer, options.max_message, options.spin)
 }
 
 pub(crate) use listener::Listener;
