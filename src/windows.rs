@@ -9,10 +9,15 @@
 //! ends the wait while the kernel still owns the buffer; and nothing of it takes a deadline. So every handle is
 //! opened here, overlapped, and every operation goes through [`overlapped`].
 
+mod head;
+mod instances;
 mod listener;
 mod overlapped;
+mod pipe;
 mod security;
 mod stream;
+#[cfg(feature = "tokio")]
+pub(crate) mod tokio;
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -38,7 +43,8 @@ use windows_sys::Win32::System::Pipes::{
 use crate::name::{Kind, invalid};
 use crate::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, ReadMode, UserId};
-use stream::{Direction, End, Parts};
+use pipe::{Direction, End};
+use stream::Parts;
 
 pub(crate) fn current_user() -> io::Result<UserId> {
     security::current_user().map(UserId::Sid)
@@ -60,14 +66,7 @@ pub(crate) fn recently() -> Instant {
 }
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
-    if let Kind::Pipe { server, .. } = &name.0 {
-        if server != "." {
-            return Err(unsupported(format!(
-                "{name} is on another machine: it can only be connected to"
-            )));
-        }
-    }
-    Listener::bind(options, pipe_path(name)?)
+    Listener::bind(options, own_pipe_path(name)?)
 }
 
 pub(crate) fn connect(
@@ -75,12 +74,8 @@ pub(crate) fn connect(
     name: &Name,
     deadline: Deadline,
 ) -> io::Result<Stream> {
-    let path = pipe_path(name)?;
-    let (handle, direction) = open(options, name, &path, deadline)?;
-    set_read_mode(options, &handle, direction, name)?;
-    options
-        .trust
-        .check(security::owner(&handle).ok().map(UserId::Sid).as_ref())?;
+    let (handle, direction) = open(options, name, &pipe_path(name)?, deadline)?;
+    make_ready(options, name, &handle, direction)?;
     Ok(Parts::new()?.stream(
         handle,
         End::Client,
@@ -111,6 +106,20 @@ fn pipe_path(name: &Name) -> io::Result<Vec<u16>> {
         }
     };
     Ok(wide(&path))
+}
+
+/// The path of a pipe that can be listened at.
+fn own_pipe_path(name: &Name) -> io::Result<Vec<u16>> {
+    if is_remote(name) {
+        return Err(unsupported(format!(
+            "{name} is on another machine: it can only be connected to"
+        )));
+    }
+    pipe_path(name)
+}
+
+fn is_remote(name: &Name) -> bool {
+    matches!(&name.0, Kind::Pipe { server, .. } if server != ".")
 }
 
 fn wide(text: &str) -> Vec<u16> {
@@ -152,35 +161,47 @@ fn open(
             Ok(opened) => return Ok(opened),
             Err(error) => error,
         };
-        match error.raw_os_error().map(|code| code as u32) {
-            Some(ERROR_PIPE_BUSY) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
-            Some(ERROR_PIPE_BUSY) => {
+        match after_refusal(options, name, error, was_busy, deadline)? {
+            Wait::ForInstance => {
                 was_busy = true;
                 if !wait_for_instance(path, deadline)? {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
-            // Between two waits the last instance may have gone and the next not have come.
-            Some(ERROR_FILE_NOT_FOUND) if was_busy || options.wait_for_server => {
-                thread::sleep(backoff.next(deadline)?);
-            }
-            Some(ERROR_FILE_NOT_FOUND) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("nobody listens at {name}"),
-                ));
-            }
-            Some(ERROR_ACCESS_DENIED) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    format!("this user may not connect to {name}"),
-                ));
-            }
-            Some(ERROR_INVALID_NAME) => {
-                return Err(invalid(format!("{name} cannot be the name of a pipe")));
-            }
-            _ => return Err(error),
+            Wait::ForServer => thread::sleep(backoff.next(deadline)?),
         }
+    }
+}
+
+/// What to wait for before the next try to open a pipe.
+enum Wait {
+    ForInstance,
+    ForServer,
+}
+
+/// What to do when a pipe could not be opened.
+fn after_refusal(
+    options: &ConnectOptions,
+    name: &Name,
+    error: io::Error,
+    was_busy: bool,
+    deadline: Deadline,
+) -> io::Result<Wait> {
+    match error.raw_os_error().map(|code| code as u32) {
+        Some(ERROR_PIPE_BUSY) if deadline == Deadline::NOW => Err(Error::Busy.into()),
+        Some(ERROR_PIPE_BUSY) => Ok(Wait::ForInstance),
+        // Between two waits the last instance may have gone and the next not have come.
+        Some(ERROR_FILE_NOT_FOUND) if was_busy || options.wait_for_server => Ok(Wait::ForServer),
+        Some(ERROR_FILE_NOT_FOUND) => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("nobody listens at {name}"),
+        )),
+        Some(ERROR_ACCESS_DENIED) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("this user may not connect to {name}"),
+        )),
+        Some(ERROR_INVALID_NAME) => Err(invalid(format!("{name} cannot be the name of a pipe"))),
+        _ => Err(error),
     }
 }
 
@@ -239,6 +260,18 @@ fn wait_for_instance(path: &[u16], deadline: Deadline) -> io::Result<bool> {
         Some(ERROR_SEM_TIMEOUT | ERROR_FILE_NOT_FOUND | ERROR_HANDLES_CLOSED) => Ok(true),
         _ => Err(error),
     }
+}
+
+/// Sets up a pipe that was opened, and looks whose it is.
+fn make_ready(
+    options: &ConnectOptions,
+    name: &Name,
+    handle: &OwnedHandle,
+    direction: Direction,
+) -> io::Result<()> {
+    set_read_mode(options, handle, direction, name)?;
+    let owner = security::owner(handle).ok().map(UserId::Sid);
+    options.trust.check(owner.as_ref())
 }
 
 /// Puts the client's end in message read mode, which every pipe handle begins without.

@@ -2,23 +2,20 @@
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
-use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
+use std::os::windows::io::OwnedHandle;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
-};
-use windows_sys::Win32::System::Pipes::{
-    DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeServerProcessId, PeekNamedPipe,
+    ERROR_BAD_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
 };
 
-use super::listener::Instance;
+use super::head::Head;
+use super::instances::Instance;
 use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
-use super::security::{self, Impersonation};
+use super::pipe::{Direction, End, Pipe, Why, write_error};
 use crate::transport::{check_sendable, gather, total_len};
-use crate::{Deadline, Error, Part, Peer, ReadMode, UserId, Waiting};
+use crate::{Deadline, Error, Part, Peer, ReadMode, Waiting};
 
 /// The room for a message of which nothing is known yet: most fit, and cost one read.
 const FIRST_READ: usize = 4096;
@@ -31,49 +28,20 @@ const KEPT: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Stream {
-    /// Every operation holds the lock for reading, so that closing can wait until the handle is not in use.
-    pipe: RwLock<Option<OwnedHandle>>,
+    pipe: Pipe,
     /// Set to end what operations are under way, before the handle goes.
     closing: Event,
-    state: AtomicU8,
     receiving: Mutex<Receiving>,
     sending: Mutex<Sending>,
-    side: End,
-    direction: Direction,
-    read_mode: ReadMode,
     max_message: usize,
-    /// The place that this connection takes among those of its listener.
-    instance: Mutex<Option<Instance>>,
-}
-
-const OPEN: u8 = 0;
-const CLOSED: u8 = 1;
-const POISONED: u8 = 2;
-
-/// Which end of the pipe this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Server,
-    Client,
-}
-
-/// In which direction messages may go, seen from this end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Both,
-    Inbound,
-    Outbound,
 }
 
 #[derive(Debug)]
 struct Receiving {
     event: Event,
-    /// The last read stopped within a message.
-    inside: bool,
-    /// The message at the head was too large, and what is left of it is to be dropped.
-    discarding: bool,
-    /// The beginning of the message at the head, which a call had received before it timed out.
-    stash: Vec<u8>,
+    /// Its stash is the beginning of a message of which the rest is in the pipe: what a call had received before it
+    /// timed out.
+    head: Head,
 }
 
 #[derive(Debug)]
@@ -102,38 +70,30 @@ impl Parts {
     pub(super) fn stream(
         self,
         pipe: OwnedHandle,
-        side: End,
+        end: End,
         direction: Direction,
         read_mode: ReadMode,
         max_message: usize,
     ) -> Stream {
-        let receiving = Receiving {
-            event: self.receiving,
-            inside: false,
-            discarding: false,
-            stash: Vec::new(),
-        };
         Stream {
-            pipe: RwLock::new(Some(pipe)),
+            pipe: Pipe::new(pipe, end, direction, read_mode),
             closing: self.closing,
-            state: AtomicU8::new(OPEN),
-            receiving: Mutex::new(receiving),
+            receiving: Mutex::new(Receiving {
+                event: self.receiving,
+                head: Head::default(),
+            }),
             sending: Mutex::new(Sending {
                 event: self.sending,
                 gathered: Vec::new(),
             }),
-            side,
-            direction,
-            read_mode,
             max_message,
-            instance: Mutex::new(None),
         }
     }
 }
 
 impl Stream {
     pub(super) fn occupy(&self, instance: Instance) {
-        *self.instance.lock() = Some(instance);
+        self.pipe.occupy(instance);
     }
 
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
@@ -194,7 +154,7 @@ impl Stream {
         if !self.discard(&mut receiving, deadline)? {
             return Ok(None);
         }
-        message.append(&mut mem::take(&mut receiving.stash));
+        message.append(&mut mem::take(&mut receiving.head.stash));
         match self.recv_whole(&mut receiving, message, deadline) {
             Ok(Some(())) => Ok(Some(message.len())),
             Ok(None) => {
@@ -202,9 +162,9 @@ impl Stream {
                 Ok(None)
             }
             Err(error) => {
-                if receiving.inside && !receiving.discarding {
+                if receiving.head.inside && !receiving.head.discarding {
                     // Kept for the next receive.
-                    receiving.stash.extend_from_slice(message);
+                    receiving.head.stash.extend_from_slice(message);
                 }
                 message.clear();
                 Err(error)
@@ -238,7 +198,7 @@ impl Stream {
         let seen = self.peek_pipe(&mut receiving);
         if let Err(error) = &seen {
             // Looking takes nothing: the next receive is to be told as well.
-            receiving.inside = Error::of(error) == Some(&Error::Truncated);
+            receiving.head.inside = Error::of(error) == Some(&Error::Truncated);
         }
         seen
     }
@@ -251,12 +211,12 @@ impl Stream {
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
         let mut receiving = deadline.lock(&self.receiving)?;
-        if receiving.inside || receiving.discarding {
+        if receiving.head.inside || receiving.head.discarding {
             return Err(Error::Busy.into());
         }
         let one_call = request.len() <= MAX_TRANSACTION
-            && self.read_mode == ReadMode::Message
-            && self.direction == Direction::Both;
+            && self.pipe.read_mode == ReadMode::Message
+            && self.pipe.is_both_ways();
         let part = if one_call {
             self.transact_at_once(&mut receiving, request, reply, deadline)
         } else {
@@ -269,99 +229,33 @@ impl Stream {
             self.recv_part(&mut receiving, reply, deadline)
         };
         if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
-            self.shut(POISONED);
+            self.shut(Why::Poisoned);
         }
         part
     }
 
     pub(crate) fn peer(&self) -> io::Result<Peer> {
-        self.with_pipe(|pipe| {
-            let mut pid = 0;
-            let handle = pipe.as_raw_handle();
-            let (known, user) = match self.side {
-                End::Server => {
-                    // SAFETY: the handle is open, and `pid` lives through the call.
-                    let known = unsafe { GetNamedPipeClientProcessId(handle, &raw mut pid) };
-                    (known, security::client_user(pipe.as_handle()))
-                }
-                End::Client => {
-                    // SAFETY: the handle is open, and `pid` lives through the call.
-                    let known = unsafe { GetNamedPipeServerProcessId(handle, &raw mut pid) };
-                    (known, security::owner(pipe))
-                }
-            };
-            Peer {
-                pid: (known != 0).then_some(pid),
-                user: user.ok().map(UserId::Sid),
-            }
-        })
+        self.pipe.peer()
     }
 
     pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        if self.side == End::Client {
-            return Err(super::unsupported(
-                "only the server of a pipe can act as its client".to_owned(),
-            ));
-        }
-        // The lock is not held while `act` runs: it may use the stream, and close it.
-        let guard = self.with_pipe(|pipe| Impersonation::begin(pipe.as_handle()))??;
-        Ok(security::impersonate(guard, act))
+        self.pipe.impersonate(act)
     }
 
     pub(crate) fn close(&self) {
-        self.shut(CLOSED);
+        self.shut(Why::Closed);
     }
 
     pub(crate) fn abort(&self) {
-        self.end(CLOSED, |pipe| {
-            if self.side == End::Server {
-                // SAFETY: the handle is open, and of the server's end. What is unread is dropped both ways; it
-                // fails only if the client has gone, and then there is nothing to drop.
-                unsafe { DisconnectNamedPipe(pipe.as_raw_handle()) };
-            }
-        });
+        self.pipe.end(
+            Why::Closed,
+            || self.closing.set(),
+            |handle| self.pipe.disconnect(handle),
+        );
     }
 
-    fn shut(&self, why: u8) {
-        self.end(why, |_| {});
-    }
-
-    /// Ends the connection for good; the first reason stays. The caller holds no lock on the pipe.
-    fn end(&self, why: u8, last_act: impl FnOnce(&OwnedHandle)) {
-        let _ = self
-            .state
-            .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
-        self.closing.set();
-        let pipe = self.pipe.write().take();
-        pipe.as_ref().map(last_act);
-        // The listener puts up the next instance before this one goes, so that the name is never without any.
-        drop(self.instance.lock().take());
-        // What has been written is in the pipe, where the peer can read it: NPFS keeps it for the other end.
-        drop(pipe);
-    }
-
-    fn closed(&self) -> io::Error {
-        match self.state.load(Ordering::SeqCst) {
-            POISONED => Error::Poisoned.into(),
-            _ => Error::Closed.into(),
-        }
-    }
-
-    fn with_pipe<R>(&self, act: impl FnOnce(&OwnedHandle) -> R) -> io::Result<R> {
-        // Recursively, because what a send does meanwhile receives, on the same thread.
-        match &*self.pipe.read_recursive() {
-            Some(pipe) if self.state.load(Ordering::SeqCst) == OPEN => Ok(act(pipe)),
-            _ => Err(self.closed()),
-        }
-    }
-
-    fn check_direction(&self, wrong: Direction, what: &str) -> io::Result<()> {
-        if self.direction == wrong {
-            return Err(super::unsupported(format!(
-                "this pipe is open in one direction only: it cannot {what}"
-            )));
-        }
-        Ok(())
+    fn shut(&self, why: Why) {
+        self.pipe.end(why, || self.closing.set(), |_| {});
     }
 
     fn write(
@@ -371,8 +265,8 @@ impl Stream {
         deadline: Deadline,
         meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
-        self.check_direction(Direction::Inbound, "send")?;
-        let written = self.with_pipe(|pipe| {
+        self.pipe.check_can_send()?;
+        let written = self.pipe.with(|pipe| {
             let mut operation = Operation::new(pipe, event, &self.closing, deadline);
             operation.meanwhile = meanwhile;
             operation.write(message)
@@ -381,19 +275,16 @@ impl Stream {
             Ok(Done { count, .. }) if count as usize == message.len() => Ok(()),
             // No pipe of message type takes a part of a message, but if one did, the rest would be missing.
             Ok(_) => {
-                self.shut(POISONED);
+                self.shut(Why::Poisoned);
                 Err(Error::Poisoned.into())
             }
             Err(Undone::TimedOut) => {
                 // How much of it the peer has read nobody says.
-                self.shut(POISONED);
+                self.shut(Why::Poisoned);
                 Err(io::ErrorKind::TimedOut.into())
             }
-            Err(Undone::Stopped) => Err(self.closed()),
-            Err(Undone::Code(ERROR_BROKEN_PIPE | ERROR_NO_DATA | ERROR_PIPE_NOT_CONNECTED)) => {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            Err(Undone::Code(code)) => Err(io::Error::from_raw_os_error(code as i32)),
+            Err(Undone::Stopped) => Err(self.pipe.ended()),
+            Err(Undone::Code(code)) => Err(write_error(code)),
         }
     }
 
@@ -404,10 +295,11 @@ impl Stream {
         buf: &mut [MaybeUninit<u8>],
         deadline: Deadline,
     ) -> io::Result<Option<Done>> {
-        self.check_direction(Direction::Outbound, "receive")?;
+        self.pipe.check_can_receive()?;
         let event = &mut receiving.event;
-        let result =
-            self.with_pipe(|pipe| Operation::new(pipe, event, &self.closing, deadline).read(buf))?;
+        let result = self
+            .pipe
+            .with(|pipe| Operation::new(pipe, event, &self.closing, deadline).read(buf))?;
         self.after_read(receiving, result)
     }
 
@@ -417,41 +309,21 @@ impl Stream {
         receiving: &mut Receiving,
         result: Result<Done, Undone>,
     ) -> io::Result<Option<Done>> {
-        match result {
-            Ok(mut done) => {
-                // Byte mode has no messages to be inside of.
-                done.more &= self.read_mode == ReadMode::Message;
-                receiving.inside = done.more;
-                Ok(Some(done))
-            }
-            Err(Undone::TimedOut) => Err(io::ErrorKind::TimedOut.into()),
-            Err(Undone::Stopped) => Err(self.closed()),
-            Err(Undone::Code(code)) => self.after_failed_read(receiving, code),
-        }
-    }
-
-    fn after_failed_read<T>(&self, receiving: &mut Receiving, code: u32) -> io::Result<Option<T>> {
-        match code {
-            ERROR_BROKEN_PIPE | ERROR_PIPE_NOT_CONNECTED => {
-                let in_message = mem::take(&mut receiving.inside);
-                receiving.discarding = false;
-                receiving.stash = Vec::new();
-                if in_message {
-                    Err(Error::Truncated.into())
-                } else {
-                    Ok(None)
-                }
-            }
-            code => Err(io::Error::from_raw_os_error(code as i32)),
-        }
+        let result = match result {
+            Ok(done) => Ok(done),
+            Err(Undone::TimedOut) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(Undone::Stopped) => return Err(self.pipe.ended()),
+            Err(Undone::Code(code)) => Err(code),
+        };
+        receiving.head.after_read(self.pipe.read_mode, result)
     }
 
     /// Drops what is left of a message that was too large; `false` at the end.
     fn discard(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<bool> {
-        while receiving.discarding {
+        while receiving.head.discarding {
             let mut nowhere = [MaybeUninit::uninit(); FIRST_READ];
             match self.read(receiving, &mut nowhere, deadline)? {
-                Some(done) => receiving.discarding = done.more,
+                Some(done) => receiving.head.discarding = done.more,
                 None => return Ok(false),
             }
         }
@@ -467,10 +339,10 @@ impl Stream {
         if !self.discard(receiving, deadline)? {
             return Ok(None);
         }
-        let stashed = receiving.stash.len().min(buf.len());
-        buf[..stashed].copy_from_slice(&receiving.stash[..stashed]);
-        receiving.stash.drain(..stashed);
-        if stashed == buf.len() && receiving.inside {
+        let stashed = receiving.head.stash.len().min(buf.len());
+        buf[..stashed].copy_from_slice(&receiving.head.stash[..stashed]);
+        receiving.head.stash.drain(..stashed);
+        if stashed == buf.len() && receiving.head.inside {
             return Ok(Some(Part {
                 len: stashed,
                 last: false,
@@ -483,9 +355,9 @@ impl Stream {
             })),
             Ok(None) => Ok(None),
             Err(error) => {
-                if receiving.inside {
+                if receiving.head.inside {
                     // Kept for the next receive.
-                    receiving.stash.extend_from_slice(&buf[..stashed]);
+                    receiving.head.stash.extend_from_slice(&buf[..stashed]);
                 }
                 Err(error)
             }
@@ -514,15 +386,7 @@ impl Stream {
             } else {
                 0
             };
-            let size = size.saturating_add(left);
-            if size > self.max_message {
-                receiving.discarding = done.more;
-                return Err(Error::TooLarge {
-                    limit: self.max_message,
-                    size,
-                }
-                .into());
-            }
+            receiving.head.check_size(size, left, self.max_message)?;
             if !done.more {
                 return Ok(Some(()));
             }
@@ -543,32 +407,12 @@ impl Stream {
 
     /// What is in the pipe, and in the stash.
     fn peek_pipe(&self, receiving: &mut Receiving) -> io::Result<Option<Waiting>> {
-        let (mut bytes, mut left) = (0, 0);
-        let code = self.with_pipe(|pipe| {
-            // SAFETY: the handle is open, nothing is to be copied, and both counts live through the call.
-            let done = unsafe {
-                PeekNamedPipe(
-                    pipe.as_raw_handle(),
-                    ptr::null_mut(),
-                    0,
-                    ptr::null_mut(),
-                    &raw mut bytes,
-                    &raw mut left,
-                )
-            };
-            (done == 0).then(|| {
-                io::Error::last_os_error()
-                    .raw_os_error()
-                    .unwrap_or_default() as u32
-            })
-        })?;
-        if let Some(code) = code {
-            return self.after_failed_read(receiving, code);
+        match self.pipe.look()? {
+            Ok(seen) => Ok(Some(
+                receiving.head.waiting(seen, receiving.head.stash.len()),
+            )),
+            Err(code) => receiving.head.after_failed_read(code),
         }
-        let stashed = receiving.stash.len();
-        let (bytes, left) = (bytes as usize + stashed, left as usize + stashed);
-        let message = (left > 0 || bytes > 0 || receiving.inside).then_some(left);
-        Ok(Some(Waiting { bytes, message }))
     }
 
     /// TransactNamedPipe: one system call for both.
@@ -580,7 +424,7 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         let event = &mut receiving.event;
-        let result = self.with_pipe(|pipe| {
+        let result = self.pipe.with(|pipe| {
             Operation::new(pipe, event, &self.closing, deadline).transact(request, reply)
         })?;
         match result {
@@ -602,7 +446,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.shut(CLOSED);
+        self.shut(Why::Closed);
     }
 }
 

@@ -1,0 +1,619 @@
+//! A connected pipe, for tasks.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::os::windows::io::OwnedHandle;
+use std::task::Poll;
+
+use ::tokio::sync::{Mutex, MutexGuard};
+use ::tokio::task::yield_now;
+use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
+
+use super::operation::{Ended, Operation, Stage, cancel_all};
+use crate::tokio::runtime as rt;
+use crate::transport::{check_sendable, gather, total_len};
+use crate::windows::head::Head;
+use crate::windows::instances::Instance;
+use crate::windows::overlapped::Done;
+use crate::windows::pipe::{Direction, End, Pipe, Why, write_error};
+use crate::{Deadline, Error, Part, Peer, ReadMode, Waiting};
+
+/// The room for a message of which nothing is known yet. Every idle connection has that much, and what is larger costs
+/// one read more.
+const FIRST_READ: usize = 1 << 10;
+
+/// How much is dropped at once of a message that was too large; also the most that is read at once in byte mode.
+const LARGE_READ: usize = 64 << 10;
+
+/// Up to what size the buffer of parts is kept.
+const KEPT_PARTS: usize = 2 * FIRST_READ;
+
+/// Up to what size the buffer of sends is kept.
+const KEPT_SENDS: usize = 64 << 10;
+
+/// After how many calls on end that did not have to wait other tasks get their turn.
+const STREAK: u32 = 64;
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pipe: Pipe,
+    receiving: Mutex<Receiving>,
+    sending: Mutex<Sending>,
+    // Beside the locks, because closing wakes who waits, and he has the lock.
+    reading: Operation,
+    writing: Operation,
+    max_message: usize,
+}
+
+#[derive(Debug, Default)]
+struct Receiving {
+    /// While a read is under way, it has the stash.
+    head: Head,
+    /// How much of the stash has been handed out.
+    at: usize,
+    /// The message ends with the stash. An empty one does as well.
+    whole: bool,
+    streak: Streak,
+}
+
+#[derive(Debug, Default)]
+struct Sending {
+    buffer: Vec<u8>,
+    streak: Streak,
+}
+
+/// What a stream needs beside its pipe: made first, where a pipe in hand must not be lost for want of it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    reading: Operation,
+    writing: Operation,
+}
+
+impl Parts {
+    pub(super) fn new() -> io::Result<Parts> {
+        Ok(Parts {
+            reading: Operation::new()?,
+            writing: Operation::new()?,
+        })
+    }
+
+    pub(super) fn stream(
+        self,
+        pipe: OwnedHandle,
+        end: End,
+        direction: Direction,
+        read_mode: ReadMode,
+        max_message: usize,
+    ) -> Stream {
+        Stream {
+            pipe: Pipe::new(pipe, end, direction, read_mode),
+            receiving: Mutex::default(),
+            sending: Mutex::default(),
+            reading: self.reading,
+            writing: self.writing,
+            max_message,
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn occupy(&self, instance: Instance) {
+        self.pipe.occupy(instance);
+    }
+
+    pub(crate) async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.send_vectored(&[IoSlice::new(message)], deadline).await
+    }
+
+    pub(crate) async fn send_vectored(
+        &self,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        check_sendable(total_len(pieces))?;
+        let mut sending = rt::lock(deadline, &self.sending).await?;
+        sending.streak.end(deadline).await;
+        self.write(&mut sending, pieces, deadline).await
+    }
+
+    pub(crate) async fn send_all(
+        &self,
+        messages: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        let mut sending = rt::lock(deadline, &self.sending).await?;
+        for message in messages {
+            check_sendable(message.len())?;
+            sending.streak.end(deadline).await;
+            let piece = [IoSlice::new(message)];
+            self.write(&mut sending, &piece, deadline).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn recv(
+        &self,
+        buf: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        let mut receiving = self.receive(deadline).await?;
+        self.recv_part(&mut receiving, buf, deadline).await
+    }
+
+    pub(crate) async fn recv_message(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let mut receiving = self.receive(deadline).await?;
+        message.clear();
+        if !self.discard(&mut receiving, deadline).await? {
+            return Ok(None);
+        }
+        if self.holds_nothing(&receiving) {
+            // Lent: what is read goes where it belongs.
+            mem::swap(&mut receiving.head.stash, message);
+        }
+        match self.recv_whole(&mut receiving, deadline).await {
+            Ok(Some(())) => {
+                mem::swap(&mut receiving.head.stash, message);
+                message.drain(..receiving.at);
+                receiving.next();
+                Ok(Some(message.len()))
+            }
+            end_or_error => {
+                if self.holds_nothing(&receiving) {
+                    mem::swap(&mut receiving.head.stash, message);
+                }
+                end_or_error.map(|_| None)
+            }
+        }
+    }
+
+    pub(crate) fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
+        const NOTHING: Waiting = Waiting {
+            bytes: 0,
+            message: None,
+        };
+        // Whoever receives at the moment gets what comes.
+        let Ok(mut receiving) = self.receiving.try_lock() else {
+            return Ok(Some(NOTHING));
+        };
+        let receiving = &mut *receiving;
+        while receiving.head.discarding {
+            match self.discard_some(receiving)? {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Ok(None),
+                Poll::Pending => return Ok(Some(NOTHING)),
+            }
+        }
+        // What an earlier receive has begun to read.
+        match self.reading.look() {
+            Stage::Idle => {}
+            Stage::Pending if self.pipe.is_open() => return Ok(Some(NOTHING)),
+            Stage::Pending => return Err(self.pipe.ended()),
+            Stage::Ended(Ok(_) | Err(ERROR_OPERATION_ABORTED)) => {
+                let Poll::Ready(_) = self.read_some(receiving, FIRST_READ)? else {
+                    return Ok(Some(NOTHING));
+                };
+            }
+            Stage::Ended(Err(code)) => return receiving.look_fails(code),
+        }
+        let held = receiving.head.stash.len() - receiving.at;
+        match self.pipe.look()? {
+            Ok((bytes, _)) if receiving.whole => Ok(Some(Waiting {
+                bytes: bytes + held,
+                message: Some(held),
+            })),
+            Ok(seen) => Ok(Some(receiving.head.waiting(seen, held))),
+            Err(_) if receiving.whole => Ok(Some(Waiting {
+                bytes: held,
+                message: Some(held),
+            })),
+            Err(code) => receiving.look_fails(code),
+        }
+    }
+
+    pub(crate) async fn transact(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        check_sendable(request.len())?;
+        let mut receiving = self.receive(deadline).await?;
+        self.pipe.check_can_send()?;
+        self.pipe.check_can_receive()?;
+        if self.has_message(&receiving)? {
+            return Err(Error::Busy.into());
+        }
+        let mut sending = rt::lock(deadline, &self.sending).await?;
+        self.finish_earlier(&mut sending, deadline).await?;
+        // From here on a reply may come that nobody has asked for.
+        let unanswered = PoisonOnDrop(self);
+        let sent = self
+            .write(&mut sending, &[IoSlice::new(request)], deadline)
+            .await;
+        drop(sending);
+        let part = match sent {
+            Ok(()) => self.recv_part(&mut receiving, reply, deadline).await,
+            Err(error) => {
+                if self.writing.is_idle() {
+                    // Nothing has gone, or it is poisoned already.
+                    mem::forget(unanswered);
+                }
+                return Err(error);
+            }
+        };
+        if !matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+            mem::forget(unanswered);
+        }
+        part
+    }
+
+    pub(crate) fn peer(&self) -> io::Result<Peer> {
+        self.pipe.peer()
+    }
+
+    pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
+        self.pipe.impersonate(act)
+    }
+
+    pub(crate) fn close(&self) {
+        self.shut(Why::Closed);
+    }
+
+    pub(crate) fn abort(&self) {
+        self.end(Why::Closed, |handle| self.pipe.disconnect(handle));
+    }
+
+    fn shut(&self, why: Why) {
+        self.end(why, |_| {});
+    }
+
+    fn end(&self, why: Why, last_act: impl FnOnce(&OwnedHandle)) {
+        self.pipe.end(
+            why,
+            || {},
+            |handle| {
+                cancel_all(handle);
+                last_act(handle);
+            },
+        );
+        // They need not wait for what they have begun: it keeps what it needs until it has ended.
+        self.reading.wake();
+        self.writing.wake();
+    }
+
+    /// Waits for the end of an operation, until the deadline or the stream's end.
+    async fn wait(&self, operation: &Operation, deadline: Deadline) -> io::Result<()> {
+        if rt::by(deadline, operation.ended(|| self.pipe.is_open())).await? {
+            Ok(())
+        } else {
+            Err(self.pipe.ended())
+        }
+    }
+}
+
+// Sending.
+impl Stream {
+    /// Writes one message. If this is dropped, the write goes on.
+    async fn write(
+        &self,
+        sending: &mut Sending,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> io::Result<()> {
+        self.pipe.check_can_send()?;
+        self.finish_earlier(sending, deadline).await?;
+        let buffer = gather(pieces, mem::take(&mut sending.buffer));
+        match self.pipe.with(|pipe| self.writing.write(pipe, buffer))? {
+            Stage::Ended(ended) => {
+                sending.streak.0 += 1;
+                return self.after_write(sending, ended);
+            }
+            Stage::Pending | Stage::Idle => sending.streak = Streak::default(),
+        }
+        match self.wait(&self.writing, deadline).await {
+            Ok(()) => self.finish_earlier(sending, deadline).await,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.cancel_write(sending).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for the write that is under way, if there is one, and says what came of it.
+    async fn finish_earlier(&self, sending: &mut Sending, deadline: Deadline) -> io::Result<()> {
+        loop {
+            match self.writing.take() {
+                Stage::Idle => return Ok(()),
+                Stage::Pending => self.wait(&self.writing, deadline).await?,
+                Stage::Ended(ended) => return self.after_write(sending, ended),
+            }
+        }
+    }
+
+    /// The deadline has passed while the peer made no room.
+    async fn cancel_write(&self, sending: &mut Sending) -> io::Result<()> {
+        // How much of it the peer has read nobody says.
+        let half_sent = PoisonOnDrop(self);
+        self.pipe.with(|pipe| self.writing.cancel(pipe))?;
+        self.wait(&self.writing, Deadline::NEVER).await?;
+        match self.writing.take() {
+            Stage::Ended(Ended {
+                result: Err(ERROR_OPERATION_ABORTED),
+                ..
+            }) => Err(io::ErrorKind::TimedOut.into()),
+            Stage::Ended(ended) => {
+                // It ended before it could be cancelled.
+                mem::forget(half_sent);
+                self.after_write(sending, ended)
+            }
+            Stage::Idle | Stage::Pending => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// What the end of a write means.
+    fn after_write(&self, sending: &mut Sending, ended: Ended) -> io::Result<()> {
+        let length = ended.buffer.len();
+        if ended.buffer.capacity() <= KEPT_SENDS {
+            sending.buffer = ended.buffer;
+        }
+        match ended.result {
+            Ok(Done { count, .. }) if count as usize == length => Ok(()),
+            // No pipe of message type takes a part of a message, but if one did, the rest would be missing. Cancelled by
+            // the end of its thread it may have gone in part as well.
+            Ok(_) | Err(ERROR_OPERATION_ABORTED) => {
+                self.shut(Why::Poisoned);
+                Err(self.pipe.ended())
+            }
+            Err(code) => Err(write_error(code)),
+        }
+    }
+}
+
+// Receiving.
+impl Stream {
+    async fn receive(&self, deadline: Deadline) -> io::Result<MutexGuard<'_, Receiving>> {
+        let mut receiving = rt::lock(deadline, &self.receiving).await?;
+        receiving.streak.end(deadline).await;
+        Ok(receiving)
+    }
+
+    /// Whether nothing of a message has been read, and nothing is being read.
+    fn holds_nothing(&self, receiving: &Receiving) -> bool {
+        receiving.holds_nothing() && self.reading.is_idle()
+    }
+
+    /// Whether something waits to be received.
+    fn has_message(&self, receiving: &Receiving) -> io::Result<bool> {
+        if !receiving.holds_nothing() {
+            return Ok(true);
+        }
+        match self.reading.look() {
+            // What comes goes there.
+            Stage::Pending => Ok(false),
+            Stage::Ended(result) => Ok(result.is_ok()),
+            Stage::Idle => match self.pipe.look()? {
+                Ok((bytes, left)) => Ok(bytes > 0 || left > 0),
+                // The end is no message: the send says what there is to say.
+                Err(_) => Ok(false),
+            },
+        }
+    }
+
+    /// One read to the end of the stash, of `room` bytes or more, as far as it goes without waiting; or the end of the
+    /// one that is under way. `None` is the end of the connection.
+    fn read_some(&self, receiving: &mut Receiving, room: usize) -> io::Result<Poll<Option<Done>>> {
+        self.pipe.check_can_receive()?;
+        loop {
+            let stage = match self.reading.take() {
+                Stage::Idle => {
+                    let mut buffer = mem::take(&mut receiving.head.stash);
+                    buffer.reserve(room);
+                    self.pipe.with(|pipe| self.reading.read(pipe, buffer))?
+                }
+                stage => stage,
+            };
+            let Stage::Ended(ended) = stage else {
+                return Ok(Poll::Pending);
+            };
+            receiving.head.stash = ended.buffer;
+            if matches!(ended.result, Err(ERROR_OPERATION_ABORTED)) && self.pipe.is_open() {
+                // The thread that began it is no more, and has taken it along. Nothing is lost.
+                continue;
+            }
+            let done = receiving.head.after_read(self.pipe.read_mode, ended.result);
+            // At the end, what was held is gone.
+            receiving.at = receiving.at.min(receiving.head.stash.len());
+            let done = done?;
+            receiving.whole = done.is_some_and(|done| !done.more);
+            return Ok(Poll::Ready(done));
+        }
+    }
+
+    /// The same to its end.
+    async fn read(
+        &self,
+        receiving: &mut Receiving,
+        room: usize,
+        deadline: Deadline,
+    ) -> io::Result<Option<Done>> {
+        receiving.streak.0 += 1;
+        loop {
+            match self.read_some(receiving, room)? {
+                Poll::Ready(done) => return Ok(done),
+                Poll::Pending => {
+                    receiving.streak = Streak::default();
+                    self.wait(&self.reading, deadline).await?;
+                }
+            }
+        }
+    }
+
+    /// Drops some of a message that was too large; `false` at the end.
+    fn discard_some(&self, receiving: &mut Receiving) -> io::Result<Poll<bool>> {
+        let Poll::Ready(done) = self.read_some(receiving, LARGE_READ)? else {
+            return Ok(Poll::Pending);
+        };
+        receiving.next();
+        receiving.head.discarding = done.is_some_and(|done| done.more);
+        Ok(Poll::Ready(done.is_some()))
+    }
+
+    /// Drops what is left of a message that was too large; `false` at the end.
+    async fn discard(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<bool> {
+        while receiving.head.discarding {
+            match self.discard_some(receiving)? {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Ok(false),
+                Poll::Pending => self.wait(&self.reading, deadline).await?,
+            }
+        }
+        Ok(true)
+    }
+
+    async fn recv_part(
+        &self,
+        receiving: &mut Receiving,
+        buf: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        if !self.discard(receiving, deadline).await? {
+            return Ok(None);
+        }
+        let by_bytes = self.pipe.read_mode == ReadMode::Byte;
+        // Nothing is handed out before all of it is there, so that nothing is lost if this is dropped.
+        while !(receiving.whole || receiving.head.inside && receiving.held() >= buf.len()) {
+            receiving.head.stash.drain(..mem::take(&mut receiving.at));
+            let room = if receiving.head.inside {
+                buf.len() - receiving.held()
+            } else if by_bytes {
+                buf.len().min(LARGE_READ)
+            } else {
+                0
+            };
+            let room = room.max(FIRST_READ);
+            if self.read(receiving, room, deadline).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        let len = receiving.held().min(buf.len());
+        let from = &receiving.head.stash[receiving.at..];
+        buf[..len].copy_from_slice(&from[..len]);
+        receiving.at += len;
+        let rest = receiving.held() > 0;
+        let last = receiving.whole && (by_bytes || !rest);
+        if !rest {
+            receiving.next();
+        }
+        Ok(Some(Part { len, last }))
+    }
+
+    /// All of the message, to the end of the stash.
+    async fn recv_whole(
+        &self,
+        receiving: &mut Receiving,
+        deadline: Deadline,
+    ) -> io::Result<Option<()>> {
+        loop {
+            // What is left is there to be read, so that it can be believed, and read at once.
+            let begun = receiving.head.inside && self.reading.is_idle();
+            let left = if begun {
+                self.left_of_message(receiving)?
+            } else {
+                0
+            };
+            let checked = receiving
+                .head
+                .check_size(receiving.held(), left, self.max_message);
+            if let Err(too_large) = checked {
+                receiving.next();
+                return Err(too_large);
+            }
+            if receiving.whole {
+                return Ok(Some(()));
+            }
+            let room = if begun { left.max(1) } else { FIRST_READ };
+            if self.read(receiving, room, deadline).await?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn left_of_message(&self, receiving: &mut Receiving) -> io::Result<usize> {
+        match self.pipe.look()? {
+            // If the writer took the message back, there may be nothing: the next read says what there is.
+            Ok((_, left)) => Ok(left),
+            Err(code) => {
+                let ended = receiving.head.after_failed_read::<()>(code);
+                receiving.at = receiving.at.min(receiving.head.stash.len());
+                ended.map(|_| 0)
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shut(Why::Closed);
+    }
+}
+
+impl Receiving {
+    /// How much of the message has been read and not handed out.
+    fn held(&self) -> usize {
+        self.head.stash.len() - self.at
+    }
+
+    fn holds_nothing(&self) -> bool {
+        !self.head.inside && !self.head.discarding && !self.whole && self.held() == 0
+    }
+
+    /// What was read has been handed out.
+    fn next(&mut self) {
+        self.at = 0;
+        self.whole = false;
+        self.head.stash.clear();
+        if self.head.stash.capacity() > KEPT_PARTS {
+            self.head.stash = Vec::new();
+        }
+    }
+
+    /// Looking takes nothing: the next receive is told as well.
+    fn look_fails(&mut self, code: u32) -> io::Result<Option<Waiting>> {
+        let inside = self.head.inside;
+        let seen = self.head.after_failed_read(code);
+        self.head.inside = inside;
+        self.at = self.at.min(self.head.stash.len());
+        seen
+    }
+}
+
+/// How many calls on end did not have to wait.
+#[derive(Debug, Default)]
+struct Streak(u32);
+
+impl Streak {
+    /// Lets other tasks run if it was their turn long ago.
+    async fn end(&mut self, deadline: Deadline) {
+        if self.0 >= STREAK && deadline != Deadline::NOW {
+            self.0 = 0;
+            yield_now().await;
+        }
+    }
+}
+
+/// Ends the connection, unless it is forgotten: what follows would be taken for something else.
+struct PoisonOnDrop<'a>(&'a Stream);
+
+impl Drop for PoisonOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.shut(Why::Poisoned);
+    }
+}
