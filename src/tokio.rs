@@ -1,6 +1,7 @@
 //! The same for async programs, on tokio (feature `tokio`).
 
 mod local;
+pub mod memory;
 pub(crate) mod runtime;
 mod transport;
 

@@ -6,7 +6,7 @@ use crate::Part;
 
 /// One direction: whole messages in the order in which they were sent.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     pub(super) messages: VecDeque<Message>,
     pub(super) capacity: usize,
     pub(super) next_id: u64,
@@ -18,7 +18,7 @@ pub(super) struct Queue {
     pub(super) truncated: bool,
 }
 
-pub(super) struct Message {
+pub(crate) struct Message {
     pub(super) id: u64,
     pub(super) data: Vec<u8>,
     /// How much of it has been received.
@@ -67,7 +67,7 @@ impl Queue {
     }
 
     /// Copies from the message at the head.
-    pub(super) fn take_part(&mut self, buf: &mut [u8]) -> Option<Part> {
+    pub(crate) fn take_part(&mut self, buf: &mut [u8]) -> Option<Part> {
         let head = self.messages.front_mut()?;
         let len = head.rest().len().min(buf.len());
         buf[..len].copy_from_slice(&head.rest()[..len]);
@@ -85,7 +85,7 @@ impl Queue {
     }
 
     /// Takes the message at the head, or what is left of it.
-    pub(super) fn take(&mut self) -> Option<Message> {
+    pub(crate) fn take(&mut self) -> Option<Message> {
         let head = self.messages.pop_front()?;
         if self.is_sent(head.id) {
             self.sent_bytes -= head.weight();

@@ -52,6 +52,39 @@ pub(crate) struct Setup {
     pub(crate) buffer_size: Option<usize>,
 }
 
+impl Setup {
+    pub(crate) fn local(&self) -> (ListenOptions, ConnectOptions) {
+        let mut listen = ListenOptions::new();
+        let mut connect = ConnectOptions::new();
+        if let Some(instances) = self.instances {
+            listen = listen.instances(instances);
+        }
+        if let Some(bytes) = self.max_message {
+            listen = listen.max_message(bytes);
+            connect = connect.max_message(bytes);
+        }
+        if let Some(bytes) = self.buffer_size {
+            listen = listen.buffer_size(bytes);
+            connect = connect.buffer_size(bytes);
+        }
+        (listen, connect)
+    }
+
+    pub(crate) fn memory(&self) -> memory::Options {
+        let mut options = memory::Options::new();
+        if let Some(instances) = self.instances {
+            options = options.instances(instances);
+        }
+        if let Some(bytes) = self.max_message {
+            options = options.max_message(bytes);
+        }
+        if let Some(bytes) = self.buffer_size {
+            options = options.buffer_size(bytes);
+        }
+        options
+    }
+}
+
 /// The platform's own transport.
 #[derive(Debug)]
 pub(crate) struct Local;
@@ -74,27 +107,9 @@ impl Transport for Local {
 
     fn listen(setup: &Setup) -> (LocalListener, LocalDialer) {
         let place = Arc::new(Place::new());
-        let mut listen = ListenOptions::new();
-        let mut connect = ConnectOptions::new();
-        if let Some(instances) = setup.instances {
-            listen = listen.instances(instances);
-        }
-        if let Some(bytes) = setup.max_message {
-            listen = listen.max_message(bytes);
-            connect = connect.max_message(bytes);
-        }
-        if let Some(bytes) = setup.buffer_size {
-            listen = listen.buffer_size(bytes);
-            connect = connect.buffer_size(bytes);
-        }
+        let (listen, options) = setup.local();
         let listener = listen.bind(place.name()).unwrap();
-        (
-            listener,
-            LocalDialer {
-                place,
-                options: connect,
-            },
-        )
+        (listener, LocalDialer { place, options })
     }
 }
 
@@ -121,17 +136,7 @@ impl Transport for Memory {
     const STREAMS_KEEP_THE_NAME: bool = false;
 
     fn listen(setup: &Setup) -> (memory::Listener, memory::Connector) {
-        let mut options = memory::Options::new();
-        if let Some(instances) = setup.instances {
-            options = options.instances(instances);
-        }
-        if let Some(bytes) = setup.max_message {
-            options = options.max_message(bytes);
-        }
-        if let Some(bytes) = setup.buffer_size {
-            options = options.buffer_size(bytes);
-        }
-        options.listener()
+        setup.memory().listener()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The conformance suite: what `Stream` and `Listener` promise, item by item, on every transport.
 //!
 //! A test is named after the item that it proves, and runs as `memory::m05_...` and as `local::m05_...`, which is
-//! the platform's own transport. What only one platform has is in `unix::`, `linux::` or `windows::`. The test
+//! the platform's own transport; with feature `tokio` also as `async_memory::m05_...` and `async_local::m05_...`. What only one platform has is in `unix::`, `linux::` or `windows::`. The test
 //! `table_of_items` prints which item is proven where, and fails if one is not.
 //!
 //! `PIPETALK_SEED` repeats the timing of a run that failed, `PIPETALK_ROUNDS` multiplies how often what is about a
@@ -28,6 +28,9 @@ mod requests;
 mod stress;
 mod table;
 mod unfinished;
+
+#[cfg(feature = "tokio")]
+mod on_tokio;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -172,6 +175,21 @@ macro_rules! conformance {
 
 mod memory {
     conformance!(crate::harness::Memory);
+}
+
+#[cfg(feature = "tokio")]
+mod async_memory {
+    conformance!(crate::on_tokio::Memory<crate::util::on_tokio::ManyThreads>);
+}
+
+#[cfg(feature = "tokio")]
+mod async_local {
+    conformance!(crate::on_tokio::Local<crate::util::on_tokio::ManyThreads>);
+}
+
+#[cfg(feature = "tokio")]
+mod async_local_on_one_thread {
+    conformance!(crate::on_tokio::Local<crate::util::on_tokio::OneThread>);
 }
 
 mod local {

@@ -9,6 +9,8 @@
 
 mod actor;
 mod example;
+#[cfg(feature = "tokio")]
+pub(crate) mod on_tokio;
 mod rng;
 
 #[cfg(unix)]

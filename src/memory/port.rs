@@ -1,0 +1,162 @@
+//! What accepts connections in memory, and what makes them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{Options, Stream};
+use crate::signal::{Signal, wait};
+use crate::{Deadline, Error, transport};
+
+/// A listener in memory. Dropping it stops it: who has connected and is not yet accepted gets the end, and streams
+/// that were accepted go on.
+#[derive(Debug)]
+pub struct Listener(pub(crate) Arc<Port>);
+
+/// What connects to a [`Listener`] in memory, in place of a name.
+#[derive(Debug, Clone)]
+pub struct Connector(pub(crate) Arc<Port>);
+
+pub(crate) struct Port {
+    state: Mutex<PortState>,
+    pub(crate) changed: Signal,
+    options: Options,
+}
+
+#[derive(Default)]
+pub(crate) struct PortState {
+    stopped: bool,
+    /// How many instances there are.
+    open: usize,
+    /// Who has connected and waits to be accepted.
+    backlog: VecDeque<Stream>,
+}
+
+/// One connection of those that a listener may have open.
+pub(super) struct Instance(Arc<Port>);
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.0.state.lock().open -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+pub(super) fn open(options: &Options) -> (Listener, Connector) {
+    let port = Arc::new(Port {
+        state: Mutex::default(),
+        changed: Signal::new(),
+        options: options.clone(),
+    });
+    (Listener(Arc::clone(&port)), Connector(port))
+}
+
+impl PortState {
+    /// The next connection, or nothing until something has [changed](Port::changed).
+    pub(crate) fn accept(&mut self) -> io::Result<Option<Stream>> {
+        if self.stopped {
+            return Err(Error::Stopped.into());
+        }
+        Ok(self.backlog.pop_front())
+    }
+}
+
+impl Port {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PortState> {
+        self.state.lock()
+    }
+
+    /// A connection, or nothing until something has [changed](Port::changed), if the deadline lets one wait for that.
+    pub(crate) fn connect(
+        self: &Arc<Port>,
+        state: &mut PortState,
+        deadline: Deadline,
+    ) -> io::Result<Option<Stream>> {
+        if state.stopped {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "nobody listens any more",
+            ));
+        }
+        if state.open >= self.options.instances {
+            return match deadline {
+                Deadline::NOW => Err(Error::Busy.into()),
+                _ => Ok(None),
+            };
+        }
+        let (client, server) = self.options.pair();
+        state.open += 1;
+        server.occupy(Instance(Arc::clone(self)));
+        state.backlog.push_back(server);
+        self.changed.notify_all();
+        Ok(Some(client))
+    }
+}
+
+impl transport::Listener for Listener {
+    type Stream = Stream;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        let mut state = self.0.lock();
+        loop {
+            if let Some(stream) = state.accept()? {
+                return Ok(stream);
+            }
+            wait(&self.0.changed, &mut state, deadline)?;
+        }
+    }
+
+    fn stop(&self) {
+        let mut state = self.0.state.lock();
+        state.stopped = true;
+        let refused = mem::take(&mut state.backlog);
+        drop(state);
+        self.0.changed.notify_all();
+        // Each gives its instance back, which takes the lock.
+        drop(refused);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        transport::Listener::stop(self);
+    }
+}
+
+impl Connector {
+    /// Connects to the listener; does not wait to be accepted.
+    ///
+    /// # Errors
+    ///
+    /// * `NotFound`: the listener was stopped or dropped.
+    /// * [`Error::Busy`]: as many connections as [may be](Options::instances) are open, and the deadline is
+    ///   [`Deadline::NOW`].
+    /// * `TimedOut`: so it was until any other deadline.
+    pub fn connect(&self, deadline: Deadline) -> io::Result<Stream> {
+        let mut state = self.0.lock();
+        loop {
+            if let Some(stream) = self.0.connect(&mut state, deadline)? {
+                return Ok(stream);
+            }
+            wait(&self.0.changed, &mut state, deadline)?;
+        }
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        let (stopped, open, backlog) = (state.stopped, state.open, state.backlog.len());
+        drop(state);
+        let mut debug = f.debug_struct("Port");
+        debug
+            .field("stopped", &stopped)
+            .field("open", &open)
+            .field("backlog", &backlog);
+        debug.finish_non_exhaustive()
+    }
+}
