@@ -411,3 +411,6 @@ unsafe extern "system" fn signalled(
         waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;
