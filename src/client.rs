@@ -1,11 +1,11 @@
 //! [`Client`]: calls, from any number of threads, over one connection.
 
+pub(crate) mod common;
 mod link;
 mod sync;
 mod turn;
 
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::mem;
 use std::sync::{Arc, OnceLock};
@@ -24,8 +24,9 @@ use crate::service::hidden::Definition;
 use crate::session::Party;
 use crate::trace::Span;
 use crate::wire::{self, control};
-use crate::{ConnectOptions, Deadline, Name, Stream, ToName, blob};
-use link::{Answer, Link};
+use crate::{ConnectOptions, Deadline, Name, Stream, ToName};
+use common::{Answer, encoding, may_try_again};
+use link::Link;
 
 /// How a client is made.
 ///
@@ -42,12 +43,12 @@ use link::{Answer, Link};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    connect: ConnectOptions,
-    timeout: Option<Duration>,
-    reconnect: bool,
+    pub(crate) connect: ConnectOptions,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) reconnect: bool,
     party: Party,
     /// The names of the service's methods.
-    methods: &'static [&'static str],
+    pub(crate) methods: &'static [&'static str],
 }
 
 impl Default for ClientOptions {
@@ -127,6 +128,15 @@ impl ClientOptions {
         self
     }
 
+    /// Who the client is to its server.
+    pub(crate) fn party<C: Codec>(&self) -> Party {
+        Party {
+            codec: C::NAME.to_owned(),
+            max_message: u32::try_from(self.connect.max_message).unwrap_or(u32::MAX),
+            ..self.party.clone()
+        }
+    }
+
     /// Connects to the server at `name`, within the [time-out](Self::timeout).
     ///
     /// # Errors
@@ -182,8 +192,8 @@ impl ClientOptions {
 /// What one call asks for beyond the [options of its client](ClientOptions).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallOptions {
-    deadline: Option<Deadline>,
-    idempotent: bool,
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) idempotent: bool,
 }
 
 impl CallOptions {
@@ -320,11 +330,7 @@ struct Inner {
 
 impl<C: Codec> Channel<C> {
     fn new(options: ClientOptions, name: Option<Name>) -> Channel<C> {
-        let ours = Party {
-            codec: C::NAME.to_owned(),
-            max_message: u32::try_from(options.connect.max_message).unwrap_or(u32::MAX),
-            ..options.party.clone()
-        };
+        let ours = options.party::<C>();
         let inner = Inner {
             name,
             options,
@@ -355,12 +361,7 @@ impl<C: Codec> Channel<C> {
         Reply: DeserializeOwned,
     {
         let mut encode = encoding::<C, _>(request);
-        self.call_raw(method, &mut encode, options, |answer| {
-            blob::sharing(&answer.message, || {
-                C::decode(&answer.message[answer.start..])
-            })
-            .map_err(|error| CallError::Decode(error.to_string()))
-        })
+        self.call_raw(method, &mut encode, options, Answer::decode::<C, Reply>)
     }
 
     /// Sends what needs no reply to a method by its number.
@@ -398,17 +399,7 @@ impl<C: Codec> Channel<C> {
             control::INFO,
             nothing,
             CallOptions::new().idempotent(true),
-            |answer| {
-                let info = wire::parse_info(&answer.message[answer.start..])
-                    .map_err(|malformed| CallError::Decode(malformed.0.to_owned()))?;
-                Ok(ServerInfo {
-                    version: Version::from(&Party::from(info.identity)),
-                    pid: info.pid,
-                    connections: info.connections,
-                    in_flight: info.in_flight,
-                    draining: info.draining,
-                })
-            },
+            Answer::server_info,
         )
     }
 
@@ -508,16 +499,7 @@ impl<C: Codec> Channel<C> {
                 Err(error) => error,
             };
             sent |= error.was_sent();
-            let again = match &error {
-                CallError::Disconnected { sent } => !sent || idempotent,
-                CallError::Unavailable => true,
-                // The server may be starting again; where there never was one, connecting has said so.
-                CallError::Unreachable {
-                    kind: io::ErrorKind::NotFound,
-                    ..
-                } => self.inner.was_connected(),
-                _ => false,
-            };
+            let again = may_try_again(&error, idempotent, self.inner.was_connected());
             let pause = match again && self.can_reconnect() {
                 true => backoff.next(deadline).ok(),
                 false => None,
@@ -586,15 +568,6 @@ impl<C: Codec> Channel<C> {
             .as_ref()
             .filter(|link| link.is_usable())
             .cloned()
-    }
-}
-
-fn encoding<C: Codec, T: Serialize + ?Sized>(
-    value: &T,
-) -> impl FnMut(&mut Outgoing) -> Result<(), CallError> {
-    |out| {
-        out.encode::<C, T>(value)
-            .map_err(|error| CallError::Encode(error.to_string()))
     }
 }
 

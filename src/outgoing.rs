@@ -51,6 +51,20 @@ impl Outgoing {
         &mut self.bytes
     }
 
+    /// The whole message, if it is in one piece.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<&[u8]> {
+        self.lent.is_empty().then_some(&self.bytes)
+    }
+
+    /// How much memory it keeps when it is empty.
+    #[cfg(feature = "tokio")]
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         let lent: usize = self.lent.iter().map(|lent| lent.blob.len()).sum();
@@ -86,7 +100,7 @@ impl Outgoing {
     }
 
     #[inline]
-    fn in_pieces<R>(&self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    pub(crate) fn in_pieces<'a, R>(&'a self, send: impl FnOnce(&[IoSlice<'a>]) -> R) -> R {
         if self.lent.is_empty() {
             return send(&[IoSlice::new(&self.bytes)]);
         }
@@ -107,6 +121,13 @@ impl Outgoing {
         }
         pieces[count - 1] = IoSlice::new(rest);
         send(pieces)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl AsRef<Outgoing> for Outgoing {
+    fn as_ref(&self) -> &Outgoing {
+        self
     }
 }
 

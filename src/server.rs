@@ -1,10 +1,11 @@
 //! [`Server`]: requests, from any number of clients, to one handler.
 
 mod ahead;
-mod call;
-mod connection;
+pub(crate) mod call;
+pub(crate) mod connection;
+pub(crate) mod control;
 mod handler;
-mod job;
+pub(crate) mod job;
 mod outbox;
 mod pool;
 #[cfg(feature = "signals")]
@@ -50,13 +51,13 @@ pub use crate::service::Service;
 /// ```
 #[derive(Clone)]
 pub struct ServerOptions {
-    listen: ListenOptions,
-    max_message: usize,
+    pub(crate) listen: ListenOptions,
+    pub(crate) max_message: usize,
     max_connections: usize,
-    max_in_flight: usize,
-    hello_timeout: Duration,
-    idle_timeout: Option<Duration>,
-    send_timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) hello_timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) send_timeout: Duration,
     pool: usize,
     name: Option<String>,
     version: String,
@@ -211,11 +212,7 @@ impl ServerOptions {
     ///
     /// As [`ListenOptions::bind`].
     pub fn bind(self, name: impl ToName) -> io::Result<Server> {
-        let listener = self
-            .listen
-            .clone()
-            .max_message(self.max_message)
-            .bind(name)?;
+        let listener = self.listening().bind(name)?;
         Ok(self.on(listener))
     }
 
@@ -223,20 +220,67 @@ impl ServerOptions {
     /// how large a message may be.
     #[must_use]
     pub fn on<L: Listener>(self, listener: L) -> Server<L> {
-        let handle = ServerHandle(Arc::new(Ending {
-            state: Mutex::new(State::Serving),
-            draining: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            changed: Condvar::new(),
-            stop: Mutex::new(None),
-        }));
         let listener = Arc::new(listener);
         let stop = Arc::clone(&listener);
-        *handle.0.stop.lock() = Some(Box::new(move || stop.stop()));
+        let handle = ServerHandle::new(move || stop.stop());
         Server {
             listener,
             options: self,
             handle,
+        }
+    }
+}
+
+impl ServerOptions {
+    /// How to listen, with the limit of the server.
+    pub(crate) fn listening(&self) -> ListenOptions {
+        self.listen.clone().max_message(self.max_message)
+    }
+
+    /// Who the server is to its clients; what the options do not say comes from the handler.
+    pub(crate) fn party(
+        &self,
+        codec: &str,
+        service: &str,
+        version: &str,
+        fingerprint: u64,
+    ) -> Party {
+        Party {
+            codec: codec.to_owned(),
+            service: self.name.as_deref().unwrap_or(service).to_owned(),
+            fingerprint: self.fingerprint.unwrap_or(fingerprint),
+            version: match &*self.version {
+                "" => version.to_owned(),
+                given => given.to_owned(),
+            },
+            max_message: u32::try_from(self.max_message).unwrap_or(u32::MAX),
+            max_in_flight: u32::try_from(self.max_in_flight).unwrap_or(u32::MAX),
+            features: 0,
+        }
+    }
+
+    /// Whether the rule for new clients lets one in.
+    pub(crate) fn admits(&self, peer: &Peer) -> bool {
+        let rule = self.admit.as_ref();
+        rule.is_none_or(|admit| allows(admit, peer))
+    }
+
+    /// Why a client is turned away, if it is, where so many are connected.
+    pub(crate) fn why_not(&self, admitted: bool, connections: usize) -> Option<Failure<'static>> {
+        if connections >= self.max_connections {
+            Some(Failure::new(Code::OverLimit, "connections"))
+        } else if !admitted {
+            Some(Failure::new(Code::Denied, "this client may not connect"))
+        } else {
+            None
+        }
+    }
+
+    /// Whether a client may end the server.
+    pub(crate) fn may_control(&self, peer: &Peer) -> bool {
+        match &self.control {
+            Some(rule) => allows(rule, peer),
+            None => peer.user.is_some() && UserId::current().ok() == peer.user,
         }
     }
 }
@@ -320,22 +364,12 @@ impl<L: Listener> Server<L> {
             options,
             handle,
         } = self;
-        let ours = Party {
-            codec: C::NAME.to_owned(),
-            service: options
-                .name
-                .clone()
-                .unwrap_or_else(|| handler.service().to_owned()),
-            fingerprint: options.fingerprint.unwrap_or_else(|| handler.fingerprint()),
-            version: if options.version.is_empty() {
-                handler.version().to_owned()
-            } else {
-                options.version.clone()
-            },
-            max_message: u32::try_from(options.max_message).unwrap_or(u32::MAX),
-            max_in_flight: u32::try_from(options.max_in_flight).unwrap_or(u32::MAX),
-            features: 0,
-        };
+        let ours = options.party(
+            C::NAME,
+            handler.service(),
+            handler.version(),
+            handler.fingerprint(),
+        );
         let methods = handler.methods();
         let pool = if options.pool > 0 {
             Some(Pool::new(options.pool)?)
@@ -360,7 +394,7 @@ impl<L: Listener> Server<L> {
             shared.handle.stop();
         }
         shared.finish();
-        shared.handle.0.ended.store(true, Ordering::Release);
+        shared.handle.has_ended();
         served
     }
 }
@@ -377,7 +411,8 @@ struct Ending {
     draining: AtomicBool,
     /// Nothing is served any more.
     ended: AtomicBool,
-    stop: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// Stops listening, and wakes what waits for nothing else than that.
+    stop: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -387,6 +422,27 @@ enum State {
 }
 
 impl ServerHandle {
+    /// `stop` is called whenever the end comes, or comes nearer.
+    pub(crate) fn new(stop: impl Fn() + Send + Sync + 'static) -> ServerHandle {
+        ServerHandle(Arc::new(Ending {
+            state: Mutex::new(State::Serving),
+            draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            changed: Condvar::new(),
+            stop: Box::new(stop),
+        }))
+    }
+
+    /// Notes that nothing is served any more.
+    pub(crate) fn has_ended(&self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+
+    /// Until when requests may be under way.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.0.state.lock().deadline()
+    }
+
     /// Takes no more clients and no more requests, tells the clients, and gives those requests that are under way
     /// until `timeout` to end; then they are cancelled. Returns at once; [`Server::serve`] returns when it is
     /// done. Draining again can only make it shorter.
@@ -400,9 +456,7 @@ impl ServerHandle {
         self.0.draining.store(true, Ordering::Release);
         drop(state);
         self.0.changed.notify_all();
-        if let Some(stop) = &*self.0.stop.lock() {
-            stop();
-        }
+        (self.0.stop)();
     }
 
     /// Ends the server at once: requests that are under way are cancelled.
@@ -447,11 +501,11 @@ struct Shared {
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
-/// How long a client may take to read what it is told out of courtesy.
-const COURTESY: Duration = Duration::from_millis(20);
+/// How long a client that is turned away may take to read why.
+pub(crate) const TURNED_AWAY: Duration = Duration::from_millis(20);
 
 /// How long handlers have, once cancelled, to notice it before the server ends without them.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 impl Shared {
     fn is_draining(&self) -> bool {
@@ -461,16 +515,9 @@ impl Shared {
     /// Takes a client in, on a thread of its own, or tells it why not.
     fn welcome(self: &Arc<Self>, stream: impl Stream) {
         let peer = stream.peer().unwrap_or_default();
-        let admitted = self.options.admit.as_ref();
-        let admitted = admitted.is_none_or(|admit| allows(admit, &peer));
+        let admitted = self.options.admits(&peer);
         let mut connections = self.connections.lock();
-        let why_not = if connections.len() >= self.options.max_connections {
-            Some(Failure::new(Code::OverLimit, "connections"))
-        } else if !admitted {
-            Some(Failure::new(Code::Denied, "this client may not connect"))
-        } else {
-            None
-        };
+        let why_not = self.options.why_not(admitted, connections.len());
         if let Some(failure) = why_not {
             drop(connections);
             return self.turn_away(&stream, &failure);
@@ -495,7 +542,7 @@ impl Shared {
         let mut out = Vec::new();
         wire::refusal(&mut out, &self.ours.identity(), failure);
         // A client that does not read this goes without.
-        let _ = stream.send(&out, Deadline::after(COURTESY));
+        let _ = stream.send(&out, Deadline::after(TURNED_AWAY));
         stream.close();
     }
 
@@ -513,7 +560,7 @@ impl Shared {
         let connections = self.connections.lock().clone();
         // For all of them together, however many do not read.
         let courtesy = Deadline::after(connection::COURTESY);
-        let grace = self.handle.0.state.lock().deadline();
+        let grace = self.handle.deadline();
         connections
             .iter()
             .for_each(|connection| connection.go_away(grace, courtesy));
@@ -548,28 +595,15 @@ impl Shared {
         }
     }
 
-    fn may_control(&self, peer: &Peer) -> bool {
-        match &self.options.control {
-            Some(rule) => allows(rule, peer),
-            None => peer.user.is_some() && UserId::current().ok() == peer.user,
-        }
-    }
-
     fn info(&self) -> wire::Info<'_> {
         let connections = self.connections.lock();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        wire::Info {
-            identity: self.ours.identity(),
-            pid: std::process::id(),
-            connections: count(connections.len()),
-            in_flight: count(
-                connections
-                    .iter()
-                    .map(|connection| connection.in_flight())
-                    .sum(),
-            ),
-            draining: self.is_draining(),
-        }
+        let in_flight = connections.iter().map(|connection| connection.in_flight());
+        control::info(
+            &self.ours,
+            connections.len(),
+            in_flight.sum(),
+            self.is_draining(),
+        )
     }
 }
 

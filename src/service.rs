@@ -13,6 +13,14 @@ use hidden::{Definition, Dispatch};
 pub mod hidden;
 mod parts;
 
+cfg_if::cfg_if! {
+    if #[cfg(feature = "tokio")] {
+        mod asynchronous;
+    } else {
+        mod blocking_only;
+    }
+}
+
 /// Makes a service out of its methods: a trait for the server to implement, and a client with the same methods.
 ///
 /// ```
@@ -120,6 +128,71 @@ mod parts;
 ///   `with_deadline(deadline)`: `client.with_deadline(Duration::from_secs(1)).get("key")`;
 /// * `channel()`, the [`Channel`] beneath, which can ask the server who it is, and ask it to drain or to stop.
 ///
+/// # For async programs
+///
+/// With feature `tokio` there may be two more lines, each of which can be left out:
+///
+/// ```
+/// # #[cfg(feature = "tokio")]
+/// pipetalk::service! {
+///     /// A small key-value store.
+///     pub trait Kv {
+///         fn get(key: String) -> Option<String>;
+///         notify touch(key: String);
+///     }
+///
+///     /// Calls a key-value store.
+///     pub struct KvClient;
+///
+///     /// A small key-value store, for async programs.
+///     pub async trait AsyncKv;
+///
+///     /// Calls a key-value store from async programs.
+///     pub async struct AsyncKvClient;
+/// }
+///
+/// # #[cfg(feature = "tokio")]
+/// struct Store;
+///
+/// # #[cfg(feature = "tokio")]
+/// impl AsyncKv for Store {
+///     async fn get(&self, _: &pipetalk::Call, key: String) -> Option<String> {
+///         tokio::task::yield_now().await;
+///         Some(format!("the value of {key}"))
+///     }
+///     async fn touch(&self, _: &pipetalk::Call, _: String) {}
+/// }
+///
+/// # #[cfg(feature = "tokio")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let unix = format!("{}/docs.sock", dir.path().display());
+/// # let name = if cfg!(windows) { format!("pipetalk-doc-akv-{}", std::process::id()) } else { unix };
+/// # let name = name.as_str();
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let server = pipetalk::tokio::Server::bind(name)?;
+/// # let handle = server.handle();
+/// let serving = tokio::spawn(server.serve(Store.service()));
+///
+/// let client = AsyncKvClient::connect(name).await?;
+/// assert_eq!(client.get("colour").await?.as_deref(), Some("the value of colour"));
+/// # handle.drain(std::time::Duration::from_secs(10));
+/// # serving.await??;
+/// # Ok(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "tokio"))]
+/// # fn main() {}
+/// ```
+///
+/// The trait has the same methods, each of which returns a future that is `Send` and can be written as an `async fn`;
+/// what implements it is served by [`tokio::Server::serve`], and its arguments have to be `Send`. The client has the
+/// same methods as the other, to be awaited, over [`tokio::Channel`]. It is one service, with one fingerprint: blocking
+/// and async ends understand each other. A blocking trait can be served by an async server as well, by
+/// [`tokio::Server::serve_blocking`].
+///
+/// # What arguments are passed as
+///
 /// No argument is copied or moved into a call: a number, a `bool` or a `char` is passed as it is, what is written
 /// `String` as a `&str`, what is written `Vec<T>` as a `&[T]`, and everything else by reference.
 ///
@@ -142,6 +215,14 @@ mod parts;
 /// [`Server::serve`]: crate::Server::serve
 /// [`ServerOptions`]: crate::ServerOptions
 /// [`memory`]: crate::memory
+#[cfg_attr(
+    feature = "tokio",
+    doc = "[`tokio::Channel`]: crate::tokio::Channel\n[`tokio::Server::serve`]: crate::tokio::Server::serve\n[`tokio::Server::serve_blocking`]: crate::tokio::Server::serve_blocking"
+)]
+#[cfg_attr(
+    not(feature = "tokio"),
+    doc = "[`tokio::Channel`]: crate::Channel\n[`tokio::Server::serve`]: crate::Server::serve\n[`tokio::Server::serve_blocking`]: crate::Server::serve"
+)]
 #[macro_export]
 macro_rules! service {
     (
@@ -154,6 +235,7 @@ macro_rules! service {
         }
         $(#[$of_client:meta])*
         $client_visibility:vis struct $client:ident ;
+        $($asynchronous:tt)*
     ) => {
         $crate::__service_item! {
             [] [$([$($attribute)*])*]
@@ -182,6 +264,14 @@ macro_rules! service {
         /// Clones share the connection.
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         $client_visibility struct $client($crate::__private::Caller);
+
+        $crate::__service_async_items! {
+            {
+                $client
+                $({ [$([$($of_method)*])*] $kind $method $arguments [$($reply)?] })*
+            }
+            $($asynchronous)*
+        }
 
         const _: () = {
             // First, so that a type that cannot be sent is complained of where it stands.
@@ -314,6 +404,14 @@ macro_rules! service {
                     )*
                     ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
                 }
+            }
+
+            $crate::__service_async_impls! {
+                {
+                    $client
+                    $({ [$([$($of_method)*])*] $kind $method $arguments [$($reply)?] })*
+                }
+                $($asynchronous)*
             }
         };
     };

@@ -7,3 +7,19 @@ mod transport;
 
 pub use local::{LocalListener, LocalStream};
 pub use transport::{Listener, Stream};
+
+// Typed messages, for whoever has chosen a codec.
+cfg_if::cfg_if! {
+    if #[cfg(feature = "typed")] {
+        mod alarm;
+        mod batch;
+        mod client;
+        mod fair;
+        mod server;
+        pub(crate) mod service;
+
+        pub use client::{Channel, Client};
+        pub use server::{Handler, Replied, Replies, Server};
+        pub use service::OfService;
+    }
+}

@@ -7,8 +7,12 @@ cfg_if::cfg_if! {
     if #[cfg(feature = "tracing")] {
         mod on;
         pub(crate) use on::Span;
+        #[cfg(feature = "tokio")]
+        pub(crate) use on::Within;
     } else {
         mod off;
         pub(crate) use off::Span;
+        #[cfg(feature = "tokio")]
+        pub(crate) use off::Within;
     }
 }

@@ -9,20 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::common::{
+    Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late, not_sent,
+};
 use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
 use crate::outgoing::Outgoing;
 use crate::session::{ClientEvent, ClientSession, NotNow, Party};
 use crate::transport::unless_it_panics;
 use crate::wire;
-use crate::{Deadline, Error, Stream};
-
-/// What a reply is made of: the message, and where the codec's part begins.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) message: Arc<Vec<u8>>,
-    pub(crate) start: usize,
-}
+use crate::{Deadline, Stream};
 
 pub(crate) struct Link {
     pub(crate) stream: Box<dyn Stream>,
@@ -152,12 +148,7 @@ impl Link {
                     Ok(id)
                 }
                 Err(NotNow::Full) => return None,
-                Err(NotNow::GoingAway) => Err(CallError::Unavailable),
-                Err(NotNow::Refused(code)) => {
-                    let failure = wire::Failure::new(code, "");
-                    let theirs = shared.session.server();
-                    Err(CallError::from_server(&failure, &self.ours, theirs))
-                }
+                Err(why) => Err(cannot_begin(why, &self.ours, shared.session.server())),
             })
         });
         match begun {
@@ -171,13 +162,7 @@ impl Link {
     /// sending failed.
     #[inline]
     fn send(&self, Blank { out, limit }: &Blank, deadline: Deadline) -> Result<(), CallError> {
-        if out.len() > *limit as usize {
-            return Err(CallError::TooLarge {
-                limit: (*limit).into(),
-                size: out.len() as u64,
-                reply: false,
-            });
-        }
+        check_size(out.len(), *limit)?;
         let sent = unless_it_panics(|| {
             let mut receive = || self.turns.read_if_nobody_does(self);
             out.send_while_receiving(&*self.stream, deadline, &mut receive)
@@ -217,11 +202,7 @@ impl Link {
             self.cancel(begun.id);
         }
         match waited {
-            // The server's clock was a little quicker than ours to see that the time is over.
-            Ok(Err(CallError::Cancelled)) if deadline.has_passed() => {
-                Err(CallError::TimedOut { sent: true })
-            }
-            Ok(answer) => answer,
+            Ok(answer) => answer.map_err(|error| late(error, deadline)),
             Err(Over::TimedOut) => Err(CallError::TimedOut { sent: true }),
             Err(Over::Ended(why)) => {
                 // The server is to notice as well, also if it was the one to break the protocol.
@@ -302,12 +283,7 @@ impl Source for Link {
                 return false;
             }
             (Err(error), _) => {
-                let why = match Error::of(&error) {
-                    Some(Error::TooLarge { limit, size }) => CallError::Protocol(format!(
-                        "the server sent {size} bytes although it was told that the limit is {limit}"
-                    )),
-                    _ => CallError::Disconnected { sent: true },
-                };
+                let why = cannot_receive(&error);
                 self.end(turn, why);
             }
         }
@@ -332,12 +308,7 @@ impl Link {
                 turn.give(id, Ok(Answer { message, start }));
             }
             Ok(ClientEvent::Failed { id, failure }) => {
-                let theirs = shared.session.server();
-                let mut failure = CallError::from_server(&failure, &self.ours, theirs);
-                if let CallError::TooLarge { reply, .. } = &mut failure {
-                    // Of a request that was too large the server knows no id.
-                    *reply = true;
-                }
+                let failure = call_failed(&failure, &self.ours, shared.session.server());
                 shared.keep(message);
                 turn.give(id, Err(failure));
             }
@@ -353,12 +324,7 @@ impl Link {
                 let why = CallError::from_server(&failure, &self.ours, theirs);
                 self.end(turn, why);
             }
-            Err(malformed) => {
-                self.end(
-                    turn,
-                    CallError::Protocol(format!("the server sent {}", malformed.0)),
-                );
-            }
+            Err(malformed) => self.end(turn, breaks_protocol(malformed)),
         }
         turn.wake_for_room();
     }
@@ -403,18 +369,6 @@ impl Shared {
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 4;
 const KEPT: usize = 4 << 20;
-
-fn not_sent(error: &io::Error) -> CallError {
-    match (error.kind(), Error::of(error)) {
-        (_, Some(Error::TooLarge { limit, size })) => CallError::TooLarge {
-            limit: *limit as u64,
-            size: *size as u64,
-            reply: false,
-        },
-        (io::ErrorKind::TimedOut, _) => CallError::TimedOut { sent: false },
-        _ => CallError::Disconnected { sent: false },
-    }
-}
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

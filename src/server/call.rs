@@ -4,29 +4,39 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::connection::Connection;
 use crate::{Deadline, Peer};
+
+/// Who asks: what a [`Call`] knows of its connection, whichever driver serves it.
+pub(crate) trait Caller: Send + Sync {
+    fn peer(&self) -> &Peer;
+
+    /// The version that the client said it has.
+    fn client_version(&self) -> String;
+
+    /// Receives what has come while the handler runs, where nobody else does.
+    fn look_ahead(&self);
+}
 
 /// The request that is being handled: who asks, until when, and whether anybody still waits.
 pub struct Call {
-    pub(super) connection: Arc<Connection>,
-    pub(super) deadline: Deadline,
-    pub(super) cancelled: Arc<AtomicBool>,
+    pub(crate) caller: Arc<dyn Caller>,
+    pub(crate) deadline: Deadline,
+    pub(crate) cancelled: Arc<AtomicBool>,
     /// The connection's own thread runs the handler: then nobody else receives meanwhile.
-    pub(super) inline: bool,
+    pub(crate) inline: bool,
 }
 
 impl Call {
     /// Who asks, as far as the system says: the process and its user.
     #[must_use]
     pub fn peer(&self) -> &Peer {
-        self.connection.peer()
+        self.caller.peer()
     }
 
     /// The version that the client said it has, for people to read.
     #[must_use]
     pub fn client_version(&self) -> String {
-        self.connection.client_version()
+        self.caller.client_version()
     }
 
     /// Until when the client waits for the reply.
@@ -43,7 +53,7 @@ impl Call {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         if self.inline && !self.cancelled.load(Ordering::Acquire) {
-            self.connection.look_ahead();
+            self.caller.look_ahead();
         }
         self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed()
     }

@@ -16,7 +16,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Shared;
 use super::ahead::{Ahead, Seen};
-use super::call::Call;
+use super::call::{Call, Caller};
+use super::control::{self, Asked};
 use super::handler::Payload;
 use super::job::{Job, Request, Running};
 use super::outbox::Outbox;
@@ -25,11 +26,11 @@ use crate::outgoing::Outgoing;
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::trace::Span;
 use crate::transport::unless_it_panics;
-use crate::wire::{self, Code, Failure, Malformed, control};
+use crate::wire::{self, Code, Failure, Malformed};
 use crate::{Deadline, Error, Peer, Stream};
 
 /// What a message is received into. A [`Blob`](crate::Blob) of a handler's may still hold it.
-pub(super) type Buffer = Arc<Vec<u8>>;
+pub(crate) type Buffer = Arc<Vec<u8>>;
 
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
@@ -57,7 +58,7 @@ pub(super) struct State {
 }
 
 /// What ends a connection.
-pub(super) enum End {
+pub(crate) enum End {
     /// The client has gone, or the stream was closed.
     Gone,
     /// The client breaks the protocol.
@@ -125,7 +126,7 @@ impl Connection {
         let mut buffer = Buffer::default();
         // For what is handled here, one after the other.
         let mut call = Call {
-            connection: Arc::clone(self),
+            caller: Arc::clone(self) as Arc<dyn Caller>,
             deadline: Deadline::NEVER,
             cancelled: self.state.lock().running.flag(),
             inline: true,
@@ -150,12 +151,7 @@ impl Connection {
                 Ok(false) => End::Gone,
                 Err(error) => match Error::of(&error) {
                     Some(Error::TooLarge { limit, size }) => {
-                        // Whose request it was is not known, as it was not received.
-                        let failure = Failure {
-                            limit: *limit as u64,
-                            size: *size as u64,
-                            ..Failure::new(Code::TooLarge, "a message over the server's limit")
-                        };
+                        let failure = too_large(*limit, *size);
                         self.refuse(&failure);
                         End::Gone
                     }
@@ -195,18 +191,6 @@ impl Connection {
     /// Takes the connection off the server's list.
     pub(super) fn leave(self: &Arc<Self>) {
         self.shared.leave(self);
-    }
-
-    pub(super) fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    pub(super) fn client_version(&self) -> String {
-        let state = self.state.lock();
-        let client = state.session.client();
-        client
-            .map(|client| client.version.clone())
-            .unwrap_or_default()
     }
 
     #[inline]
@@ -280,15 +264,6 @@ impl Connection {
         }
     }
 
-    /// Receives what has come while a handler runs, without waiting.
-    pub(super) fn look_ahead(&self) {
-        let limit = self.shared.options.max_in_flight;
-        self.ahead.look(&*self.stream, limit, |seen| match seen {
-            Seen::Cancel(id) => self.cancel(id),
-            Seen::End => self.client_has_gone(),
-        });
-    }
-
     fn cancel(&self, id: u32) {
         self.state.lock().running.cancel(id);
     }
@@ -321,7 +296,7 @@ impl Connection {
                 method,
                 payload,
                 ..
-            } if method >= control::FIRST => {
+            } if method >= wire::control::FIRST => {
                 drop(state);
                 self.control(id, method, payload)?;
             }
@@ -369,12 +344,13 @@ impl Connection {
             if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
                 call.cancelled.store(true, Ordering::Release);
             }
-            return call.serve(Request {
+            let request = Request {
                 id,
                 method,
                 payload,
                 out,
-            });
+            };
+            return call.serve(self, request);
         };
         let cancelled = state.running.flag();
         state.running.begin(&cancelled, id);
@@ -383,8 +359,9 @@ impl Connection {
         // Requests are never that many, but nobody answers notifications.
         self.share.add(self.shared.options.max_in_flight);
         pool.give(Job {
+            connection: Arc::clone(self),
             call: Call {
-                connection: Arc::clone(self),
+                caller: Arc::clone(self) as Arc<dyn Caller>,
                 deadline,
                 cancelled,
                 inline: false,
@@ -421,31 +398,22 @@ impl Connection {
     /// Answers a control request, and says with which failure if not with a reply.
     fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
         // Asked again: on Windows the system knows the user only once something was received.
-        let may = method == control::INFO
-            || self
-                .shared
-                .may_control(&self.stream.peer().unwrap_or_else(|_| self.peer.clone()));
-        if !may {
-            let failure = Failure::new(Code::Denied, "only the server's own user may end it");
-            self.fail(id, &failure)?;
-            return Ok(Some(failure.code));
-        }
-        match method {
-            control::INFO => {
+        let peer = || self.stream.peer().unwrap_or_else(|_| self.peer.clone());
+        let may = || self.shared.options.may_control(&peer());
+        match control::asked(method, payload, may).map_err(End::Malformed)? {
+            Asked::Info => {
                 let info = self.shared.info();
                 self.reply(id, |out| wire::info(out, &info))?;
             }
-            control::DRAIN => {
-                let timeout = wire::parse_drain(payload).map_err(End::Malformed)?;
+            Asked::Drain(timeout) => {
                 self.reply(id, |_| {})?;
-                self.shared.handle.drain(timeout.unwrap_or(Duration::MAX));
+                self.shared.handle.drain(timeout);
             }
-            control::STOP => {
+            Asked::Stop => {
                 self.reply(id, |_| {})?;
                 self.shared.handle.stop();
             }
-            _ => {
-                let failure = Failure::new(Code::UnknownMethod, "no such control request");
+            Asked::No(failure) => {
                 self.fail(id, &failure)?;
                 return Ok(Some(failure.code));
             }
@@ -527,15 +495,47 @@ impl Connection {
     }
 }
 
+impl Caller for Connection {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn client_version(&self) -> String {
+        let state = self.state.lock();
+        let client = state.session.client();
+        client
+            .map(|client| client.version.clone())
+            .unwrap_or_default()
+    }
+
+    /// Without waiting.
+    fn look_ahead(&self) {
+        let limit = self.shared.options.max_in_flight;
+        self.ahead.look(&*self.stream, limit, |seen| match seen {
+            Seen::Cancel(id) => self.cancel(id),
+            Seen::End => self.client_has_gone(),
+        });
+    }
+}
+
 /// How long a client may take to read what it is told out of courtesy.
-pub(super) const COURTESY: Duration = Duration::from_millis(100);
+pub(crate) const COURTESY: Duration = Duration::from_millis(100);
 
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 2;
 const KEPT: usize = 4 << 20;
 
+/// What a client is told that sent too large a message. Whose request it was is not known, as it was not received.
+pub(crate) fn too_large(limit: usize, size: usize) -> Failure<'static> {
+    Failure {
+        limit: limit as u64,
+        size: size as u64,
+        ..Failure::new(Code::TooLarge, "a message over the server's limit")
+    }
+}
+
 /// Whether there is nobody any more who could receive; not that this end sends no more.
-fn has_left(error: &io::Error) -> bool {
+pub(crate) fn has_left(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe && Error::of(error).is_none()
 }
 

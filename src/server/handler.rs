@@ -78,8 +78,8 @@ impl std::error::Error for HandleError {}
 /// The encoded arguments of a request.
 #[derive(Debug)]
 pub struct Payload {
-    pub(super) message: Arc<Vec<u8>>,
-    pub(super) start: usize,
+    pub(crate) message: Arc<Vec<u8>>,
+    pub(crate) start: usize,
 }
 
 impl Payload {

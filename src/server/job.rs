@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::call::Call;
-use super::connection::{Buffer, COURTESY, End};
+use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use crate::Deadline;
 use crate::outgoing::Outgoing;
@@ -24,15 +24,20 @@ pub(super) struct Request {
 
 /// A request on its way to a thread of the pool.
 pub(super) struct Job {
+    pub(super) connection: Arc<Connection>,
     pub(super) call: Call,
     pub(super) request: Request,
 }
 
 impl Job {
-    pub(super) fn run(mut self) {
-        let connection = Arc::clone(&self.call.connection);
-        self.request.out = connection.state.lock().blank();
-        match self.call.serve(self.request) {
+    pub(super) fn run(self) {
+        let Job {
+            connection,
+            call,
+            mut request,
+        } = self;
+        request.out = connection.state.lock().blank();
+        match call.serve(&connection, request) {
             // The connection's own thread waits for the next message, which it need not do any more.
             Err(_) => connection.close(),
             Ok(buffer) => {
@@ -48,7 +53,7 @@ impl Job {
 
 impl Call {
     /// Handles a request and answers it, whatever becomes of the handler. Gives back what it was received into.
-    pub(super) fn serve(&self, request: Request) -> Result<Buffer, End> {
+    pub(super) fn serve(&self, connection: &Connection, request: Request) -> Result<Buffer, End> {
         let Request {
             id,
             method,
@@ -58,8 +63,8 @@ impl Call {
         if let Some(id) = id {
             wire::reply(out.bytes(), id);
         }
-        let span = self.connection.span(method);
-        let handler = &self.connection.shared.handler;
+        let span = connection.span(method);
+        let handler = &connection.shared.handler;
         let handled = if id.is_some() && self.is_too_late() {
             Ok(Ok(()))
         } else {
@@ -69,11 +74,11 @@ impl Call {
             }))
         };
         let answered = match id {
-            Some(id) => self.answer(id, handled, out),
+            Some(id) => self.answer(connection, id, handled, out),
             None => {
                 let failure = failure(handled, false, 0, u32::MAX);
                 out.clear();
-                let mut state = self.connection.state.lock();
+                let mut state = connection.state.lock();
                 state.keep_out(out);
                 state.running.finish(&self.cancelled);
                 Ok(failure.map(|failure| failure.code))
@@ -93,8 +98,13 @@ impl Call {
 
     /// Sends the reply that is in `out`, or why there is none, and says with which failure.
     #[inline]
-    fn answer(&self, id: u32, handled: Handled, mut out: Outgoing) -> Result<Option<Code>, End> {
-        let connection = &*self.connection;
+    fn answer(
+        &self,
+        connection: &Connection,
+        id: u32,
+        handled: Handled,
+        mut out: Outgoing,
+    ) -> Result<Option<Code>, End> {
         let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed();
         let failure = failure(handled, unwanted, out.len(), connection.client_takes());
         if let Some(failure) = &failure {
@@ -122,15 +132,15 @@ impl Call {
 }
 
 /// A failure with a text of its own.
-struct OwnFailure {
-    code: Code,
+pub(crate) struct OwnFailure {
+    pub(crate) code: Code,
     text: String,
     limit: u64,
     size: u64,
 }
 
 impl OwnFailure {
-    fn write(&self, out: &mut Vec<u8>, id: u32) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, id: u32) {
         let OwnFailure {
             code, limit, size, ..
         } = *self;
@@ -149,7 +159,12 @@ impl OwnFailure {
 
 /// Why a request has no reply, if it has none; `size` is that of its reply.
 #[inline]
-fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<OwnFailure> {
+pub(crate) fn failure(
+    handled: Handled,
+    unwanted: bool,
+    size: usize,
+    limit: u32,
+) -> Option<OwnFailure> {
     let new = |code, text| {
         Some(OwnFailure {
             code,
@@ -174,11 +189,12 @@ fn failure(handled: Handled, unwanted: bool, size: usize, limit: u32) -> Option<
     }
 }
 
-type Handled = thread::Result<Result<(), HandleError>>;
+/// What came of a handler, or that it panicked.
+pub(crate) type Handled = thread::Result<Result<(), HandleError>>;
 
 /// What is being handled, or waits for it, each with the flag by which it is cancelled.
 #[derive(Default)]
-pub(super) struct Running {
+pub(crate) struct Running {
     places: Vec<Place>,
     /// Nobody waits for any answer any more.
     client_gone: bool,
@@ -201,7 +217,7 @@ enum Held {
 impl Running {
     /// A flag that nobody else has, for one request after the other.
     #[inline]
-    pub(super) fn flag(&mut self) -> Arc<AtomicBool> {
+    pub(crate) fn flag(&mut self) -> Arc<AtomicBool> {
         let mut places = self.places.iter();
         let unused = places.find(|place| Arc::strong_count(&place.flag) == 1);
         if let Some(place) = unused {
@@ -217,14 +233,14 @@ impl Running {
 
     /// Begins a request, or a notification, which only the server's end cancels.
     #[inline]
-    pub(super) fn begin(&mut self, flag: &Arc<AtomicBool>, id: Option<u32>) {
+    pub(crate) fn begin(&mut self, flag: &Arc<AtomicBool>, id: Option<u32>) {
         let cancelled = self.closed || (self.client_gone && id.is_some());
         flag.store(cancelled, Ordering::Release);
         self.hold(flag, id.map_or(Held::Notification, Held::Request));
     }
 
     #[inline]
-    pub(super) fn finish(&mut self, flag: &Arc<AtomicBool>) {
+    pub(crate) fn finish(&mut self, flag: &Arc<AtomicBool>) {
         self.hold(flag, Held::Nothing);
     }
 
@@ -236,18 +252,18 @@ impl Running {
         }
     }
 
-    pub(super) fn cancel(&self, id: u32) {
+    pub(crate) fn cancel(&self, id: u32) {
         self.cancel_all(|held| held == Held::Request(id));
     }
 
     /// Cancels the requests, and those that are still to come.
-    pub(super) fn client_has_gone(&mut self) {
+    pub(crate) fn client_has_gone(&mut self) {
         self.client_gone = true;
         self.cancel_all(|held| matches!(held, Held::Request(_)));
     }
 
     /// Cancels everything, and what is still to come.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.closed = true;
         self.cancel_all(|held| held != Held::Nothing);
     }

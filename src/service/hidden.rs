@@ -13,6 +13,9 @@ use super::Service;
 use crate::server::{Call, HandleError, Outgoing, Payload};
 use crate::{CallError, CallOptions, Channel, ClientOptions, Deadline, Stream, ToName};
 
+#[cfg(feature = "tokio")]
+pub use crate::tokio::service::AsyncCaller;
+
 /// What a service is to its peers.
 #[derive(Debug)]
 pub struct Definition {

@@ -183,6 +183,14 @@ macro_rules! __service_client {
         $crate::__service_client! { @ $attributes [$visibility] $kind $method $reply () $($arguments)* }
     };
     (
+        async $attributes:tt $visibility:vis $kind:ident $method:ident ($($arguments:tt)*)
+        $reply:tt
+    ) => {
+        $crate::__service_client! {
+            @ $attributes [async $visibility] $kind $method $reply () $($arguments)*
+        }
+    };
+    (
         @ $attributes:tt $visibility:tt $kind:ident $method:ident $reply:tt ($($done:tt)*)
         $argument:ident : $type:ident $(, $($more:tt)*)?
     ) => {
@@ -247,6 +255,55 @@ macro_rules! __service_client {
                     __PipetalkMethod::$method as ::core::primitive::u32,
                     &($($argument,)*),
                 )
+            }
+        }
+    };
+    (
+        @ [$($attribute:tt)*] [async $visibility:vis] fn $method:ident [$($reply:ty)?]
+        ($(($argument:ident : $type:ty))*)
+    ) => {
+        $crate::__service_item! {
+            [] [$($attribute)*]
+            #[doc = ""]
+            #[doc = "# Errors"]
+            #[doc = ""]
+            #[doc = "`CallError` says how a call can fail."]
+            #[doc = ""]
+            #[doc = "# Cancel safety"]
+            #[doc = ""]
+            #[doc = "A call that is dropped is given up; the connection and all other calls go on."]
+            $visibility async fn $method(
+                &self $(, $argument: $type)*
+            ) -> ::core::result::Result<$crate::__service_type!($($reply)?), $crate::CallError> {
+                self.0.call(
+                    __PipetalkMethod::$method as ::core::primitive::u32,
+                    false $(|| $crate::__service_idempotent!($attribute))*,
+                    &($($argument,)*),
+                ).await
+            }
+        }
+    };
+    (
+        @ $attributes:tt [async $visibility:vis] notify $method:ident $reply:tt
+        ($(($argument:ident : $type:ty))*)
+    ) => {
+        $crate::__service_item! {
+            [] $attributes
+            #[doc = ""]
+            #[doc = "# Errors"]
+            #[doc = ""]
+            #[doc = "`CallError`; that it was sent does not say that it was carried out."]
+            #[doc = ""]
+            #[doc = "# Cancel safety"]
+            #[doc = ""]
+            #[doc = "One that is dropped either is sent or is not."]
+            $visibility async fn $method(
+                &self $(, $argument: $type)*
+            ) -> ::core::result::Result<(), $crate::CallError> {
+                self.0.notify(
+                    __PipetalkMethod::$method as ::core::primitive::u32,
+                    &($($argument,)*),
+                ).await
             }
         }
     };

@@ -24,3 +24,18 @@ impl Span {
 
     pub(crate) fn end_request(self, _answered: Option<Option<Code>>) {}
 }
+
+/// The span that something else is to run in as well.
+#[cfg(feature = "tokio")]
+pub(crate) struct Within;
+
+#[cfg(feature = "tokio")]
+impl Within {
+    pub(crate) fn current() -> Within {
+        Within
+    }
+
+    pub(crate) fn run<R>(&self, what: impl FnOnce() -> R) -> R {
+        what()
+    }
+}

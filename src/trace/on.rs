@@ -92,6 +92,21 @@ impl Span {
     }
 }
 
+/// The span that something else is to run in as well.
+#[cfg(feature = "tokio")]
+pub(crate) struct Within(tracing::Span);
+
+#[cfg(feature = "tokio")]
+impl Within {
+    pub(crate) fn current() -> Within {
+        Within(tracing::Span::current())
+    }
+
+    pub(crate) fn run<R>(&self, what: impl FnOnce() -> R) -> R {
+        self.0.in_scope(what)
+    }
+}
+
 /// The name of a method, where it has one: of those of a service, or of a control request.
 fn method_name(of_service: &[&'static str], method: u32) -> Option<&'static str> {
     match method {

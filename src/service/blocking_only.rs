@@ -1,0 +1,20 @@
+//! What [`service!`](crate::service!) makes for async programs where there are none.
+
+/// Nothing.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_async_items {
+    ($with:tt) => {};
+    ($with:tt $($asked:tt)*) => {
+        ::core::compile_error!(
+            "an `async trait` and an `async struct` of a service need feature `tokio` of pipetalk"
+        );
+    };
+}
+
+/// Nothing, as has been said.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_async_impls {
+    ($($anything:tt)*) => {};
+}

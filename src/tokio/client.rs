@@ -1,0 +1,587 @@
+//! [`Client`]: calls, from any number of tasks, over one connection.
+
+mod calls;
+mod link;
+
+use std::fmt;
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::marker::PhantomData;
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::runtime;
+use super::transport::Stream;
+use crate::call_error::{CallError, Version};
+use crate::client::common::{Answer, encoding, may_try_again};
+use crate::client::{CallOptions, ClientOptions, ServerInfo};
+use crate::codec::{Codec, DefaultCodec};
+use crate::options::Backoff;
+use crate::outgoing::Outgoing;
+use crate::session::Party;
+use crate::trace::Span;
+use crate::wire::{self, control};
+use crate::{Deadline, Name, ToName};
+use link::Link;
+
+/// For async programs, with feature `tokio`: within a tokio runtime that has its timers on.
+impl ClientOptions {
+    /// Connects to the server at `name`, within the [time-out](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unreachable`], with kind `NotFound` if nobody listens, and in words if there is no runtime;
+    /// [`CallError::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// One that is dropped leaves no connection behind.
+    pub async fn connect_tokio<Request, Reply>(
+        self,
+        name: impl ToName,
+    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
+        self.channel_tokio(name).await.map(Client::from_channel)
+    }
+
+    /// A client over a stream that is open already: one of another transport, or of memory. It cannot reconnect.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unreachable`] if there is no runtime. That the greeting cannot be sent says the first call.
+    pub fn over_tokio<Request, Reply>(
+        self,
+        stream: impl Stream,
+    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
+        self.channel_over_tokio(stream).map(Client::from_channel)
+    }
+
+    /// As [`connect_tokio`](Self::connect_tokio), for a client that [`service!`](crate::service) has made, or of
+    /// another codec.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_tokio`](Self::connect_tokio).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`connect_tokio`](Self::connect_tokio).
+    pub async fn channel_tokio<C: Codec>(self, name: impl ToName) -> Result<Channel<C>, CallError> {
+        let name = name
+            .to_name()
+            .map_err(|error| CallError::unreachable(&error))?;
+        let channel = Channel::new(self, Some(name));
+        let deadline = channel.deadline();
+        channel.link(deadline).await?;
+        Ok(channel)
+    }
+
+    /// As [`over_tokio`](Self::over_tokio), for a client that [`service!`](crate::service) has made, or of another
+    /// codec.
+    ///
+    /// # Errors
+    ///
+    /// As [`over_tokio`](Self::over_tokio).
+    pub fn channel_over_tokio<C: Codec>(
+        self,
+        stream: impl Stream,
+    ) -> Result<Channel<C>, CallError> {
+        let channel = Channel::new(self, None);
+        channel.open(stream)?;
+        Ok(channel)
+    }
+}
+
+/// A client of a server that takes one type of request and gives one type of reply, for async programs: the mirror of
+/// [`pipetalk::Client`](crate::Client).
+///
+/// A client can be shared by tasks, and cloned at no cost: all share one connection, and their calls overtake one
+/// another. What they have ready goes out in one write, and what has arrived is taken in one read. For named methods
+/// see [`service!`](crate::service).
+///
+/// The connection is served by a task of the runtime in which it was made. Calls can be made on any, and in none; when
+/// that runtime ends, so does the connection.
+///
+/// ```no_run
+/// use pipetalk::tokio::Client;
+///
+/// # async fn example() -> Result<(), pipetalk::CallError> {
+/// let client: Client<String, usize> = Client::connect("acme.length").await?;
+/// assert_eq!(client.call(&"hello".to_owned()).await?, 5);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Client<Request, Reply, C = DefaultCodec> {
+    channel: Channel<C>,
+    types: PhantomData<fn(Request) -> Reply>,
+}
+
+impl<Request, Reply> Client<Request, Reply> {
+    /// Connects to the server at `name` with the [defaults](ClientOptions).
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientOptions::connect_tokio`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ClientOptions::connect_tokio`].
+    pub async fn connect(name: impl ToName) -> Result<Self, CallError> {
+        ClientOptions::new().connect_tokio(name).await
+    }
+}
+
+impl<Request, Reply, C: Codec> Client<Request, Reply, C> {
+    /// A client over a channel, which has the codec.
+    #[must_use]
+    pub fn from_channel(channel: Channel<C>) -> Self {
+        Client {
+            channel,
+            types: PhantomData,
+        }
+    }
+
+    /// The channel beneath.
+    #[must_use]
+    pub fn channel(&self) -> &Channel<C> {
+        &self.channel
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is dropped is given up: a request that has not been sent never is, and of one that has been the
+    /// server is told that nobody waits for it. The connection and all other calls go on.
+    pub async fn call(&self, request: &Request) -> Result<Reply, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.call_with(request, CallOptions::new()).await
+    }
+
+    /// As [`call`](Self::call), with options for this one call.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub async fn call_with(
+        &self,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Reply, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.channel.call(0, request, options).await
+    }
+
+    /// Sends what needs no reply, and does not wait for it to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; that it was sent does not say that it was carried out.
+    ///
+    /// # Cancel safety
+    ///
+    /// One that is dropped either is sent or is not.
+    pub async fn notify(&self, request: &Request) -> Result<(), CallError>
+    where
+        Request: Serialize,
+    {
+        self.channel.notify(0, request, CallOptions::new()).await
+    }
+}
+
+impl<Request, Reply, C> Clone for Client<Request, Reply, C> {
+    fn clone(&self) -> Self {
+        Client {
+            channel: self.channel.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<Request, Reply, C> fmt::Debug for Client<Request, Reply, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.channel).finish()
+    }
+}
+
+/// What a client of any kind calls through: methods by number. The mirror of [`pipetalk::Channel`](crate::Channel).
+///
+/// Clones share the connection, which ends with the last of them, once what they have queued has been sent.
+///
+/// # Cancel safety
+///
+/// Every call here can be dropped, as [`Client::call`] can.
+pub struct Channel<C = DefaultCodec> {
+    inner: Arc<Inner>,
+    codec: PhantomData<fn() -> C>,
+}
+
+struct Inner {
+    name: Option<Name>,
+    options: ClientOptions,
+    ours: Arc<Party>,
+    link: Mutex<Option<Arc<Link>>>,
+    /// The same connection again, where there will never be another: then nobody needs the lock.
+    only: OnceLock<Arc<Link>>,
+    /// Held by whoever connects.
+    connecting: ::tokio::sync::Mutex<()>,
+}
+
+impl<C: Codec> Channel<C> {
+    fn new(options: ClientOptions, name: Option<Name>) -> Channel<C> {
+        let inner = Inner {
+            name,
+            ours: Arc::new(options.party::<C>()),
+            options,
+            link: Mutex::new(None),
+            only: OnceLock::new(),
+            connecting: ::tokio::sync::Mutex::new(()),
+        };
+        Channel {
+            inner: Arc::new(inner),
+            codec: PhantomData,
+        }
+    }
+
+    /// Calls a method by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub async fn call<Request, Reply>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Reply, CallError>
+    where
+        Request: Serialize + ?Sized,
+        Reply: DeserializeOwned,
+    {
+        let encode = encoding::<C, _>(request);
+        self.call_raw(method, encode, options, Answer::decode::<C, Reply>)
+            .await
+    }
+
+    /// Sends what needs no reply to a method by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; that it was sent does not say that it was carried out.
+    pub async fn notify<Request>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<(), CallError>
+    where
+        Request: Serialize + ?Sized,
+    {
+        let mut encode = encoding::<C, _>(request);
+        let deadline = options.deadline.unwrap_or_else(|| self.deadline());
+        let span = self.span(method);
+        let notified = within(&span, async {
+            let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
+            loop {
+                let attempted = match attempts.link().await {
+                    Ok(link) => {
+                        span.peer(|| link.peer_pid());
+                        link.notify(method, &mut encode, deadline).await
+                    }
+                    Err(error) => Err(error),
+                };
+                match attempted {
+                    Ok(()) => return Ok(()),
+                    Err(error) => attempts.after(error).await?,
+                }
+            }
+        })
+        .await;
+        span.end_call(notified.as_ref().map(|_| ()));
+        notified
+    }
+
+    /// Asks the server who it is, whatever its service and version.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub async fn info(&self) -> Result<ServerInfo, CallError> {
+        let options = CallOptions::new().idempotent(true);
+        self.call_raw(control::INFO, |_| Ok(()), options, Answer::server_info)
+            .await
+    }
+
+    /// Asks the server to take no more requests, to finish those it has within `timeout`, and to end; whatever
+    /// its service and version. It answers before it does so.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] if the server does not let this client do that.
+    pub async fn drain(&self, timeout: Duration) -> Result<(), CallError> {
+        let encode = |out: &mut Outgoing| {
+            wire::drain(out.bytes(), Some(timeout));
+            Ok(())
+        };
+        self.call_raw(control::DRAIN, encode, CallOptions::new(), |_| Ok(()))
+            .await
+    }
+
+    /// Asks the server to end at once, whatever its service and version. It answers before it does so.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub async fn stop(&self) -> Result<(), CallError> {
+        self.call_raw(control::STOP, |_| Ok(()), CallOptions::new(), |_| Ok(()))
+            .await
+    }
+
+    /// Who the server is, if it has said so yet: with the first reply at the latest.
+    #[must_use]
+    pub fn server(&self) -> Option<Version> {
+        let link = self.inner.link.lock().clone()?;
+        link.server().as_ref().map(Version::from)
+    }
+
+    /// Ends the connection: calls that wait fail with [`CallError::Disconnected`].
+    pub fn close(&self) {
+        if let Some(link) = self.inner.link.lock().clone() {
+            link.close();
+        }
+    }
+
+    async fn call_raw<R>(
+        &self,
+        method: u32,
+        mut encode: impl FnMut(&mut Outgoing) -> Result<(), CallError>,
+        options: CallOptions,
+        decode: impl Fn(&Answer) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        let timeout = self.inner.options.timeout;
+        let (deadline, left) = match options.deadline {
+            Some(deadline) => (deadline, None),
+            None => (timeout.map_or(Deadline::NEVER, Deadline::after), timeout),
+        };
+        let span = self.span(method);
+        let called = within(&span, async {
+            let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
+            loop {
+                let left = left.filter(|_| attempts.is_at_once());
+                let attempted = match attempts.link().await {
+                    Ok(link) => {
+                        span.peer(|| link.peer_pid());
+                        let answer = link.call(method, &mut encode, deadline, left).await;
+                        answer.and_then(|answer| {
+                            let decoded = decode(&answer);
+                            link.recycle(answer);
+                            decoded
+                        })
+                    }
+                    Err(error) => Err(error),
+                };
+                match attempted {
+                    Ok(reply) => return Ok(reply),
+                    Err(error) => attempts.after(error).await?,
+                }
+            }
+        })
+        .await;
+        span.end_call(called.as_ref().map(|_| ()));
+        called
+    }
+
+    /// The span of a call.
+    fn span(&self, method: u32) -> Span {
+        let Inner { ours, options, .. } = &*self.inner;
+        Span::of_call(&ours.service, options.methods, method)
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.inner
+            .options
+            .timeout
+            .map_or(Deadline::NEVER, Deadline::after)
+    }
+
+    async fn link(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+        self.inner.link(deadline).await
+    }
+
+    fn open(&self, stream: impl Stream) -> Result<Arc<Link>, CallError> {
+        self.inner.open(stream)
+    }
+}
+
+impl Inner {
+    fn was_connected(&self) -> bool {
+        self.link.lock().is_some()
+    }
+
+    fn can_reconnect(&self) -> bool {
+        self.options.reconnect && self.name.is_some()
+    }
+
+    /// The connection, made anew if there is none that can be used, and that is asked for.
+    async fn link(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+        if let Some(link) = self.usable() {
+            return Ok(link);
+        }
+        let Ok(_connecting) = runtime::by(deadline, self.connecting.lock()).await else {
+            return Err(CallError::TimedOut { sent: false });
+        };
+        if let Some(link) = self.usable() {
+            return Ok(link);
+        }
+        let old = self.link.lock().clone();
+        let name = match (&self.name, old) {
+            (Some(name), old) if old.is_none() || self.options.reconnect => name,
+            // What is wrong with it, it says itself.
+            (_, Some(old)) => return Ok(old),
+            (_, None) => return Err(CallError::Disconnected { sent: false }),
+        };
+        let stream = self
+            .options
+            .connect
+            .connect_tokio(name, deadline)
+            .await
+            .map_err(|error| CallError::unreachable(&error))?;
+        self.open(stream)
+    }
+
+    fn open(&self, stream: impl Stream) -> Result<Arc<Link>, CallError> {
+        let link = Arc::new(Link::open(stream, Arc::clone(&self.ours))?);
+        *self.link.lock() = Some(Arc::clone(&link));
+        if !self.can_reconnect() {
+            self.only.get_or_init(|| Arc::clone(&link));
+        }
+        Ok(link)
+    }
+
+    fn usable(&self) -> Option<Arc<Link>> {
+        self.link
+            .lock()
+            .as_ref()
+            .filter(|link| link.is_usable())
+            .cloned()
+    }
+}
+
+/// Does something within a span, whenever it is polled.
+async fn within<F: Future>(span: &Span, what: F) -> F::Output {
+    let mut what = pin!(what);
+    poll_fn(|cx| span.run(|| what.as_mut().poll(cx))).await
+}
+
+/// One attempt after another, each over its connection, as far as that is asked for and safe.
+struct Attempts<'a> {
+    inner: &'a Inner,
+    deadline: Deadline,
+    idempotent: bool,
+    backoff: Backoff,
+    /// An earlier attempt may have been carried out.
+    sent: bool,
+    tried: bool,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(inner: &'a Inner, deadline: Deadline, idempotent: bool) -> Self {
+        Attempts {
+            inner,
+            deadline,
+            idempotent,
+            backoff: Backoff::new(),
+            sent: false,
+            tried: false,
+        }
+    }
+
+    /// Whether nothing has taken any time before the next attempt.
+    fn is_at_once(&mut self) -> bool {
+        !mem::replace(&mut self.tried, true) && self.inner.only.get().is_some()
+    }
+
+    async fn link(&self) -> Result<Cow<'a>, CallError> {
+        match self.inner.only.get() {
+            Some(link) => Ok(Cow::Borrowed(link)),
+            None => self.inner.link(self.deadline).await.map(Cow::Owned),
+        }
+    }
+
+    /// Waits for the next attempt after one that failed, or says why there is none.
+    async fn after(&mut self, error: CallError) -> Result<(), CallError> {
+        self.sent |= error.was_sent();
+        let again = self.inner.can_reconnect()
+            && may_try_again(&error, self.idempotent, self.inner.was_connected());
+        let pause = match again {
+            true => self.backoff.next(self.deadline).ok(),
+            false => None,
+        };
+        match pause {
+            Some(pause) => match runtime::by(Deadline::after(pause), pending::<()>()).await {
+                Err(late) if late.kind() != io::ErrorKind::TimedOut => {
+                    Err(CallError::unreachable(&late))
+                }
+                _ => Ok(()),
+            },
+            // An earlier attempt may have been sent, although the last one was not.
+            None if self.sent => Err(error.although_sent()),
+            None => Err(error),
+        }
+    }
+}
+
+/// A connection that is the only one, or perhaps not.
+enum Cow<'a> {
+    Borrowed(&'a Link),
+    Owned(Arc<Link>),
+}
+
+impl std::ops::Deref for Cow<'_> {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        match self {
+            Cow::Borrowed(link) => link,
+            Cow::Owned(link) => link,
+        }
+    }
+}
+
+impl<C> Clone for Channel<C> {
+    fn clone(&self) -> Self {
+        Channel {
+            inner: Arc::clone(&self.inner),
+            codec: PhantomData,
+        }
+    }
+}
+
+impl<C> fmt::Debug for Channel<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Channel");
+        debug
+            .field("name", &self.inner.name)
+            .field("service", &self.inner.ours.service)
+            .finish_non_exhaustive()
+    }
+}

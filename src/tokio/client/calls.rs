@@ -1,0 +1,732 @@
+//! The calls of one connection: who waits for what, and what is still to be sent.
+//!
+//! Nothing here reads, writes or waits. A call goes through these stages, each with the lock held:
+//!
+//! ```text
+//! begin --> Waiting (for room) --> Begun --push--> Queued --take--> Sending --> Sent --> Over --> claimed
+//!    |                               ^
+//!    +-------------------------------+
+//! ```
+//!
+//! A call that fails goes to `Over` from wherever it is, and one whose future is dropped leaves at once: its message
+//! is taken back if it is still queued, and otherwise its place is free again when the late answer has come.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::call_error::CallError;
+use crate::client::common::{
+    Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late, not_sent,
+};
+use crate::outgoing::Outgoing;
+use crate::session::{ClientEvent, ClientSession, NotNow, Party};
+use crate::tokio::batch::Failed;
+use crate::{Deadline, wire};
+
+/// What is behind the lock of a connection.
+#[derive(Debug)]
+pub(super) struct Calls {
+    ours: Arc<Party>,
+    session: ClientSession,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// Which slot a call of the session's is in, by its place there.
+    slot_of: Vec<usize>,
+    /// Those that wait for room, in their order.
+    waiting: VecDeque<Ticket>,
+    outbox: VecDeque<Queued>,
+    /// Messages are being sent, or are to be sent once the peer makes room.
+    sending: bool,
+    /// How many calls are about to send something, or have an answer and may call again: as long as there are any it
+    /// is worth waiting for more to send.
+    awake: usize,
+    /// The peer takes no more messages. What it had sent before may still come.
+    deaf: bool,
+    ended: Option<CallError>,
+    /// Nobody can call any more: the driver ends when all is sent.
+    pub(super) closing: bool,
+    /// When the first deadline passes that somebody waits with, or earlier.
+    pub(super) alarm: Option<Instant>,
+    /// The task of the driver.
+    driver: Option<Waker>,
+    /// Buffers to receive into, and messages to send, kept for the next.
+    spare: Spare<Arc<Vec<u8>>>,
+    spare_out: Spare<Outgoing>,
+}
+
+/// The place of a call among those that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    slot: usize,
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Counts the calls that have been here.
+    serial: u64,
+    stage: Stage,
+    /// `None`: a notification.
+    call: Option<Call>,
+    deadline: Deadline,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    method: u32,
+    /// The session's, once it has begun.
+    id: u32,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Free,
+    Waiting,
+    Begun,
+    Queued,
+    /// Whether its message is sent is not known yet.
+    Sending,
+    Sent,
+    /// With the answer, if it was a call.
+    Over(Result<Option<Answer>, CallError>),
+}
+
+/// A message to send, and whose it is; nobody's if it is a greeting or a cancellation.
+#[derive(Debug)]
+pub(super) struct Queued {
+    out: Outgoing,
+    owner: Option<Ticket>,
+}
+
+impl AsRef<Outgoing> for Queued {
+    fn as_ref(&self) -> &Outgoing {
+        &self.out
+    }
+}
+
+/// What a message begins as: a kept buffer, and how large it may become.
+#[derive(Debug)]
+pub(super) struct Blank {
+    pub(super) out: Outgoing,
+    limit: u32,
+}
+
+/// What has to be done once the lock is free.
+#[derive(Debug)]
+pub(super) enum Then {
+    Nothing,
+    /// Sends what is in the outbox: nobody else is about to add to it.
+    Flush,
+    /// Wakes the driver.
+    Wake(Option<Waker>),
+}
+
+impl Calls {
+    pub(super) fn new(ours: Arc<Party>) -> Calls {
+        Calls {
+            ours,
+            session: ClientSession::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            slot_of: Vec::new(),
+            waiting: VecDeque::new(),
+            outbox: VecDeque::new(),
+            sending: false,
+            awake: 0,
+            deaf: false,
+            ended: None,
+            closing: false,
+            alarm: None,
+            driver: None,
+            spare: Spare::default(),
+            spare_out: Spare::default(),
+        }
+    }
+
+    // ------------------------------------------------------------ by those who call
+
+    /// The first message, which is nobody's.
+    pub(super) fn greet(&mut self) {
+        let mut out = Outgoing::default();
+        wire::hello(out.bytes(), &self.ours.identity());
+        self.outbox.push_back(Queued { out, owner: None });
+    }
+
+    /// Enters a call, or a notification, which has no method. A call has begun if there is room, and waits if not.
+    pub(super) fn begin(
+        &mut self,
+        method: Option<u32>,
+        deadline: Deadline,
+    ) -> Result<(Ticket, bool, Then), CallError> {
+        if let Some(why) = &self.ended {
+            return Err(why.clone().with_sent(false));
+        }
+        if self.deaf {
+            return Err(CallError::Disconnected { sent: false });
+        }
+        let Some(method) = method else {
+            let ticket = self.enter(Stage::Begun, None, deadline);
+            return Ok((ticket, false, Then::Nothing));
+        };
+        let begun = match self.waiting.is_empty() {
+            true => self.session.start(method),
+            false => Err(NotNow::Full),
+        };
+        match begun {
+            Ok(id) => {
+                let call = Call { method, id };
+                let ticket = self.enter(Stage::Begun, Some(call), deadline);
+                self.find_by(id, ticket);
+                Ok((ticket, false, Then::Nothing))
+            }
+            Err(NotNow::Full) => {
+                let call = Call { method, id: 0 };
+                let ticket = self.enter(Stage::Waiting, Some(call), deadline);
+                self.waiting.push_back(ticket);
+                Ok((ticket, true, self.arm(deadline)))
+            }
+            Err(why) => Err(cannot_begin(why, &self.ours, self.session.server())),
+        }
+    }
+
+    /// Ready when a call has begun that had to wait.
+    pub(super) fn poll_begun(
+        &mut self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), CallError>> {
+        match &mut self.slots[ticket.slot].stage {
+            Stage::Waiting => self.wait(ticket, cx).map(Err),
+            Stage::Over(result) => Poll::Ready(mem::replace(result, Ok(None)).map(drop)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The id of a call that has begun, 0 for a notification, and what its message begins as.
+    pub(super) fn blank(&mut self, ticket: Ticket) -> (u32, Blank) {
+        let blank = Blank {
+            out: self.spare_out.take(),
+            limit: self.session.server().map_or(u32::MAX, Party::takes),
+        };
+        let call = self.slots[ticket.slot].call;
+        (call.map_or(0, |call| call.id), blank)
+    }
+
+    /// Queues the message of a call that has begun.
+    pub(super) fn push(&mut self, ticket: Ticket, blank: Blank) -> Result<Then, CallError> {
+        if let Some(why) = &self.ended {
+            return Err(why.clone().with_sent(false));
+        }
+        if self.deaf {
+            return Err(CallError::Disconnected { sent: false });
+        }
+        let Blank { out, limit } = blank;
+        let limit = limit.min(crate::MAX_MESSAGE as u32);
+        if let Err(error) = check_size(out.len(), limit) {
+            self.keep_out(out);
+            return Err(error);
+        }
+        self.set(ticket, Stage::Queued);
+        let deadline = self.slots[ticket.slot].deadline;
+        self.outbox.push_back(Queued {
+            out,
+            owner: Some(ticket),
+        });
+        Ok(match self.arm(deadline) {
+            Then::Wake(driver) => Then::Wake(driver),
+            // Whoever sends will find it.
+            _ if self.sending => Then::Nothing,
+            _ if self.awake == 0 => Then::Flush,
+            // The others may push as well, or they may not.
+            _ if self.outbox.len() == 1 => Then::Wake(self.driver.clone()),
+            _ => Then::Nothing,
+        })
+    }
+
+    /// Ready when a call is over; then its ticket is no longer good.
+    pub(super) fn poll_over(
+        &mut self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Answer>, CallError>> {
+        let slot = &mut self.slots[ticket.slot];
+        let deadline = slot.deadline;
+        let result = match &mut slot.stage {
+            Stage::Over(result) => mem::replace(result, Ok(None)),
+            _ => match self.wait(ticket, cx) {
+                Poll::Ready(why) => Err(why),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.leave(ticket);
+        Poll::Ready(result.map_err(|error| late(error, deadline)))
+    }
+
+    /// Waits to be woken, or gives up at once where there is no time to wait.
+    fn wait(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<CallError> {
+        let slot = &mut self.slots[ticket.slot];
+        if slot.deadline.instant().is_none() && !slot.deadline.is_never() {
+            let sent = self.withdraw(ticket);
+            return Poll::Ready(CallError::TimedOut { sent });
+        }
+        match &mut slot.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            waker => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// A call whose future is dropped.
+    pub(super) fn abandon(&mut self, ticket: Ticket, woken: &mut Vec<Waker>) {
+        self.withdraw(ticket);
+        self.leave(ticket);
+        self.hand_out_room(woken);
+        if !self.outbox.is_empty() && !self.sending {
+            woken.extend(self.driver.clone());
+        }
+    }
+
+    /// Takes back the buffer of an answer that has been decoded.
+    pub(super) fn keep(&mut self, mut message: Arc<Vec<u8>>) {
+        if let Some(size) = Arc::get_mut(&mut message).map(|buffer| buffer.capacity()) {
+            self.spare.keep(message, size);
+        }
+    }
+
+    fn keep_out(&mut self, mut out: Outgoing) {
+        out.clear();
+        let size = out.capacity();
+        self.spare_out.keep(out, size);
+    }
+
+    pub(super) fn server(&self) -> Option<&Party> {
+        self.session.server()
+    }
+
+    // ------------------------------------------------------------ by the driver
+
+    /// Notes the task of the driver.
+    pub(super) fn driven_by(&mut self, cx: &mut Context<'_>) {
+        match &mut self.driver {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            waker => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    pub(super) fn driver(&self) -> Option<&Waker> {
+        self.driver.as_ref()
+    }
+
+    /// Whether there is something to send that nobody is sending.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty() && !self.sending && !self.deaf
+    }
+
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending
+    }
+
+    /// Whether others are about to add to what is to be sent.
+    pub(super) fn expects_more(&self) -> bool {
+        self.awake > 0
+    }
+
+    /// A buffer to receive into.
+    pub(super) fn buffer(&mut self) -> Arc<Vec<u8>> {
+        self.spare.take()
+    }
+
+    /// Takes what is to be sent next; then [`sent`](Self::sent) or [`not_sent`](Self::not_sent) has to follow. False
+    /// if there is nothing.
+    pub(super) fn take_batch(&mut self, batch: &mut Vec<Queued>) -> bool {
+        let mut bytes = 0;
+        while bytes < BATCH && batch.len() < BATCH_MESSAGES {
+            let Some(next) = self.outbox.pop_front() else {
+                break;
+            };
+            bytes += next.out.len();
+            if let Some(slot) = next.owner.and_then(|owner| self.slot(owner)) {
+                slot.stage = Stage::Sending;
+            }
+            batch.push(next);
+        }
+        self.sending = !batch.is_empty();
+        self.sending
+    }
+
+    pub(super) fn sent(&mut self, batch: &mut Vec<Queued>, woken: &mut Vec<Waker>) {
+        self.sending = false;
+        for Queued { out, owner } in batch.drain(..) {
+            self.was_sent(owner, woken);
+            self.keep_out(out);
+        }
+    }
+
+    fn was_sent(&mut self, owner: Option<Ticket>, woken: &mut Vec<Waker>) {
+        let Some(ticket) = owner else { return };
+        let Some(slot) = self.slot(ticket) else {
+            return;
+        };
+        // The answer may have overtaken this.
+        match (&slot.stage, slot.call) {
+            (Stage::Sending, Some(_)) => slot.stage = Stage::Sent,
+            (Stage::Sending, None) => self.finish(ticket, Ok(None), woken),
+            _ => {}
+        }
+    }
+
+    /// A batch could not be sent. False if nothing can be sent any more.
+    pub(super) fn not_sent(
+        &mut self,
+        batch: &mut Vec<Queued>,
+        failed: Failed,
+        woken: &mut Vec<Waker>,
+    ) -> bool {
+        self.sending = false;
+        let why = not_sent(&failed.error);
+        let only_too_large = failed.doubtful == 1 && matches!(why, CallError::TooLarge { .. });
+        let mut rest = batch.drain(..).enumerate();
+        let mut back = Vec::new();
+        for (place, queued) in rest.by_ref() {
+            let owner = queued.owner;
+            if place < failed.sent {
+                self.was_sent(owner, woken);
+            } else if only_too_large && place == failed.sent {
+                if let Some(ticket) = owner {
+                    self.unsend(ticket);
+                    self.finish(ticket, Err(why.clone()), woken);
+                }
+            } else if place >= failed.sent + failed.doubtful || failed.doubtful == 1 {
+                // No peer can have received a whole message of which the sending failed.
+                if let Some(slot) = owner.and_then(|owner| self.slot(owner)) {
+                    slot.stage = Stage::Queued;
+                }
+                back.push(queued);
+            } else {
+                self.was_sent(owner, woken);
+            }
+        }
+        drop(rest);
+        for queued in back.into_iter().rev() {
+            self.outbox.push_front(queued);
+        }
+        self.deaf = !only_too_large;
+        !self.deaf
+    }
+
+    /// What there is to read has been read, and the peer takes nothing: what is unsent fails.
+    pub(super) fn fail_unsent(&mut self, woken: &mut Vec<Waker>) {
+        if !self.deaf {
+            return;
+        }
+        while let Some(queued) = self.outbox.pop_front() {
+            if let Some(ticket) = queued.owner.filter(|owner| self.slot(*owner).is_some()) {
+                self.unsend(ticket);
+                self.finish(ticket, Err(CallError::Disconnected { sent: false }), woken);
+            }
+        }
+        while let Some(ticket) = self.waiting.pop_front() {
+            self.finish(ticket, Err(CallError::Disconnected { sent: false }), woken);
+        }
+    }
+
+    /// What was received. An error: why there will be no more answers.
+    pub(super) fn received(
+        &mut self,
+        received: io::Result<bool>,
+        message: Arc<Vec<u8>>,
+        woken: &mut Vec<Waker>,
+    ) -> Result<(), CallError> {
+        match received {
+            Ok(true) => {}
+            Ok(false) => return Err(CallError::Disconnected { sent: true }),
+            Err(error) => return Err(cannot_receive(&error)),
+        }
+        match self.session.receive(&message) {
+            Ok(ClientEvent::Reply { id, payload }) => {
+                let start = message.len() - payload.len();
+                self.answer(id, Ok(Some(Answer { message, start })), woken);
+            }
+            Ok(ClientEvent::Failed { id, failure }) => {
+                let failure = call_failed(&failure, &self.ours, self.session.server());
+                self.answer(id, Err(failure), woken);
+                self.keep(message);
+            }
+            Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
+                self.keep(message);
+            }
+            Ok(ClientEvent::Goodbye) => return Err(CallError::Unavailable),
+            Ok(ClientEvent::Refused(failure)) => {
+                let theirs = self.session.server();
+                return Err(CallError::from_server(&failure, &self.ours, theirs));
+            }
+            Err(malformed) => return Err(breaks_protocol(malformed)),
+        }
+        self.hand_out_room(woken);
+        Ok(())
+    }
+
+    /// Whether calls can still begin here.
+    pub(super) fn is_usable(&self) -> bool {
+        self.ended.is_none() && !self.deaf && !self.session.is_going_away()
+    }
+
+    /// There will be no more answers. Of several reasons the first counts.
+    pub(super) fn end(&mut self, why: CallError, woken: &mut Vec<Waker>) {
+        let why = self.ended.get_or_insert(why).clone();
+        self.outbox.clear();
+        self.waiting.clear();
+        self.alarm = None;
+        for slot in 0..self.slots.len() {
+            let sent = match &self.slots[slot].stage {
+                Stage::Waiting | Stage::Queued => false,
+                Stage::Sending | Stage::Sent => true,
+                // It finds out when it pushes.
+                Stage::Begun | Stage::Free | Stage::Over(_) => continue,
+            };
+            let serial = self.slots[slot].serial;
+            self.finish(
+                Ticket { slot, serial },
+                Err(why.clone().with_sent(sent)),
+                woken,
+            );
+        }
+        woken.extend(self.driver.clone());
+    }
+
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Gives up the calls whose deadlines have passed, and says when to look again in [`alarm`](Self::alarm).
+    pub(super) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) {
+        self.alarm = None;
+        for slot in 0..self.slots.len() {
+            let Slot {
+                serial,
+                ref stage,
+                deadline,
+                ..
+            } = self.slots[slot];
+            // One that is encoded meanwhile sets the alarm when it is pushed.
+            if matches!(stage, Stage::Free | Stage::Begun | Stage::Over(_)) {
+                continue;
+            }
+            let Some(at) = deadline.instant() else {
+                continue;
+            };
+            if at > now {
+                self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
+                continue;
+            }
+            let ticket = Ticket { slot, serial };
+            let sent = self.withdraw(ticket);
+            self.finish(ticket, Err(CallError::TimedOut { sent }), woken);
+        }
+        self.hand_out_room(woken);
+    }
+
+    // ------------------------------------------------------------ within
+
+    fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
+        let slot = &mut self.slots[ticket.slot];
+        (slot.serial == ticket.serial).then_some(slot)
+    }
+
+    fn enter(&mut self, stage: Stage, call: Option<Call>, deadline: Deadline) -> Ticket {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                serial: 0,
+                stage: Stage::Free,
+                call: None,
+                deadline,
+                waker: None,
+            });
+            self.slots.len() - 1
+        });
+        let place = &mut self.slots[slot];
+        place.serial += 1;
+        (place.call, place.deadline) = (call, deadline);
+        let ticket = Ticket {
+            slot,
+            serial: place.serial,
+        };
+        self.set(ticket, stage);
+        ticket
+    }
+
+    /// Ends a ticket.
+    fn leave(&mut self, ticket: Ticket) {
+        self.set(ticket, Stage::Free);
+        let slot = &mut self.slots[ticket.slot];
+        slot.serial += 1;
+        slot.waker = None;
+        self.free.push(ticket.slot);
+    }
+
+    fn set(&mut self, ticket: Ticket, stage: Stage) {
+        let is_awake = |stage: &Stage| matches!(stage, Stage::Begun | Stage::Over(_));
+        let slot = &mut self.slots[ticket.slot];
+        let before = mem::replace(&mut slot.stage, stage);
+        self.awake += usize::from(is_awake(&slot.stage));
+        self.awake -= usize::from(is_awake(&before));
+    }
+
+    fn finish(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Option<Answer>, CallError>,
+        woken: &mut Vec<Waker>,
+    ) {
+        self.set(ticket, Stage::Over(result));
+        woken.extend(self.slots[ticket.slot].waker.take());
+    }
+
+    fn find_by(&mut self, id: u32, ticket: Ticket) {
+        let place = id as usize & 0xFFFF;
+        if self.slot_of.len() <= place {
+            self.slot_of.resize(place + 1, usize::MAX);
+        }
+        self.slot_of[place] = ticket.slot;
+    }
+
+    fn answer(
+        &mut self,
+        id: u32,
+        result: Result<Option<Answer>, CallError>,
+        woken: &mut Vec<Waker>,
+    ) {
+        let Some(slot) = self.slot_of.get(id as usize & 0xFFFF).copied() else {
+            return;
+        };
+        let of = &self.slots[slot];
+        if of.call.is_some_and(|call| call.id == id) {
+            let serial = of.serial;
+            self.finish(Ticket { slot, serial }, result, woken);
+        }
+    }
+
+    /// Stops waiting for an answer; whether the request was sent.
+    fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let slot = &self.slots[ticket.slot];
+        match slot.stage {
+            Stage::Free | Stage::Over(_) => true,
+            Stage::Waiting => {
+                self.waiting.retain(|other| *other != ticket);
+                false
+            }
+            Stage::Begun => {
+                self.unsend(ticket);
+                false
+            }
+            Stage::Queued => {
+                let place = self.outbox.iter().position(|it| it.owner == Some(ticket));
+                if let Some(queued) = place.and_then(|place| self.outbox.remove(place)) {
+                    self.keep_out(queued.out);
+                }
+                self.unsend(ticket);
+                false
+            }
+            Stage::Sending | Stage::Sent => {
+                let unanswered = slot.call.filter(|call| self.session.give_up(call.id));
+                if let Some(call) = unanswered {
+                    let mut out = self.spare_out.take();
+                    wire::cancel(out.bytes(), call.id);
+                    self.outbox.push_back(Queued { out, owner: None });
+                }
+                true
+            }
+        }
+    }
+
+    fn unsend(&mut self, ticket: Ticket) {
+        if let Some(call) = self.slots[ticket.slot].call {
+            self.session.unsend(call.id);
+        }
+    }
+
+    /// Begins those calls that wait for room, as far as there is any.
+    fn hand_out_room(&mut self, woken: &mut Vec<Waker>) {
+        while let Some(&ticket) = self.waiting.front() {
+            let Some(call) = self.slots[ticket.slot].call else {
+                return;
+            };
+            match self.session.start(call.method) {
+                Ok(id) => {
+                    self.slots[ticket.slot].call = Some(Call { id, ..call });
+                    self.find_by(id, ticket);
+                    self.set(ticket, Stage::Begun);
+                    woken.extend(self.slots[ticket.slot].waker.take());
+                }
+                Err(NotNow::Full) => return,
+                Err(why) => {
+                    let why = cannot_begin(why, &self.ours, self.session.server());
+                    self.finish(ticket, Err(why), woken);
+                }
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Has the driver woken by a deadline.
+    fn arm(&mut self, deadline: Deadline) -> Then {
+        match deadline.instant() {
+            Some(at) if self.alarm.is_none_or(|alarm| at < alarm) => {
+                self.alarm = Some(at);
+                Then::Wake(self.driver.clone())
+            }
+            _ => Then::Nothing,
+        }
+    }
+}
+
+/// How much goes out in one batch: what comes behind it can still be taken back.
+const BATCH: usize = 256 << 10;
+const BATCH_MESSAGES: usize = 256;
+
+/// How long the driver goes on for what is still to be sent, when nobody can call any more.
+pub(super) const COURTESY: Duration = Duration::from_millis(100);
+
+/// Things that are kept for the next use, up to so many bytes.
+#[derive(Debug)]
+struct Spare<T> {
+    kept: Vec<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Spare {
+            kept: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<T: Default> Spare<T> {
+    fn take(&mut self) -> T {
+        let Some((spare, size)) = self.kept.pop() else {
+            return T::default();
+        };
+        self.bytes -= size;
+        spare
+    }
+
+    fn keep(&mut self, spare: T, size: usize) {
+        const BYTES: usize = 4 << 20;
+        const NUMBER: usize = 1024;
+        if self.bytes + size <= BYTES && self.kept.len() < NUMBER {
+            self.kept.push((spare, size));
+            self.bytes += size;
+        }
+    }
+}

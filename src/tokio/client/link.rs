@@ -1,0 +1,433 @@
+//! One connection of a client, shared by all tasks that call through it.
+//!
+//! A task of its own, the driver, receives, and hands the answers to those who wait. Sending is done by whoever has
+//! something to send: the future that sends is kept where everybody can poll it, with the driver's waker, so that a call
+//! that is alone goes out at once, without a hop to the driver. Where others are about to call as well, as those are
+//! that have just got their answers, the last of them sends for all, or else the driver: what is ready goes out in one
+//! write.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::calls::{COURTESY, Calls, Queued, Then, Ticket};
+use crate::call_error::CallError;
+use crate::client::common::Answer;
+use crate::outgoing::Outgoing;
+use crate::session::Party;
+use crate::tokio::alarm::Alarm;
+use crate::tokio::batch::send_batch;
+use crate::tokio::transport::Stream;
+use crate::tokio::{fair, runtime};
+use crate::{Deadline, wire};
+
+/// A connection, for those who call. Dropping it ends the connection once what is queued has been sent.
+pub(super) struct Link(Arc<Shared>);
+
+/// What the callers share with the driver.
+struct Shared {
+    calls: Mutex<Calls>,
+    /// Sends what is queued whenever it is polled; it ends when nothing can be sent any more.
+    writer: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    stream: Arc<dyn AnyStream>,
+    /// Why there are no deadlines here, if there are none.
+    no_timers: Option<CallError>,
+}
+
+/// A stream as far as its type does not matter.
+trait AnyStream: fmt::Debug + Send + Sync {
+    fn close(&self);
+    fn peer_pid(&self) -> Option<u32>;
+}
+
+impl<S: Stream> AnyStream for S {
+    fn close(&self) {
+        Stream::close(self);
+    }
+
+    fn peer_pid(&self) -> Option<u32> {
+        self.peer().ok()?.pid
+    }
+}
+
+impl Link {
+    /// Greets the server, with the first call or at once; its answer comes before the first reply.
+    pub(super) fn open<S: Stream>(stream: S, ours: Arc<Party>) -> Result<Link, CallError> {
+        runtime::check().map_err(|error| CallError::unreachable(&error))?;
+        let stream = Arc::new(stream);
+        let mut calls = Calls::new(ours);
+        calls.greet();
+        let shared = Arc::new(Shared {
+            calls: Mutex::new(calls),
+            writer: Mutex::new(None),
+            stream: Arc::clone(&stream) as Arc<dyn AnyStream>,
+            no_timers: Alarm::check()
+                .err()
+                .map(|error| CallError::unreachable(&error)),
+        });
+        let writer = write(Arc::clone(&shared), Arc::clone(&stream));
+        *shared.writer.lock() = Some(Box::pin(writer));
+        let ends = Ends(Arc::clone(&shared));
+        ::tokio::spawn(drive(ends, stream));
+        Ok(Link(shared))
+    }
+
+    /// Whether calls can still begin here.
+    pub(super) fn is_usable(&self) -> bool {
+        self.0.calls.lock().is_usable()
+    }
+
+    /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments. `left` is how
+    /// far the deadline is, if the caller knows.
+    pub(super) async fn call(
+        &self,
+        method: u32,
+        encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
+        deadline: Deadline,
+        left: Option<Duration>,
+    ) -> Result<Answer, CallError> {
+        let (mut entered, waits) = self.enter(Some(method), deadline)?;
+        let mut left = left;
+        if waits {
+            entered.begun().await?;
+            left = None;
+        }
+        let timeout = left.or_else(|| deadline.remaining());
+        let header = |out: &mut Vec<u8>, id| wire::request(out, id, method, timeout);
+        match entered.send(header, encode).await? {
+            Some(answer) => Ok(answer),
+            None => Err(CallError::Disconnected { sent: true }),
+        }
+    }
+
+    /// Sends what is not answered, and waits until it has been sent.
+    pub(super) async fn notify(
+        &self,
+        method: u32,
+        encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
+        deadline: Deadline,
+    ) -> Result<(), CallError> {
+        let (mut entered, _) = self.enter(None, deadline)?;
+        let header = |out: &mut Vec<u8>, _| wire::notify(out, method);
+        entered.send(header, encode).await.map(drop)
+    }
+
+    /// Enters a call or a notification; whether it has to wait for room.
+    fn enter(
+        &self,
+        method: Option<u32>,
+        deadline: Deadline,
+    ) -> Result<(Entered<'_>, bool), CallError> {
+        if let (Some(why), Some(_)) = (&self.0.no_timers, deadline.instant()) {
+            return Err(why.clone());
+        }
+        let (ticket, waits, then) = self.0.calls.lock().begin(method, deadline)?;
+        self.0.then(then);
+        let entered = Entered {
+            shared: &self.0,
+            ticket: Some(ticket),
+        };
+        Ok((entered, waits))
+    }
+
+    /// Takes back the buffer of an answer that has been decoded.
+    pub(super) fn recycle(&self, answer: Answer) {
+        self.0.calls.lock().keep(answer.message);
+    }
+
+    /// Who the server is, once it has said so.
+    pub(super) fn server(&self) -> Option<Party> {
+        self.0.calls.lock().server().cloned()
+    }
+
+    /// The process of the server, where the system tells.
+    pub(super) fn peer_pid(&self) -> Option<u32> {
+        self.0.stream.peer_pid()
+    }
+
+    /// Ends the connection.
+    pub(super) fn close(&self) {
+        self.0.end(CallError::Disconnected { sent: false });
+        self.0.stream.close();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls.lock();
+        calls.closing = true;
+        let driver = calls.driver().cloned();
+        drop(calls);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("stream", &self.0.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call in its place. Dropping it gives the call up.
+struct Entered<'a> {
+    shared: &'a Shared,
+    ticket: Option<Ticket>,
+}
+
+impl Entered<'_> {
+    /// Waits for room.
+    async fn begun(&self) -> Result<(), CallError> {
+        poll_fn(|cx| match self.ticket {
+            Some(ticket) => self.shared.calls.lock().poll_begun(ticket, cx),
+            None => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// Sends the message, and waits until that is over: for the answer, if it is a call.
+    async fn send(
+        &mut self,
+        header: impl FnOnce(&mut Vec<u8>, u32),
+        encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
+    ) -> Result<Option<Answer>, CallError> {
+        if let Some(ticket) = self.ticket {
+            let (id, mut blank) = self.shared.calls.lock().blank(ticket);
+            header(blank.out.bytes(), id);
+            encode(&mut blank.out)?;
+            let then = self.shared.calls.lock().push(ticket, blank)?;
+            self.shared.then(then);
+        }
+        poll_fn(|cx| {
+            let Some(ticket) = self.ticket else {
+                return Poll::Ready(Ok(None));
+            };
+            let over = self.shared.calls.lock().poll_over(ticket, cx);
+            if over.is_ready() {
+                self.ticket = None;
+            }
+            over
+        })
+        .await
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared
+                .waking(|calls, woken| calls.abandon(ticket, woken));
+        }
+    }
+}
+
+impl Shared {
+    fn then(&self, then: Then) {
+        match then {
+            Then::Nothing | Then::Wake(None) => {}
+            Then::Wake(Some(driver)) => driver.wake(),
+            Then::Flush => self.flush(),
+        }
+    }
+
+    /// Does something with the calls, and wakes those whom that concerns.
+    fn waking<R>(&self, change: impl FnOnce(&mut Calls, &mut Vec<Waker>) -> R) -> R {
+        let mut woken = Vec::new();
+        let result = change(&mut self.calls.lock(), &mut woken);
+        woken.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    fn end(&self, why: CallError) {
+        self.waking(|calls, woken| calls.end(why, woken));
+    }
+
+    /// Hands on what was received; whether it was the last.
+    fn received(
+        &self,
+        received: io::Result<bool>,
+        message: Arc<Vec<u8>>,
+        woken: &mut Vec<Waker>,
+    ) -> bool {
+        let mut calls = self.calls.lock();
+        let received = calls.received(received, message, woken);
+        match received {
+            Ok(()) => false,
+            Err(why) => {
+                calls.end(why, woken);
+                true
+            }
+        }
+    }
+
+    /// Sends what is queued, as far as there is room. If somebody else is at it, they do.
+    fn flush(&self) {
+        let driver = self.calls.lock().driver().cloned();
+        // Until the driver runs for the first time there is nobody to go on; then it does it all.
+        let Some(driver) = driver else { return };
+        let mut cx = Context::from_waker(&driver);
+        while let Some(mut writer) = self.writer.try_lock() {
+            let Some(writing) = writer.as_mut() else {
+                return;
+            };
+            // A transport that panics has failed, which is not the fault of whoever calls just now.
+            let polled = panic::catch_unwind(AssertUnwindSafe(|| writing.as_mut().poll(&mut cx)));
+            match polled {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(())) => *writer = None,
+                Err(_) => {
+                    *writer = None;
+                    self.end(CallError::Disconnected { sent: true });
+                    return;
+                }
+            }
+            drop(writer);
+            // What was pushed after the writer had looked, and before it was let go.
+            if !self.calls.lock().has_unsent() {
+                return;
+            }
+        }
+    }
+}
+
+/// Sends what is queued. It is polled by whoever has queued something, and waits for nothing but room.
+async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
+    let mut batch: Vec<Queued> = Vec::new();
+    let mut slices: Vec<IoSlice<'static>> = Vec::new();
+    let mut woken = Vec::new();
+    loop {
+        poll_fn(|_| match shared.calls.lock().take_batch(&mut batch) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        let sent = send_batch(&*stream, &batch, &mut slices, Deadline::NEVER).await;
+        let mut calls = shared.calls.lock();
+        let go_on = match sent {
+            Ok(()) => {
+                calls.sent(&mut batch, &mut woken);
+                true
+            }
+            Err(failed) => calls.not_sent(&mut batch, failed, &mut woken),
+        };
+        if !go_on {
+            // It reads what is still to be read, and then it says what became of the rest.
+            woken.extend(calls.driver().cloned());
+        }
+        drop(calls);
+        woken.drain(..).for_each(Waker::wake);
+        if !go_on {
+            return;
+        }
+    }
+}
+
+/// Ends the connection when the driver does, however that comes about.
+struct Ends(Arc<Shared>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end(CallError::Disconnected { sent: true });
+        self.0.stream.close();
+        // It holds the connection, which holds it.
+        let writer = self.0.writer.lock().take();
+        drop(writer);
+    }
+}
+
+/// Receives, sends where nobody else does, and minds the deadlines, until the connection ends.
+async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
+    let shared = &*ends.0;
+    let mut reader = pin!(read(shared, &*stream));
+    let mut reading = true;
+    let mut alarm = Alarm::default();
+    let mut waited = false;
+    let mut linger = None;
+    poll_fn(|cx| {
+        shared.calls.lock().driven_by(cx);
+        if reading && reader.as_mut().poll(cx).is_ready() {
+            reading = false;
+        }
+        let mut calls = shared.calls.lock();
+        if !reading || calls.has_ended() {
+            return Poll::Ready(());
+        }
+        if calls.is_sending() || calls.has_unsent() {
+            // Once: whoever has not called by then need not be waited for.
+            waited = !waited && calls.expects_more() && !calls.is_sending();
+            drop(calls);
+            if waited {
+                cx.waker().wake_by_ref();
+            } else {
+                shared.flush();
+            }
+            calls = shared.calls.lock();
+        }
+        if calls.is_deaf() {
+            drop(calls);
+            shared.waking(|calls, woken| calls.fail_unsent(woken));
+            calls = shared.calls.lock();
+        }
+        if calls.closing {
+            let over = !calls.has_unsent() && !calls.is_sending();
+            let until = *linger.get_or_insert_with(|| Instant::now() + COURTESY);
+            if over || shared.no_timers.is_some() {
+                return Poll::Ready(());
+            }
+            calls.alarm = Some(until);
+        }
+        loop {
+            alarm.set(calls.alarm);
+            drop(calls);
+            if alarm.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if linger.is_some_and(|until| until <= now) {
+                return Poll::Ready(());
+            }
+            shared.waking(|calls, woken| calls.expire(now, woken));
+            calls = shared.calls.lock();
+            calls.alarm = calls.alarm.into_iter().chain(linger).min();
+            if calls.has_unsent() {
+                // The cancellations.
+                drop(calls);
+                shared.flush();
+                calls = shared.calls.lock();
+            }
+        }
+    })
+    .await;
+}
+
+/// Receives all that there is, and hands it to whom it concerns, until the end.
+async fn read<S: Stream>(shared: &Shared, stream: &S) {
+    let mut woken = Vec::new();
+    let mut received = 0;
+    loop {
+        let mut message = shared.calls.lock().buffer();
+        // It is nobody else's: those that a blob still holds are not kept.
+        let buffer = Arc::make_mut(&mut message);
+        let result = stream.recv_message(buffer, Deadline::NEVER).await;
+        let result = result.map(|message| message.is_some());
+        let ended = shared.received(result, message, &mut woken);
+        woken.drain(..).for_each(Waker::wake);
+        if ended {
+            return;
+        }
+        received = (received + 1) % fair::AT_ONCE;
+        if received == 0 {
+            fair::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,924 @@
+//! One client of a server.
+//!
+//! A task for each connection receives, starts the handlers, and sends. A handler is polled for the first time where
+//! its request was received: most have their reply ready by then, and cost no task. One that waits goes to a task of
+//! its own. What has been replied goes out when no further request is at hand, in one write.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use ::tokio::task::AbortHandle;
+use parking_lot::Mutex;
+
+use super::Shared;
+use super::budget::Budget;
+use super::handler::Replied;
+use super::job::{Ending, Job, Slot, poll};
+use crate::outgoing::Outgoing;
+use crate::server::call::Caller;
+use crate::server::connection::{Buffer, COURTESY, End, has_left, too_large};
+use crate::server::control::{self, Asked};
+use crate::server::job::{Handled, Running, failure};
+use crate::server::{Call, Payload};
+use crate::session::{Party, ServerEvent, ServerSession};
+use crate::tokio::alarm::Alarm;
+use crate::tokio::batch::send_batch;
+use crate::tokio::fair;
+use crate::tokio::transport::Stream;
+use crate::trace::Span;
+use crate::wire::{self, Code, Failure};
+use crate::{Deadline, Error, Peer};
+
+pub(super) struct Connection<S, Q, F> {
+    stream: S,
+    peer: Peer,
+    /// Its number on the server's list.
+    number: u64,
+    shared: Arc<Shared<S, Q, F>>,
+    state: Mutex<State<F>>,
+}
+
+/// What the connection's task shares with those of its handlers.
+struct State<F> {
+    session: ServerSession,
+    running: Running,
+    /// Handlers that wait, each in a task of its own.
+    jobs: Vec<Waiting>,
+    next_job: u64,
+    outbox: Vec<Outgoing>,
+    /// What is being sent.
+    batch: Vec<Outgoing>,
+    sending: bool,
+    /// There is no room for what has been read.
+    stalled: bool,
+    /// No more messages are taken to be sent.
+    finished: bool,
+    /// Nothing is sent any more either.
+    closed: bool,
+    /// Nothing more is read.
+    parted: bool,
+    /// The connection's task, which sends.
+    task: Option<Waker>,
+    /// The largest message that the client takes.
+    client_takes: u32,
+    /// By when the client has to say hello.
+    hello_by: Option<Instant>,
+    /// When the client was last heard of; only where that counts.
+    heard: Option<Instant>,
+    /// By when the client has to read what is being sent.
+    read_by: Option<Instant>,
+    /// By when all has to be sent that is still to be sent.
+    finish_by: Option<Instant>,
+    slots: Vec<Slot<F>>,
+    spare: Vec<Outgoing>,
+    /// The share of the server's budget for what is kept.
+    kept: usize,
+}
+
+/// A handler that waits.
+struct Waiting {
+    number: u64,
+    /// `None`: a notification.
+    id: Option<u32>,
+    deadline: Deadline,
+    cancelled: Arc<AtomicBool>,
+    /// In place of the handler.
+    answered: bool,
+    task: Option<AbortHandle>,
+}
+
+/// A request, or a notification, that is to be handled.
+struct Request {
+    id: Option<u32>,
+    method: u32,
+    payload: Payload,
+    timeout: Option<Duration>,
+}
+
+/// What a message asks for that was received.
+enum Received {
+    Nothing(Buffer),
+    Request(Request),
+}
+
+impl<S, Q, F> Connection<S, Q, F>
+where
+    S: Stream,
+    Q: 'static,
+    F: Future<Output = Replied> + Send + 'static,
+{
+    pub(super) fn new(
+        stream: S,
+        peer: Peer,
+        number: u64,
+        shared: Arc<Shared<S, Q, F>>,
+    ) -> Connection<S, Q, F> {
+        let now = Instant::now();
+        let options = &shared.options;
+        let state = State {
+            session: ServerSession::new(options.max_in_flight),
+            running: Running::default(),
+            jobs: Vec::new(),
+            next_job: 0,
+            outbox: Vec::new(),
+            batch: Vec::new(),
+            sending: false,
+            stalled: false,
+            finished: false,
+            closed: false,
+            parted: false,
+            task: None,
+            client_takes: u32::MAX,
+            hello_by: now.checked_add(options.hello_timeout),
+            heard: options.idle_timeout.map(|_| now),
+            read_by: None,
+            finish_by: None,
+            slots: Vec::new(),
+            spare: Vec::new(),
+            kept: 0,
+        };
+        Connection {
+            stream,
+            peer,
+            number,
+            shared,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Serves the client until one of the two ends it.
+    pub(super) async fn serve(self: Arc<Self>) {
+        let _leaves = Leaves(&self);
+        let mut reader = pin!(self.read());
+        let mut writer = pin!(self.write());
+        let (mut reading, mut writing) = (true, true);
+        let mut alarm = Alarm::default();
+        let mut armed: Option<Instant> = None;
+        poll_fn(|cx| {
+            self.runs_as(cx);
+            loop {
+                if reading && reader.as_mut().poll(cx).is_ready() {
+                    reading = false;
+                }
+                if self.shared.handle.is_draining() && self.in_flight() == 0 {
+                    self.part();
+                }
+                if writing && writer.as_mut().poll(cx).is_ready() {
+                    writing = false;
+                }
+                let mut state = self.state.lock();
+                reading &= !state.parted;
+                writing &= !state.closed;
+                if !reading && !writing && state.jobs.is_empty() {
+                    return Poll::Ready(());
+                }
+                if reading && state.stalled && state.has_room(self.shared.options.max_in_flight) {
+                    continue;
+                }
+                state.settle(&self.shared.budget);
+                if state.sending && state.read_by.is_none() && !state.closed {
+                    state.read_by = Instant::now().checked_add(self.shared.options.send_timeout);
+                }
+                let next = state.next_deadline(&self.shared);
+                drop(state);
+                // It may fire too early, but never too late: setting it for each message would cost more.
+                if let Some(next) = next.filter(|next| armed.is_none_or(|armed| *next < armed)) {
+                    armed = Some(next);
+                    alarm.set(armed);
+                }
+                if alarm.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                armed = None;
+                self.look_at_the_clock();
+                if next.is_none() {
+                    alarm.set(None);
+                }
+            }
+        })
+        .await;
+    }
+
+    // ------------------------------------------------------------ receiving
+
+    async fn read(self: &Arc<Self>) {
+        let mut buffer = Buffer::default();
+        let mut held = Held {
+            budget: &self.shared.budget,
+            bytes: 0,
+        };
+        let mut received = 0_u32;
+        loop {
+            // A client that does not read its replies is not asked for more requests.
+            self.room(|state, limit| state.outbox.len() < limit).await;
+            held.fit(&mut buffer);
+            let message = Arc::make_mut(&mut buffer);
+            let result = self.stream.recv_message(message, Deadline::NEVER).await;
+            let end = match result {
+                Ok(Some(_)) => match self.receive(buffer) {
+                    Ok(Received::Nothing(kept)) => {
+                        buffer = kept;
+                        None
+                    }
+                    Ok(Received::Request(request)) => {
+                        // Requests are never that many, but nobody answers notifications.
+                        self.room(|state, limit| state.jobs.len() < limit).await;
+                        let mut request = Some(request);
+                        buffer = poll_fn(|cx| match request.take() {
+                            Some(request) => Poll::Ready(self.start(request, cx)),
+                            None => Poll::Ready(Buffer::default()),
+                        })
+                        .await;
+                        None
+                    }
+                    Err(end) => {
+                        buffer = Buffer::default();
+                        Some(end)
+                    }
+                },
+                Ok(None) => Some(End::Gone),
+                Err(error) => {
+                    if let Some(Error::TooLarge { limit, size }) = Error::of(&error) {
+                        self.refuse(&too_large(*limit, *size));
+                    }
+                    Some(End::Gone)
+                }
+            };
+            if let Some(end) = end {
+                if let End::Malformed(malformed) = end {
+                    self.refuse(&Failure::new(Code::Malformed, malformed.0));
+                }
+                return self.client_has_gone(true);
+            }
+            received = (received + 1) % fair::AT_ONCE;
+            if received == 0 {
+                fair::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits until there is room, which the connection's task looks for whenever it runs.
+    async fn room(&self, is_there: impl Fn(&State<F>, usize) -> bool) {
+        let limit = self.shared.options.max_in_flight;
+        poll_fn(|_| {
+            let mut state = self.state.lock();
+            state.stalled = !is_there(&state, limit) && !state.finished;
+            match state.stalled {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    /// Does what a message asks for, except for handling it.
+    fn receive(&self, message: Buffer) -> Result<Received, End> {
+        let ours = self.shared.ours.identity();
+        let mut state = self.state.lock();
+        if state.heard.is_some() {
+            state.heard = Some(Instant::now());
+        }
+        let event = state
+            .session
+            .receive(&ours, &message)
+            .map_err(End::Malformed)?;
+        let request = match event {
+            ServerEvent::Nothing => None,
+            ServerEvent::Hello => {
+                state.hello_by = None;
+                let mut out = state.blank();
+                state.session.greet(&ours, out.bytes());
+                state.client_takes = state.session.client().map_or(u32::MAX, Party::takes);
+                state.push(out);
+                None
+            }
+            ServerEvent::Reject { id, failure } => {
+                state.fail(id, &failure);
+                None
+            }
+            ServerEvent::Cancel { id } => {
+                self.cancel(&mut state, id);
+                None
+            }
+            ServerEvent::Request {
+                id,
+                method,
+                payload,
+                ..
+            } if method >= wire::control::FIRST => {
+                state.session.answer(id);
+                drop(state);
+                self.control(id, method, payload)?;
+                self.state.lock().session.answered();
+                None
+            }
+            ServerEvent::Request { id, .. } if self.shared.handle.is_draining() => {
+                state.session.answer(id);
+                state.fail(id, &Failure::new(Code::Unavailable, "ending"));
+                state.session.answered();
+                None
+            }
+            ServerEvent::Request {
+                id,
+                method,
+                timeout,
+                payload,
+            } => Some((Some(id), method, payload.len(), timeout)),
+            ServerEvent::Notify { method, payload } => Some((None, method, payload.len(), None)),
+        };
+        Ok(match request {
+            None => Received::Nothing(message),
+            Some((id, method, length, timeout)) => {
+                let start = message.len() - length;
+                Received::Request(Request {
+                    id,
+                    method,
+                    payload: Payload { message, start },
+                    timeout,
+                })
+            }
+        })
+    }
+
+    /// What every server answers, whatever its service.
+    fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
+        let span = self.span(method);
+        let answered = span.run(|| self.answer_control(id, method, payload));
+        span.end_request(answered.as_ref().ok().copied());
+        answered.map(drop)
+    }
+
+    fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
+        // Asked again: on Windows the system knows the user only once something was received.
+        let peer = || self.stream.peer().unwrap_or_else(|_| self.peer.clone());
+        let may = || self.shared.options.may_control(&peer());
+        let asked = control::asked(method, payload, may).map_err(End::Malformed)?;
+        let info = match asked {
+            Asked::Info => Some(self.shared.info()),
+            _ => None,
+        };
+        let mut state = self.state.lock();
+        if let Asked::No(failure) = asked {
+            state.fail(id, &failure);
+            return Ok(Some(failure.code));
+        }
+        let mut out = state.blank();
+        wire::reply(out.bytes(), id);
+        if let Some(info) = info {
+            wire::info(out.bytes(), &info);
+        }
+        state.push(out);
+        drop(state);
+        match asked {
+            Asked::Drain(timeout) => self.shared.handle.drain(timeout),
+            Asked::Stop => self.shared.handle.stop(),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// The span of a request.
+    fn span(&self, method: u32) -> Span {
+        let Shared { ours, methods, .. } = &*self.shared;
+        let span = Span::of_request(&ours.service, methods, method);
+        span.peer(|| self.peer.pid);
+        span
+    }
+
+    // ------------------------------------------------------------ handling
+
+    /// Starts the handler of a request, and gives a buffer for the next message.
+    fn start(self: &Arc<Self>, request: Request, cx: &mut Context<'_>) -> Buffer {
+        let Request {
+            id,
+            method,
+            payload,
+            timeout,
+        } = request;
+        let mut state = self.state.lock();
+        let cancelled = state.running.flag();
+        state.running.begin(&cancelled, id);
+        let mut out = state.blank();
+        let mut slot = state.slots.pop().unwrap_or_else(|| Box::pin(None));
+        drop(state);
+        if let Some(id) = id {
+            wire::reply(out.bytes(), id);
+        }
+        let mut ending = Ending {
+            id,
+            job: None,
+            deadline: timeout.map_or(Deadline::NEVER, Deadline::after),
+            cancelled,
+            span: self.span(method),
+        };
+        if ending.is_too_late() {
+            self.answer(ending, Ok(Ok(())), out);
+            return payload.message;
+        }
+        let decode = || (self.shared.decode)(method, payload);
+        let (request, buffer) = match panic::catch_unwind(AssertUnwindSafe(decode)) {
+            Ok((request, buffer)) => (Ok(request), buffer.unwrap_or_default()),
+            Err(panic) => (Err(panic), Buffer::default()),
+        };
+        let request = match request {
+            Ok(Ok(request)) => request,
+            Ok(Err(error)) => {
+                self.answer(ending, Ok(Err(error)), out);
+                return buffer;
+            }
+            Err(panic) => {
+                self.answer(ending, Err(panic), out);
+                return buffer;
+            }
+        };
+        let call = Call {
+            caller: Arc::clone(self) as Arc<dyn Caller>,
+            deadline: ending.deadline,
+            cancelled: Arc::clone(&ending.cancelled),
+            inline: false,
+        };
+        let begin = |out| {
+            ending.span.run(|| {
+                slot.set(Some((self.shared.start)(request, call, out)));
+            });
+        };
+        let polled = match panic::catch_unwind(AssertUnwindSafe(|| begin(out))) {
+            Ok(()) => poll(&mut slot, &ending.span, cx),
+            Err(panic) => Poll::Ready((Outgoing::default(), Err(panic))),
+        };
+        match polled {
+            Poll::Ready((out, handled)) => {
+                self.reuse(slot);
+                self.answer(ending, handled, out);
+            }
+            Poll::Pending => {
+                ending.job = Some(self.enlist(&ending));
+                Job::spawn(Arc::clone(self), ending, slot);
+            }
+        }
+        buffer
+    }
+
+    /// Puts a handler that waits on the list.
+    fn enlist(&self, ending: &Ending) -> u64 {
+        let mut state = self.state.lock();
+        let number = state.next_job;
+        state.next_job += 1;
+        state.jobs.push(Waiting {
+            number,
+            id: ending.id,
+            deadline: ending.deadline,
+            cancelled: Arc::clone(&ending.cancelled),
+            answered: false,
+            task: None,
+        });
+        number
+    }
+
+    /// Notes the task of a handler that waits, to end it when nobody waits for it any more.
+    pub(super) fn has_task(&self, job: Option<u64>, task: AbortHandle) {
+        let mut state = self.state.lock();
+        let closed = state.closed && self.shared.aborts;
+        let mut jobs = state.jobs.iter_mut();
+        if let Some(waiting) = jobs.find(|waiting| Some(waiting.number) == job) {
+            // It may have happened already.
+            if waiting.answered || closed {
+                task.abort();
+            }
+            waiting.task = Some(task);
+        }
+    }
+
+    /// A handler's future was dropped before it was ready.
+    pub(super) fn dropped(&self, ending: Ending) {
+        let mut state = self.state.lock();
+        let answered = state.end_job(ending.job);
+        if let Some(id) = ending
+            .id
+            .filter(|id| !answered && state.session.answer(*id))
+        {
+            state.fail(id, &Failure::new(Code::Cancelled, ""));
+            state.session.answered();
+        }
+        state.running.finish(&ending.cancelled);
+        state.wake();
+        drop(state);
+        ending.span.end_request(Some(Some(Code::Cancelled)));
+    }
+
+    /// Answers a request, whatever has become of its handler.
+    pub(super) fn answer(&self, ending: Ending, handled: Handled, mut out: Outgoing) {
+        let Ending {
+            id,
+            job,
+            deadline,
+            cancelled,
+            span,
+        } = ending;
+        let unwanted = id.is_some()
+            && (cancelled.load(Ordering::Acquire)
+                || (!deadline.is_never() && deadline.has_passed()));
+        let mut state = self.state.lock();
+        let limit = match id {
+            Some(_) => state.client_takes,
+            None => u32::MAX,
+        };
+        let failure = failure(handled, unwanted, out.len(), limit);
+        let code = failure.as_ref().map(|failure| failure.code);
+        let answered = state.end_job(job);
+        match id {
+            Some(id) if !answered && state.session.answer(id) => {
+                if let Some(failure) = &failure {
+                    out.clear();
+                    failure.write(out.bytes(), id);
+                }
+                state.push(out);
+                state.session.answered();
+            }
+            // A notification, or a request that was cancelled and answered.
+            _ => state.keep(out),
+        }
+        state.running.finish(&cancelled);
+        if job.is_some() {
+            state.wake();
+        }
+        drop(state);
+        span.end_request(Some(code));
+    }
+
+    /// Takes back the place of a handler's future, which has ended.
+    pub(super) fn reuse(&self, slot: Slot<F>) {
+        let mut state = self.state.lock();
+        if state.slots.len() < SPARE {
+            state.slots.push(slot);
+        }
+    }
+
+    /// A client cancels a request.
+    fn cancel(&self, state: &mut State<F>, id: u32) {
+        state.running.cancel(id);
+        self.abort(state, |job| job.id == Some(id));
+    }
+
+    /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
+    fn abort(&self, state: &mut State<F>, which: impl Fn(&Waiting) -> bool) {
+        if !self.shared.aborts {
+            // A thread cannot be ended: it answers when it sees what has happened.
+            return;
+        }
+        for place in 0..state.jobs.len() {
+            let job = &state.jobs[place];
+            if !which(job) {
+                continue;
+            }
+            job.cancelled.store(true, Ordering::Release);
+            if let Some(task) = &job.task {
+                task.abort();
+            }
+            let id = job.id.filter(|_| !job.answered);
+            state.jobs[place].answered = true;
+            if let Some(id) = id.filter(|id| state.session.answer(*id)) {
+                state.fail(id, &Failure::new(Code::Cancelled, ""));
+                state.session.answered();
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ sending
+
+    /// Sends what there is, until there will be no more.
+    async fn write(&self) {
+        let mut slices: Vec<IoSlice<'static>> = Vec::new();
+        loop {
+            let batch = poll_fn(|_| self.state.lock().take_batch()).await;
+            let Some(mut batch) = batch else { break };
+            if batch.len() <= FEW {
+                slices = Vec::new();
+            }
+            let sent = send_batch(&self.stream, &batch, &mut slices, Deadline::NEVER).await;
+            let mut state = self.state.lock();
+            state.sending = false;
+            state.read_by = None;
+            for message in batch.drain(..) {
+                state.keep(message);
+            }
+            state.batch = batch;
+            drop(state);
+            match sent {
+                Ok(()) => {}
+                // It may have left once it had said all that it had to say, and not waited for any answer.
+                Err(failed) if has_left(&failed.error) => return self.client_has_gone(false),
+                Err(_) => return self.close(),
+            }
+        }
+        self.client_has_gone(true);
+        self.stream.close();
+    }
+
+    /// Says why the connection ends.
+    fn refuse(&self, failure: &Failure<'_>) {
+        let mut state = self.state.lock();
+        let mut out = state.blank();
+        wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
+        state.push(out);
+        state.finish_by = Instant::now().checked_add(COURTESY);
+    }
+
+    // ------------------------------------------------------------ ending
+
+    /// Tells the client that the server ends.
+    pub(super) fn go_away(&self, grace: Deadline) {
+        let mut state = self.state.lock();
+        let mut out = state.blank();
+        wire::going_away(out.bytes(), grace.remaining());
+        state.push(out);
+        state.wake();
+    }
+
+    /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
+    fn part(&self) {
+        let mut state = self.state.lock();
+        if state.parted {
+            return;
+        }
+        let mut out = state.blank();
+        wire::goodbye(out.bytes());
+        state.push(out);
+        state.running.close();
+        (state.parted, state.finished) = (true, true);
+        state.finish_by = Instant::now().checked_add(COURTESY);
+    }
+
+    /// Ends the connection at once: nobody waits for any answer any more.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.running.close();
+        self.abort(&mut state, |_| true);
+        (state.parted, state.finished, state.closed) = (true, true, true);
+        (state.hello_by, state.heard) = (None, None);
+        (state.read_by, state.finish_by) = (None, None);
+        state.outbox.clear();
+        state.wake();
+        drop(state);
+        self.stream.close();
+    }
+
+    /// Nobody waits for any answer any more, but what was notified is still carried out. What was sent before is
+    /// still there to be read, unless that was all.
+    fn client_has_gone(&self, all_read: bool) {
+        let mut state = self.state.lock();
+        state.running.client_has_gone();
+        self.abort(&mut state, |job| job.id.is_some());
+        state.finished = true;
+        if !all_read {
+            state.outbox.clear();
+        }
+    }
+
+    /// Something's time has come, perhaps.
+    fn look_at_the_clock(&self) {
+        let now = Instant::now();
+        let has_come = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut state = self.state.lock();
+        if has_come(state.hello_by.take_if(|at| *at <= now)) {
+            drop(state);
+            self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
+            state = self.state.lock();
+            (state.parted, state.finished) = (true, true);
+        }
+        if has_come(state.read_by) || has_come(state.finish_by) {
+            // A client that does not read is as good as gone.
+            drop(state);
+            return self.close();
+        }
+        self.abort(&mut state, |job| {
+            job.id.is_some() && job.deadline.has_passed_at(now)
+        });
+        let idle = self.shared.options.idle_timeout;
+        if has_come(state.idle_by(idle)) {
+            if state.session.in_flight() > 0 {
+                state.heard = Some(now);
+            } else {
+                drop(state);
+                self.part();
+            }
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.state.lock().session.in_flight()
+    }
+
+    /// Notes the task that serves the connection.
+    fn runs_as(&self, cx: &mut Context<'_>) {
+        let mut state = self.state.lock();
+        match &mut state.task {
+            Some(task) if task.will_wake(cx.waker()) => {}
+            task => *task = Some(cx.waker().clone()),
+        }
+    }
+}
+
+impl<F> State<F> {
+    /// An empty message to send.
+    fn blank(&mut self) -> Outgoing {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes back a message, for the next one.
+    fn keep(&mut self, mut message: Outgoing) {
+        message.clear();
+        if self.spare.len() < SPARE && message.capacity() <= KEPT {
+            self.spare.push(message);
+        }
+    }
+
+    /// Has a message sent.
+    fn push(&mut self, message: Outgoing) {
+        if self.finished {
+            self.keep(message);
+        } else {
+            self.outbox.push(message);
+        }
+    }
+
+    fn fail(&mut self, id: u32, failure: &Failure<'_>) {
+        let mut out = self.blank();
+        wire::error(out.bytes(), id, failure);
+        self.push(out);
+    }
+
+    /// Ready with what is to be sent next, or with nothing when there will be no more.
+    fn take_batch(&mut self) -> Poll<Option<Vec<Outgoing>>> {
+        if self.outbox.is_empty() {
+            return match self.finished {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            };
+        }
+        self.sending = true;
+        let (mut count, mut bytes) = (0, 0);
+        while count < self.outbox.len() && bytes < BATCH {
+            bytes += self.outbox[count].len();
+            count += 1;
+        }
+        let mut batch = mem::take(&mut self.batch);
+        if count == self.outbox.len() {
+            mem::swap(&mut batch, &mut self.outbox);
+        } else {
+            batch.extend(self.outbox.drain(..count));
+        }
+        Poll::Ready(Some(batch))
+    }
+
+    /// Takes a job off the list; whether its request was answered in its place.
+    fn end_job(&mut self, number: Option<u64>) -> bool {
+        let place = self.jobs.iter().position(|job| Some(job.number) == number);
+        place.is_some_and(|place| self.jobs.swap_remove(place).answered)
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+    }
+
+    /// When the client has been idle for too long.
+    fn idle_by(&self, timeout: Option<Duration>) -> Option<Instant> {
+        self.heard?.checked_add(timeout?)
+    }
+
+    /// When to look at the clock next.
+    fn next_deadline<S, Q>(&self, shared: &Shared<S, Q, F>) -> Option<Instant> {
+        let jobs = self
+            .jobs
+            .iter()
+            .filter(|job| shared.aborts && job.is_wanted());
+        let deadlines = jobs.filter_map(|job| job.deadline.instant());
+        [
+            self.hello_by,
+            self.read_by,
+            self.finish_by,
+            self.idle_by(shared.options.idle_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(deadlines)
+        .min()
+    }
+
+    fn has_room(&self, limit: usize) -> bool {
+        self.outbox.len() < limit && self.jobs.len() < limit
+    }
+
+    /// Lets go of what is kept for the next messages, if that is too much.
+    fn settle(&mut self, budget: &Budget) {
+        let messages = self.outbox.capacity() + self.batch.capacity() + self.spare.capacity();
+        let bytes = messages * size_of::<Outgoing>()
+            + self.spare.iter().map(Outgoing::capacity).sum::<usize>()
+            + self.slots.len() * size_of::<Option<F>>()
+            + self.slots.capacity() * size_of::<Slot<F>>();
+        if !budget.keep(&mut self.kept, bytes) {
+            self.slots = Vec::new();
+            self.spare = Vec::new();
+            self.batch = Vec::new();
+            self.outbox.shrink_to_fit();
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether somebody waits for the reply.
+    fn is_wanted(&self) -> bool {
+        self.id.is_some() && !self.answered
+    }
+}
+
+impl<S, Q, F> Caller for Connection<S, Q, F>
+where
+    S: Stream,
+    Q: 'static,
+    F: Send + 'static,
+{
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn client_version(&self) -> String {
+        let state = self.state.lock();
+        let client = state.session.client();
+        client
+            .map(|client| client.version.clone())
+            .unwrap_or_default()
+    }
+
+    /// The connection's task receives while handlers wait.
+    fn look_ahead(&self) {}
+}
+
+/// Takes the connection off the server's list, however its task ends.
+struct Leaves<'a, S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static>(
+    &'a Connection<S, Q, F>,
+);
+
+impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop
+    for Leaves<'_, S, Q, F>
+{
+    fn drop(&mut self) {
+        let Leaves(connection) = self;
+        connection.close();
+        let mut state = connection.state.lock();
+        connection.shared.budget.keep(&mut state.kept, 0);
+        drop(state);
+        connection.shared.leave(connection.number);
+    }
+}
+
+/// A buffer to receive into, as far as the server's budget covers it.
+struct Held<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    /// Sees to it that a buffer is nobody else's, and no larger than may be kept.
+    fn fit(&mut self, buffer: &mut Buffer) {
+        let size = Arc::get_mut(buffer).map(|buffer| buffer.capacity());
+        if size.is_none_or(|size| size > KEPT || !self.budget.keep(&mut self.bytes, size)) {
+            *buffer = Buffer::default();
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.keep(&mut self.bytes, 0);
+    }
+}
+
+/// How much goes out in one batch: a client has the time to read one after the other.
+const BATCH: usize = 256 << 10;
+
+/// How many messages are sent without a vector for all of them.
+const FEW: usize = 4;
+
+/// How many messages and slots are kept, and how large a kept message may be.
+const SPARE: usize = 64;
+const KEPT: usize = 4 << 20;
+
+impl<S: fmt::Debug, Q, F> fmt::Debug for Connection<S, Q, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}

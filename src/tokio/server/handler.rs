@@ -1,0 +1,91 @@
+//! [`Handler`]: what a server for async programs does with requests.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::Codec;
+use crate::outgoing::Outgoing;
+use crate::server::{Call, Closure, HandleError, Payload, encode_reply};
+
+/// What a server does with a request, whatever its types: closures that return futures are handlers, and
+/// [`service!`](crate::service) makes them. The mirror of [`pipetalk::server::Handler`](crate::server::Handler).
+///
+/// `Marker` only keeps the kinds of handlers apart, and is inferred.
+pub trait Handler<C, Marker>: Send + Sync + 'static {
+    /// A decoded request.
+    type Request: Send + 'static;
+
+    /// The name of the service; empty if it has none.
+    fn service(&self) -> &'static str {
+        ""
+    }
+
+    /// The version of the program, for people to read, where the options give none.
+    fn version(&self) -> &'static str {
+        ""
+    }
+
+    /// The number that differs where the methods and their types do; 0 fits all.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+
+    /// The names of the methods, by their numbers, for people to read; empty if they have none.
+    fn methods(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Decodes the arguments of a method.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`] where there is no reply.
+    fn decode(&self, method: u32, payload: &Payload) -> Result<Self::Request, HandleError>;
+
+    /// Handles a request, appends the encoded reply to `reply`, and gives it back; a notification has none.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when nobody waits for the reply any more: its client has cancelled the request or gone,
+    /// its deadline has passed, or the server ends. That of a notification is dropped by the server's end alone.
+    fn handle(self: Arc<Self>, request: Self::Request, call: Call, reply: Outgoing)
+    -> impl Replies;
+}
+
+/// The future of a handler.
+pub trait Replies: Future<Output = Replied> + Send + 'static {}
+
+impl<F: Future<Output = Replied> + Send + 'static> Replies for F {}
+
+/// What comes of a handler: what it was given to reply with, and whether there is a reply in it.
+pub type Replied = (Outgoing, Result<(), HandleError>);
+
+impl<C, F, Request, Replying> Handler<C, Closure<Request, Replying>> for F
+where
+    C: Codec,
+    F: Fn(Request, Call) -> Replying + Send + Sync + 'static,
+    Request: DeserializeOwned + Send + 'static,
+    Replying: Future + Send + 'static,
+    Replying::Output: Serialize,
+{
+    type Request = Request;
+
+    fn decode(&self, method: u32, payload: &Payload) -> Result<Request, HandleError> {
+        match method {
+            0 => payload.decode::<C, Request>(),
+            _ => Err(HandleError::UnknownMethod),
+        }
+    }
+
+    fn handle(self: Arc<Self>, request: Request, call: Call, mut reply: Outgoing) -> impl Replies {
+        let replying = self(request, call);
+        async move {
+            let value = replying.await;
+            let encoded = encode_reply::<C, _>(&value, &mut reply);
+            (reply, encoded)
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the code of [`service!`](crate::service!) needs of the crate, for async programs.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::client::Channel;
+use super::transport::Stream;
+use crate::service::hidden::Definition;
+use crate::{CallError, CallOptions, ClientOptions, Deadline, ToName};
+
+/// Marks what [`service!`](crate::service!) makes of an async trait as a handler.
+#[derive(Debug)]
+pub enum OfService {}
+
+/// What a client of a service is made of.
+#[derive(Debug, Clone)]
+pub struct AsyncCaller {
+    channel: Channel,
+    options: CallOptions,
+}
+
+#[allow(
+    missing_docs,
+    clippy::missing_errors_doc,
+    reason = "it is for the macro alone"
+)]
+impl AsyncCaller {
+    pub async fn connect(
+        definition: &Definition,
+        name: impl ToName,
+        options: ClientOptions,
+    ) -> Result<AsyncCaller, CallError> {
+        let options = options.of_service(definition);
+        options.channel_tokio(name).await.map(AsyncCaller::new)
+    }
+
+    pub fn over(
+        definition: &Definition,
+        stream: impl Stream,
+        options: ClientOptions,
+    ) -> Result<AsyncCaller, CallError> {
+        let options = options.of_service(definition);
+        options.channel_over_tokio(stream).map(AsyncCaller::new)
+    }
+
+    fn new(channel: Channel) -> AsyncCaller {
+        AsyncCaller {
+            channel,
+            options: CallOptions::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> AsyncCaller {
+        AsyncCaller {
+            channel: self.channel.clone(),
+            options,
+        }
+    }
+
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Deadline) -> AsyncCaller {
+        self.with(self.options.deadline(deadline))
+    }
+
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub async fn call<Arguments: Serialize, Reply: DeserializeOwned>(
+        &self,
+        method: u32,
+        idempotent: bool,
+        arguments: &Arguments,
+    ) -> Result<Reply, CallError> {
+        let options = if idempotent {
+            self.options.idempotent(true)
+        } else {
+            self.options
+        };
+        self.channel.call(method, arguments, options).await
+    }
+
+    pub async fn notify<Arguments: Serialize>(
+        &self,
+        method: u32,
+        arguments: &Arguments,
+    ) -> Result<(), CallError> {
+        self.channel.notify(method, arguments, self.options).await
+    }
+}
