@@ -76,7 +76,6 @@ impl Message for pipetalk::Blob {
     }
 }
 
-#[cfg(unix)]
 impl Message for bytes::Bytes {
     fn numbered(number: u64, size: usize) -> Self {
         numbered_bytes(number, size).into()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use crate::load::Load;
 use crate::scenario::Scenario;
@@ -11,16 +11,32 @@ use crate::scenario::Scenario;
 #[cfg_attr(unix, path = "peers/bare_unix.rs")]
 #[cfg_attr(windows, path = "peers/bare_windows.rs")]
 mod bare;
+mod interprocess;
+mod ipc_channel;
 mod pipetalk;
 #[cfg(unix)]
+mod seqpacket;
+#[cfg(unix)]
 mod tarpc;
+#[cfg(unix)]
+mod tonic;
+#[cfg(unix)]
+mod zbus;
 
 /// All, in the order of the tables.
 pub(crate) static ALL: &[&dyn Peer] = &[
     &bare::Bare,
+    #[cfg(unix)]
+    &seqpacket::Seqpacket,
     &pipetalk::Blocking,
+    &interprocess::ByHand,
+    &ipc_channel::IpcChannel,
     #[cfg(unix)]
     &tarpc::Tarpc,
+    #[cfg(unix)]
+    &tonic::Tonic,
+    #[cfg(unix)]
+    &zbus::Zbus,
 ];
 
 /// To whom everybody's figures are a ratio.
@@ -80,40 +96,22 @@ pub(crate) fn address(directory: &Path, name: &str) -> String {
     }
 }
 
-/// Of a multi-threaded runtime's kind, unless there is but one core, as each crate's own documentation has it.
-#[cfg(unix)]
-fn runtime(scenario: &Scenario) -> io::Result<tokio::runtime::Runtime> {
-    use crate::scenario::Cores;
-    use tokio::runtime::Builder;
+/// A thread for each connection.
+#[derive(Default)]
+struct Echoes(Vec<JoinHandle<io::Result<()>>>);
 
-    match scenario.cores {
-        Cores::One => Builder::new_current_thread(),
-        Cores::Two | Cores::Any => Builder::new_multi_thread(),
+impl Echoes {
+    fn begin(&mut self, echo: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        self.0.push(thread::Builder::new().spawn(echo)?);
+        Ok(())
     }
-    .enable_all()
-    .build()
-}
 
-/// For each connection as many lanes as it has requests outstanding.
-#[cfg(unix)]
-fn lanes<C: Clone, M: crate::message::Message, L>(
-    scenario: &Scenario,
-    clients: &[C],
-    lane: impl Fn(C, crate::message::Requests<M>) -> L,
-) -> Vec<L> {
-    let requests = crate::message::Requests::new(scenario.size);
-    clients
-        .iter()
-        .flat_map(|client| (0..scenario.outstanding).map(move |place| (client, place)))
-        .map(|(client, place)| lane(client.clone(), requests.beginning_at(place)))
-        .collect()
-}
-
-/// Waits for all; the first failure is the failure.
-fn join_all(threads: Vec<JoinHandle<io::Result<()>>>) -> io::Result<()> {
-    threads.into_iter().try_for_each(|thread| {
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")))
-    })
+    /// Waits for all; the first failure is the failure.
+    fn finish(self) -> io::Result<()> {
+        self.0.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")))
+        })
+    }
 }

@@ -1,13 +1,76 @@
-//! The bare system: a `UnixStream`, and messages of a size that both sides know.
+//! The bare system: a socket, and messages of a size that both sides know.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::thread;
 
-use super::{Listening, Peer};
+use super::{Echoes, Listening, Peer};
 use crate::load::{Lane, Load, Threads, Window};
 use crate::message::{number_ends, numbered_bytes, same_ends, wrong_reply};
 use crate::scenario::Scenario;
+
+/// One end of a connection.
+pub(super) trait Socket: Sized + Send + 'static {
+    fn try_clone(&self) -> io::Result<Self>;
+
+    fn send(&mut self, message: &[u8]) -> io::Result<()>;
+
+    /// Fills `message`; `false` at the end.
+    fn receive(&mut self, message: &mut [u8]) -> io::Result<bool>;
+
+    /// Sends back what it receives, up to the end.
+    fn echo(mut self, size: usize) -> io::Result<()> {
+        let mut message = vec![0; size];
+        while self.receive(&mut message)? {
+            self.send(&message)?;
+        }
+        Ok(())
+    }
+
+    /// Sends requests, as many ahead as the scenario says, and receives their replies.
+    fn lane(mut self, scenario: &Scenario) -> io::Result<Box<dyn Lane>> {
+        let mut sender = self.try_clone()?;
+        let (mut sent, mut received) = (0, 0);
+        let mut message = numbered_bytes(sent, scenario.size);
+        let mut expected = message.clone();
+        let mut reply = message.clone();
+        Ok(Box::new(Window {
+            send: move || {
+                sent += 1;
+                number_ends(&mut message, sent);
+                sender.send(&message)
+            },
+            receive: move || {
+                received += 1;
+                number_ends(&mut expected, received);
+                match self.receive(&mut reply)? {
+                    true if same_ends(&reply, &expected) => Ok(()),
+                    true => Err(wrong_reply()),
+                    false => Err(ErrorKind::UnexpectedEof.into()),
+                }
+            },
+            outstanding: scenario.outstanding,
+            one_thread: scenario.fits_buffers(),
+        }))
+    }
+}
+
+impl Socket for UnixStream {
+    fn try_clone(&self) -> io::Result<Self> {
+        UnixStream::try_clone(self)
+    }
+
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.write_all(message)
+    }
+
+    fn receive(&mut self, message: &mut [u8]) -> io::Result<bool> {
+        match self.read_exact(message) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// A `UnixStream`.
 #[derive(Debug)]
@@ -36,53 +99,18 @@ impl Peer for Bare {
         let listener = UnixListener::bind(address)?;
         listening.say(address)?;
         let size = scenario.size;
-        let mut threads = Vec::new();
+        let mut echoes = Echoes::default();
         for _ in 0..scenario.connections {
-            let (mut stream, _) = listener.accept()?;
-            let echo = move || -> io::Result<()> {
-                let mut message = vec![0; size];
-                loop {
-                    match stream.read_exact(&mut message) {
-                        Ok(()) => stream.write_all(&message)?,
-                        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
-                        Err(error) => return Err(error),
-                    }
-                }
-            };
-            threads.push(thread::Builder::new().spawn(echo)?);
+            let (stream, _) = listener.accept()?;
+            echoes.begin(move || stream.echo(size))?;
         }
-        super::join_all(threads)
+        echoes.finish()
     }
 
     fn connect(&self, scenario: &Scenario, address: &str) -> io::Result<Box<dyn Load>> {
-        let mut lanes: Vec<Box<dyn Lane>> = Vec::new();
-        for _ in 0..scenario.connections {
-            let mut receiver = UnixStream::connect(address)?;
-            let mut sender = receiver.try_clone()?;
-            let (mut sent, mut received) = (0, 0);
-            let mut message = numbered_bytes(sent, scenario.size);
-            let mut expected = message.clone();
-            let mut reply = message.clone();
-            lanes.push(Box::new(Window {
-                send: move || {
-                    sent += 1;
-                    number_ends(&mut message, sent);
-                    sender.write_all(&message)
-                },
-                receive: move || {
-                    received += 1;
-                    number_ends(&mut expected, received);
-                    receiver.read_exact(&mut reply)?;
-                    if same_ends(&reply, &expected) {
-                        Ok(())
-                    } else {
-                        Err(wrong_reply())
-                    }
-                },
-                outstanding: scenario.outstanding,
-                one_thread: scenario.fits_buffers(),
-            }));
-        }
+        let lanes = (0..scenario.connections)
+            .map(|_| UnixStream::connect(address)?.lane(scenario))
+            .collect::<io::Result<_>>()?;
         Ok(Box::new(Threads(lanes)))
     }
 }

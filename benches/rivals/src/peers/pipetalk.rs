@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pipetalk::{Blob, Call, Client, Server};
+use ::pipetalk::{Blob, Call, Client, Server};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -3,20 +3,20 @@
 use std::future;
 use std::io;
 
+use ::tarpc::client::{Config, RpcError};
+use ::tarpc::context::{self, Context};
+use ::tarpc::serde_transport::unix;
+use ::tarpc::server::{BaseChannel, Channel};
 use bytes::Bytes;
 use futures::StreamExt;
-use tarpc::client::{Config, RpcError};
-use tarpc::context::{self, Context};
-use tarpc::serde_transport::unix;
-use tarpc::server::{BaseChannel, Channel};
 use tokio_serde::formats::Bincode;
 
 use super::{Listening, Peer};
-use crate::load::{AskAsync, Load, Tasks};
-use crate::message::{Requests, Small, check};
+use crate::load::{Calls, Load, runtime, tasks};
+use crate::message::Small;
 use crate::scenario::Scenario;
 
-#[tarpc::service]
+#[::tarpc::service]
 trait Echo {
     async fn small(message: Small) -> Small;
     async fn bytes(message: Bytes) -> Bytes;
@@ -32,6 +32,24 @@ impl Echo for Server {
 
     async fn bytes(self, _: Context, message: Bytes) -> Bytes {
         message
+    }
+}
+
+fn failed(error: RpcError) -> io::Error {
+    io::Error::other(error)
+}
+
+impl Calls<Small> for EchoClient {
+    async fn call(&self, message: &Small) -> io::Result<Small> {
+        let reply = self.small(context::current(), *message).await;
+        reply.map_err(failed)
+    }
+}
+
+impl Calls<Bytes> for EchoClient {
+    async fn call(&self, message: &Bytes) -> io::Result<Bytes> {
+        let reply = self.bytes(context::current(), message.clone()).await;
+        reply.map_err(failed)
     }
 }
 
@@ -59,7 +77,7 @@ impl Peer for Tarpc {
         address: &str,
         listening: Listening<'_>,
     ) -> io::Result<()> {
-        super::runtime(scenario)?.block_on(async {
+        runtime(scenario)?.block_on(async {
             let mut incoming = unix::listen(address, Bincode::default).await?;
             listening.say(address)?;
             while let Some(transport) = incoming.next().await {
@@ -74,7 +92,7 @@ impl Peer for Tarpc {
     }
 
     fn connect(&self, scenario: &Scenario, address: &str) -> io::Result<Box<dyn Load>> {
-        let runtime = super::runtime(scenario)?;
+        let runtime = runtime(scenario)?;
         let clients = runtime.block_on(async {
             let mut clients = Vec::new();
             for _ in 0..scenario.connections {
@@ -83,44 +101,9 @@ impl Peer for Tarpc {
             }
             io::Result::Ok(clients)
         })?;
-        Ok(if scenario.size == Scenario::SMALL {
-            let lane = |client, requests| SmallLane { client, requests };
-            let lanes = super::lanes(scenario, &clients, lane);
-            Box::new(Tasks { runtime, lanes })
-        } else {
-            let lane = |client, requests| BytesLane { client, requests };
-            let lanes = super::lanes(scenario, &clients, lane);
-            Box::new(Tasks { runtime, lanes })
+        Ok(match scenario.size {
+            Scenario::SMALL => tasks::<Small, _>(scenario, runtime, &clients),
+            _ => tasks::<Bytes, _>(scenario, runtime, &clients),
         })
-    }
-}
-
-fn failed(error: RpcError) -> io::Error {
-    io::Error::other(error)
-}
-
-struct SmallLane {
-    client: EchoClient,
-    requests: Requests<Small>,
-}
-
-impl AskAsync for SmallLane {
-    async fn ask(&mut self) -> io::Result<()> {
-        let request = self.requests.next();
-        let reply = self.client.small(context::current(), *request).await;
-        check(&reply.map_err(failed)?, request)
-    }
-}
-
-struct BytesLane {
-    client: EchoClient,
-    requests: Requests<Bytes>,
-}
-
-impl AskAsync for BytesLane {
-    async fn ask(&mut self) -> io::Result<()> {
-        let request = self.requests.next();
-        let reply = self.client.bytes(context::current(), request.clone()).await;
-        check(&reply.map_err(failed)?, request)
     }
 }
