@@ -47,7 +47,7 @@ struct Running {
 fn start(peer: &dyn Peer, scenario: &Scenario, options: &Options) -> io::Result<Running> {
     let mut pair = Pair::start(peer, scenario)?;
     // What is warm stays warm.
-    pair.turn(options.turn / 5)?;
+    pair.turn(scenario.turn(options.turn) / 5)?;
     Ok(Running {
         pair,
         turns: Vec::new(),
@@ -68,12 +68,13 @@ pub(crate) fn measure(scenario: &Scenario, options: &Options) -> Vec<Series> {
             (peer, running)
         })
         .collect();
+    let turn = scenario.turn(options.turn);
     let count = all.len();
     for round in 0..options.rounds {
         // Each gets its turn right after each of the others.
         for place in 0..count {
             step(&mut all[(round + place) % count].1, |running| {
-                running.turns.push(running.pair.turn(options.turn)?);
+                running.turns.push(running.pair.turn(turn)?);
                 Ok(())
             });
         }
@@ -81,7 +82,9 @@ pub(crate) fn measure(scenario: &Scenario, options: &Options) -> Vec<Series> {
     if options.count_syscalls && syscalls::counter().is_some() {
         for (_, running) in &mut all {
             step(running, |running| {
-                running.syscalls = Some(syscalls::count(&mut running.pair, options.turn)?);
+                let pair = &mut running.pair;
+                let count = syscalls::count(pair.processes(), || Ok(pair.turn(turn)?.requests))?;
+                running.syscalls = Some(count);
                 Ok(())
             });
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// Where the two processes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,12 @@ impl Scenario {
         } else {
             None
         }
+    }
+
+    /// How long a turn takes: longer where so much is done at once that it takes a while until all are at it.
+    pub(crate) fn turn(&self, usual: Duration) -> Duration {
+        let requests = self.outstanding * self.connections;
+        usual * (1 + (requests / 200) as u32)
     }
 
     /// Whether what is unanswered fits into any system's buffers, so that one thread can send it all before it

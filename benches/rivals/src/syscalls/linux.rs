@@ -5,7 +5,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -13,7 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::Syscalls;
-use crate::pair::Pair;
 
 const EVENT: &str = "raw_syscalls:sys_enter";
 
@@ -45,16 +43,18 @@ pub(crate) fn counter() -> Option<&'static str> {
     })
 }
 
-/// Counts during a turn.
-pub(crate) fn count(pair: &mut Pair, time: Duration) -> io::Result<Syscalls> {
+/// Counts in client and server during a turn, which says how many requests it has made.
+pub(crate) fn count(
+    [client, server]: [u32; 2],
+    turn: impl FnOnce() -> io::Result<u64>,
+) -> io::Result<Syscalls> {
     let start = match counter() {
         Some("perf") => Counter::perf,
         Some(_) => Counter::strace,
         None => return Err(io::ErrorKind::Unsupported.into()),
     };
-    let [client, server] = pair.processes();
     let (client, server) = (start(client)?, start(server)?);
-    let requests = pair.turn(time)?.requests as f64;
+    let requests = turn()? as f64;
     Ok(Syscalls {
         client: client.finish()? / requests,
         server: server.finish()? / requests,
