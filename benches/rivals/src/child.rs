@@ -27,7 +27,7 @@ fn prepare(role: Role, scenario: &Scenario) -> io::Result<()> {
         (Cores::Two, Role::Client, [first, _, ..]) => Some(*first),
         (Cores::Two, Role::Server, [_, second, ..]) => Some(*second),
         (Cores::Any, ..) => None,
-        _ => return Err(io::Error::other("this system has not the cores for that")),
+        _ => return Err(io::Error::other("there are not the cores to be kept on")),
     };
     core.map_or(Ok(()), pin::to_core)?;
     allow_descriptors();

@@ -8,6 +8,7 @@
 //! cargo run --release --manifest-path benches/rivals/Cargo.toml -- --help
 //! ```
 
+mod chart;
 mod child;
 mod load;
 mod measure;
@@ -24,7 +25,7 @@ mod statistics;
 mod syscalls;
 mod table;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -87,10 +88,12 @@ fn run(options: &Options) -> io::Result<()> {
         None => Box::new(io::stdout()),
     };
     write!(tables, "{}", table::introduction(options))?;
+    let cores = pin::cores()?.len();
+    let mut measured = Vec::new();
     let mut failures = 0;
     for (number, scenario) in options.scenarios.iter().enumerate() {
         let all = options.scenarios.len();
-        if let Some(why) = scenario.too_large() {
+        if let Some(why) = scenario.unmeasurable(cores) {
             eprintln!("{} of {all}: {scenario}: not measured: {why}", number + 1);
             continue;
         }
@@ -104,6 +107,10 @@ fn run(options: &Options) -> io::Result<()> {
         }
         write!(tables, "{}", table::table(scenario, &series))?;
         tables.flush()?;
+        measured.push((*scenario, series));
+    }
+    if let (Some(path), Some(chart)) = (&options.svg, chart::chart(&measured)) {
+        fs::write(path, chart)?;
     }
     match failures {
         0 => Ok(()),

@@ -51,10 +51,17 @@ impl Scenario {
     /// More bytes at once than this are not measured: they are memory, of two processes for each peer.
     const MOST_BYTES: usize = 64 << 20;
 
-    /// Why no peer is measured.
-    pub(crate) fn too_large(&self) -> Option<&'static str> {
+    /// Why no peer is measured, where processes can be kept on so many cores.
+    pub(crate) fn unmeasurable(&self, cores: usize) -> Option<&'static str> {
         let requests = self.outstanding * self.connections;
-        if requests > Self::MOST_REQUESTS {
+        let needed = match self.cores {
+            Cores::One => 1,
+            Cores::Two => 2,
+            Cores::Any => 0,
+        };
+        if cores < needed {
+            Some("there are not the cores to keep them on")
+        } else if requests > Self::MOST_REQUESTS {
             Some("over 1024 requests at once")
         } else if requests * self.size > Self::MOST_BYTES {
             Some("over 64 MiB in flight")
