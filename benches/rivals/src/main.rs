@@ -10,10 +10,13 @@
 
 mod chart;
 mod child;
+mod first;
+mod idle;
 mod load;
 mod measure;
 mod message;
 mod options;
+mod outcome;
 mod pair;
 mod peers;
 #[cfg_attr(target_os = "linux", path = "../../pin/linux.rs")]
@@ -29,35 +32,17 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use measure::Outcome;
-use options::Options;
-use peers::Peer;
+use child::Role;
+use options::{Options, Part};
 use scenario::Scenario;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
-        [
-            "--serve",
-            peer,
-            address,
-            size,
-            outstanding,
-            connections,
-            cores,
-        ] => part(peer, [size, outstanding, connections, cores])
-            .and_then(|(peer, scenario)| child::serve(peer, &scenario, address)),
-        [
-            "--ask",
-            peer,
-            address,
-            size,
-            outstanding,
-            connections,
-            cores,
-        ] => part(peer, [size, outstanding, connections, cores])
-            .and_then(|(peer, scenario)| child::ask(peer, &scenario, address)),
+        [role, peer, address, ref scenario @ ..] if Role::from_word(role).is_some() => {
+            play(role, peer, address, scenario)
+        }
         ["--help"] => writeln!(io::stdout(), "{}", options::usage()),
         _ => match Options::parse(&args) {
             Ok(options) => run(&options),
@@ -77,9 +62,17 @@ fn main() -> ExitCode {
 }
 
 /// The part that a copy of this process has.
-fn part(peer: &str, words: [&str; 4]) -> io::Result<(&'static dyn Peer, Scenario)> {
-    let peer = peers::find(peer).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok((peer, Scenario::from_words(words)?))
+fn play(role: &str, peer: &str, address: &str, scenario: &[&str]) -> io::Result<()> {
+    match (
+        Role::from_word(role),
+        peers::find(peer),
+        scenario.try_into(),
+    ) {
+        (Some(role), Some(peer), Ok(scenario)) => {
+            role.play(peer, &Scenario::from_words(scenario)?, address)
+        }
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 fn run(options: &Options) -> io::Result<()> {
@@ -88,32 +81,51 @@ fn run(options: &Options) -> io::Result<()> {
         None => Box::new(io::stdout()),
     };
     write!(tables, "{}", table::introduction(options))?;
-    let cores = pin::cores()?.len();
-    let mut measured = Vec::new();
     let mut failures = 0;
-    for (number, scenario) in options.scenarios.iter().enumerate() {
-        let all = options.scenarios.len();
-        if let Some(why) = scenario.unmeasurable(cores) {
-            eprintln!("{} of {all}: {scenario}: not measured: {why}", number + 1);
-            continue;
+    if options.wants(Part::Echoes) {
+        let mut measured = Vec::new();
+        for scenario in measurable(options.scenarios())? {
+            let all = measure::measure(&scenario, options);
+            failures += outcome::failures(&all);
+            write!(tables, "{}", table::table(&scenario, &all))?;
+            tables.flush()?;
+            measured.push((scenario, all));
         }
-        eprintln!("{} of {all}: {scenario}", number + 1);
-        let series = measure::measure(scenario, options);
-        for series in &series {
-            if let Outcome::Failed(error) = &series.outcome {
-                eprintln!("{} has failed: {error}", series.peer.name());
-                failures += 1;
-            }
+        if let (Some(path), Some(chart)) = (&options.svg, chart::chart(&measured)) {
+            fs::write(path, chart)?;
         }
-        write!(tables, "{}", table::table(scenario, &series))?;
-        tables.flush()?;
-        measured.push((*scenario, series));
     }
-    if let (Some(path), Some(chart)) = (&options.svg, chart::chart(&measured)) {
-        fs::write(path, chart)?;
+    if options.wants(Part::First) {
+        for scenario in measurable(first::scenarios(options))? {
+            let all = first::measure(scenario, options);
+            failures += outcome::failures(&all);
+            write!(tables, "{}", first::table(&scenario, &all, options))?;
+            tables.flush()?;
+        }
+    }
+    if options.wants(Part::Idle) {
+        for scenario in measurable(idle::scenarios(options))? {
+            let all = idle::measure(&scenario, options);
+            failures += outcome::failures(&all);
+            write!(tables, "{}", idle::table(&scenario, &all))?;
+            tables.flush()?;
+        }
     }
     match failures {
         0 => Ok(()),
         some => Err(io::Error::other(format!("{some} have failed"))),
     }
+}
+
+/// Says which is next, and passes over those that cannot be measured, saying why.
+fn measurable(scenarios: Vec<Scenario>) -> io::Result<impl Iterator<Item = Scenario>> {
+    let cores = pin::cores()?.len();
+    let all = scenarios.len();
+    let numbered = (1..).zip(scenarios);
+    Ok(numbered.filter_map(move |(number, scenario)| {
+        let why = scenario.unmeasurable(cores);
+        let why_not = why.map_or(String::new(), |why| format!(": not measured: {why}"));
+        eprintln!("{number} of {all}: {scenario}{why_not}");
+        why.is_none().then_some(scenario)
+    }))
 }

@@ -3,45 +3,26 @@
 use std::io;
 
 use crate::options::Options;
+use crate::outcome::Of;
 use crate::pair::{Pair, Turn};
 use crate::peers::Peer;
 use crate::scenario::Scenario;
 use crate::syscalls::{self, Syscalls};
 
 /// What one peer has come to in one scenario.
-#[derive(Debug)]
-pub(crate) struct Series {
-    pub(crate) peer: &'static dyn Peer,
-    pub(crate) outcome: Outcome,
-}
+pub(crate) type Series = Of<Turns>;
 
+/// A turn of each round.
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    /// A turn of each round.
-    Measured {
-        turns: Vec<Turn>,
-        syscalls: Option<Syscalls>,
-    },
-    /// It cannot do that, and why.
-    Unable(&'static str),
-    /// It should have, but has not.
-    Failed(io::Error),
-}
-
-impl Series {
-    pub(crate) fn turns(&self) -> Option<&[Turn]> {
-        match &self.outcome {
-            Outcome::Measured { turns, .. } => Some(turns),
-            Outcome::Unable(_) | Outcome::Failed(_) => None,
-        }
-    }
+pub(crate) struct Turns {
+    pub(crate) turns: Vec<Turn>,
+    pub(crate) syscalls: Option<Syscalls>,
 }
 
 /// One of the peers while it is measured.
 struct Running {
     pair: Pair,
-    turns: Vec<Turn>,
-    syscalls: Option<Syscalls>,
+    measured: Turns,
 }
 
 fn start(peer: &dyn Peer, scenario: &Scenario, options: &Options) -> io::Result<Running> {
@@ -50,22 +31,21 @@ fn start(peer: &dyn Peer, scenario: &Scenario, options: &Options) -> io::Result<
     pair.turn(scenario.turn(options.turn) / 5)?;
     Ok(Running {
         pair,
-        turns: Vec::new(),
-        syscalls: None,
+        measured: Turns {
+            turns: Vec::new(),
+            syscalls: None,
+        },
     })
 }
 
 /// Measures all peers in one scenario.
 pub(crate) fn measure(scenario: &Scenario, options: &Options) -> Vec<Series> {
-    let mut all: Vec<(&'static dyn Peer, Result<Running, Outcome>)> = options
-        .peers
-        .iter()
+    let peers = options.peers.iter();
+    let mut all: Vec<Of<Running>> = peers
         .map(|&peer| {
-            let running = match peer.unable(scenario) {
-                Some(why) => Err(Outcome::Unable(why)),
-                None => start(peer, scenario, options).map_err(Outcome::Failed),
-            };
-            (peer, running)
+            Of::begin(peer, peer.unable(scenario), || {
+                start(peer, scenario, options)
+            })
         })
         .collect();
     let turn = scenario.turn(options.turn);
@@ -73,45 +53,23 @@ pub(crate) fn measure(scenario: &Scenario, options: &Options) -> Vec<Series> {
     for round in 0..options.rounds {
         // Each gets its turn right after each of the others.
         for place in 0..count {
-            step(&mut all[(round + place) % count].1, |running| {
-                running.turns.push(running.pair.turn(turn)?);
+            all[(round + place) % count].step(|Running { pair, measured }| {
+                measured.turns.push(pair.turn(turn)?);
                 Ok(())
             });
         }
     }
     if options.count_syscalls && syscalls::counter().is_some() {
-        for (_, running) in &mut all {
-            step(running, |running| {
-                let pair = &mut running.pair;
+        for running in &mut all {
+            running.step(|Running { pair, measured }| {
                 let count = syscalls::count(pair.processes(), || Ok(pair.turn(turn)?.requests))?;
-                running.syscalls = Some(count);
+                measured.syscalls = Some(count);
                 Ok(())
             });
         }
     }
+    let finish = |Running { pair, measured }| pair.finish().map(|()| measured);
     all.into_iter()
-        .map(|(peer, running)| Series {
-            peer,
-            outcome: running.map_or_else(|outcome| outcome, finish),
-        })
+        .map(|running| running.finish(finish))
         .collect()
-}
-
-/// Does something with a peer that has not failed.
-fn step(running: &mut Result<Running, Outcome>, what: impl FnOnce(&mut Running) -> io::Result<()>) {
-    if let Ok(so_far) = running
-        && let Err(error) = what(so_far)
-    {
-        *running = Err(Outcome::Failed(error));
-    }
-}
-
-fn finish(running: Running) -> Outcome {
-    match running.pair.finish() {
-        Ok(()) => Outcome::Measured {
-            turns: running.turns,
-            syscalls: running.syscalls,
-        },
-        Err(error) => Outcome::Failed(error),
-    }
 }

@@ -18,14 +18,41 @@ usage: cargo run --release -- [OPTION]...
   --cores 1,2,any           all of these unless given: both processes on one core, each on its own, not pinned
   --rounds N                7 unless given
   --seconds S               of each turn; 0.2 unless given
+  --parts echoes,first,idle all of these unless given: the tables of echoes, the first call of a new process,
+                            and the cost of as many connections as there are when nobody uses them
   --no-syscalls             not to count system calls
   --markdown FILE           where the tables go, instead of to the standard output
   --svg FILE                where the chart goes";
 
+/// What there is to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Echoes,
+    /// The first call of a new process.
+    First,
+    /// Connections that nobody uses.
+    Idle,
+}
+
+impl Part {
+    fn from_word(word: &str) -> Option<Part> {
+        match word {
+            "echoes" => Some(Part::Echoes),
+            "first" => Some(Part::First),
+            "idle" => Some(Part::Idle),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) peers: Vec<&'static dyn Peer>,
-    pub(crate) scenarios: Vec<Scenario>,
+    parts: Vec<Part>,
+    sizes: Vec<usize>,
+    outstanding: Vec<usize>,
+    pub(crate) connections: Vec<usize>,
+    pub(crate) cores: Vec<Cores>,
     pub(crate) rounds: usize,
     pub(crate) turn: Duration,
     pub(crate) count_syscalls: bool,
@@ -50,20 +77,21 @@ impl Options {
         let quick = args.iter().any(|arg| arg == "--quick");
         let mut options = Options {
             peers: peers::ALL.to_vec(),
-            scenarios: Vec::new(),
+            parts: vec![Part::Echoes, Part::First, Part::Idle],
+            sizes: vec![Scenario::SMALL, 1 << 10, 64 << 10, 1 << 20],
+            outstanding: vec![1, 8, 64],
+            connections: vec![1, 8, 64, 1000],
+            cores: Cores::ALL.to_vec(),
             rounds: if quick { 1 } else { 7 },
             turn: Duration::from_millis(if quick { 20 } else { 200 }),
             count_syscalls: true,
             markdown: None,
             svg: None,
         };
-        let mut sizes = vec![Scenario::SMALL, 1 << 10, 64 << 10, 1 << 20];
-        let mut outstanding = vec![1, 8, 64];
-        let mut connections = vec![1, 8, 64, 1000];
-        let mut cores = Cores::ALL.to_vec();
         if quick {
-            (sizes, outstanding, connections) =
-                (vec![Scenario::SMALL, 64 << 10], vec![1, 64], vec![1]);
+            options.sizes = vec![Scenario::SMALL, 64 << 10];
+            options.outstanding = vec![1, 64];
+            options.connections = vec![1];
         }
         let mut args = args.iter();
         while let Some(arg) = args.next() {
@@ -75,10 +103,11 @@ impl Options {
             match arg.as_str() {
                 "--quick" => {}
                 "--peers" => options.peers = list(value()?, peers::find)?,
-                "--sizes" => sizes = list(value()?, positive)?,
-                "--outstanding" => outstanding = list(value()?, positive)?,
-                "--connections" => connections = list(value()?, positive)?,
-                "--cores" => cores = list(value()?, Cores::from_word)?,
+                "--sizes" => options.sizes = list(value()?, positive)?,
+                "--outstanding" => options.outstanding = list(value()?, positive)?,
+                "--connections" => options.connections = list(value()?, positive)?,
+                "--cores" => options.cores = list(value()?, Cores::from_word)?,
+                "--parts" => options.parts = list(value()?, Part::from_word)?,
                 "--rounds" => {
                     options.rounds = positive(value()?).ok_or("no such number of rounds")?
                 }
@@ -93,10 +122,20 @@ impl Options {
                 other => return Err(format!("unknown: {other}")),
             }
         }
-        for &cores in &cores {
-            for &connections in &connections {
-                for &outstanding in &outstanding {
-                    options.scenarios.extend(sizes.iter().map(|&size| Scenario {
+        Ok(options)
+    }
+
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// All that are asked for, whether or not they can be measured.
+    pub(crate) fn scenarios(&self) -> Vec<Scenario> {
+        let mut scenarios = Vec::new();
+        for &cores in &self.cores {
+            for &connections in &self.connections {
+                for &outstanding in &self.outstanding {
+                    scenarios.extend(self.sizes.iter().map(|&size| Scenario {
                         size,
                         outstanding,
                         connections,
@@ -105,7 +144,7 @@ impl Options {
                 }
             }
         }
-        Ok(options)
+        scenarios
     }
 }
 

@@ -24,19 +24,15 @@ struct Process {
 }
 
 impl Process {
-    /// Starts one, and returns at what address it is.
+    /// Starts one, and returns what it says when it is ready.
     fn start(
         role: Role,
         peer: &dyn Peer,
         scenario: &Scenario,
         address: &str,
     ) -> io::Result<(Process, String)> {
-        let role = match role {
-            Role::Server => "--serve",
-            Role::Client => "--ask",
-        };
         let mut child = Command::new(std::env::current_exe()?)
-            .args([role, peer.name(), address])
+            .args([role.word(), peer.name(), address])
             .args(scenario.words())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -58,8 +54,14 @@ impl Process {
             commands,
             answers,
         };
-        let address = process.answer("ready", PATIENCE)?;
-        Ok((process, address))
+        let ready = process.answer("ready", PATIENCE)?;
+        Ok((process, ready))
+    }
+
+    /// The processor time that it has used.
+    fn cpu(&mut self) -> io::Result<Duration> {
+        self.tell("cpu")?;
+        nanoseconds(&self.answer("cpu", PATIENCE)?)
     }
 
     fn tell(&mut self, command: &str) -> io::Result<()> {
@@ -113,6 +115,12 @@ impl Drop for Process {
     }
 }
 
+fn nanoseconds(word: &str) -> io::Result<Duration> {
+    word.parse()
+        .map(Duration::from_nanos)
+        .map_err(io::Error::other)
+}
+
 /// What a turn has come to, in both processes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn {
@@ -157,24 +165,16 @@ impl Pair {
         [self.client.child.id(), self.server.child.id()]
     }
 
-    fn server_cpu(&mut self) -> io::Result<Duration> {
-        self.server.tell("cpu")?;
-        let used = self.server.answer("cpu", PATIENCE)?;
-        Ok(Duration::from_nanos(
-            used.parse().map_err(io::Error::other)?,
-        ))
-    }
-
     /// Has the client ask for that long.
     pub(crate) fn turn(&mut self, time: Duration) -> io::Result<Turn> {
-        let before = self.server_cpu()?;
+        let before = self.server.cpu()?;
         self.client.tell(&format!("turn {}", time.as_nanos()))?;
         let answer = self.client.answer("turn", time + PATIENCE)?;
         let numbers: Result<Vec<u64>, _> = answer.split(' ').map(str::parse).collect();
         let Ok([requests, elapsed, cpu, p50, p99]) = numbers.as_deref() else {
             return Err(io::Error::other(format!("it said: {answer}")));
         };
-        let after = self.server_cpu()?;
+        let after = self.server.cpu()?;
         Ok(Turn {
             requests: *requests,
             elapsed: Duration::from_nanos(*elapsed),
@@ -185,9 +185,62 @@ impl Pair {
         })
     }
 
+    /// Leaves both alone for that long, and returns the processor time that they use meanwhile.
+    pub(crate) fn idle(&mut self, time: Duration) -> io::Result<[Duration; 2]> {
+        let before = [self.client.cpu()?, self.server.cpu()?];
+        thread::sleep(time);
+        let after = [self.client.cpu()?, self.server.cpu()?];
+        Ok([after[0] - before[0], after[1] - before[1]])
+    }
+
     pub(crate) fn finish(self) -> io::Result<()> {
         let Pair { client, server, .. } = self;
         client.finish()?;
         server.finish()
+    }
+}
+
+/// A peer's server, to which new processes connect.
+pub(crate) struct Host {
+    peer: &'static dyn Peer,
+    scenario: Scenario,
+    server: Process,
+    address: String,
+    _directory: TempDir,
+}
+
+impl Host {
+    /// One for so many clients, one after the other.
+    pub(crate) fn start(
+        peer: &'static dyn Peer,
+        scenario: Scenario,
+        clients: usize,
+    ) -> io::Result<Host> {
+        let directory = tempfile::tempdir()?;
+        let address = peers::address(directory.path(), peer.name());
+        let all = Scenario {
+            connections: clients,
+            ..scenario
+        };
+        let (server, address) = Process::start(Role::Server, peer, &all, &address)?;
+        Ok(Host {
+            peer,
+            scenario,
+            server,
+            address,
+            _directory: directory,
+        })
+    }
+
+    /// How long a new process takes to connect and to ask once.
+    pub(crate) fn first_call(&self) -> io::Result<Duration> {
+        let (client, took) =
+            Process::start(Role::FirstCall, self.peer, &self.scenario, &self.address)?;
+        client.finish()?;
+        nanoseconds(&took)
+    }
+
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.server.finish()
     }
 }

@@ -63,6 +63,11 @@ pub(crate) trait Peer: Sync {
         None
     }
 
+    /// Why its server cannot have one client after the other.
+    fn one_client_only(&self) -> Option<&'static str> {
+        None
+    }
+
     /// In the server's process: listens, says so, and echoes to as many connections as the scenario has.
     fn serve(&self, scenario: &Scenario, address: &str, listening: Listening<'_>)
     -> io::Result<()>;

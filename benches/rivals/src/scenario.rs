@@ -82,6 +82,15 @@ impl Scenario {
         self.size * self.outstanding <= 64 << 10
     }
 
+    /// Where the processes run, for people to read.
+    pub(crate) fn place(&self) -> &'static str {
+        match self.cores {
+            Cores::One => "both processes on one core",
+            Cores::Two => "each process on a core of its own",
+            Cores::Any => "not pinned",
+        }
+    }
+
     /// As a copy of this process is told.
     pub(crate) fn words(&self) -> [String; 4] {
         [
@@ -124,10 +133,6 @@ impl fmt::Display for Scenario {
             1 => write!(f, ", one connection")?,
             many => write!(f, ", {many} connections")?,
         }
-        f.write_str(match self.cores {
-            Cores::One => ", both processes on one core",
-            Cores::Two => ", each process on a core of its own",
-            Cores::Any => ", not pinned",
-        })
+        write!(f, ", {}", self.place())
     }
 }

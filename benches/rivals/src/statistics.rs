@@ -1,6 +1,6 @@
 //! Medians.
 
-use crate::measure::Series;
+use crate::measure::{Series, Turns};
 use crate::pair::Turn;
 
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -14,13 +14,14 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The median of the rounds; `None` if the series was not measured.
+/// The median of the rounds; `None` if the peer was not measured.
 pub(crate) fn median_of(series: &Series, value: impl Fn(&Turn) -> f64) -> Option<f64> {
-    Some(median(series.turns()?.iter().map(value)))
+    let measured = series.result.as_ref().ok()?;
+    Some(median(measured.turns.iter().map(value)))
 }
 
 /// The median of the ratios of the rounds.
-pub(crate) fn ratio(series: &Series, to: Option<&Series>) -> Option<f64> {
-    let rounds = series.turns()?.iter().zip(to?.turns()?);
-    Some(median(rounds.map(|(turn, to)| turn.rate() / to.rate())))
+pub(crate) fn ratio(one: &Turns, other: &Turns) -> f64 {
+    let rounds = one.turns.iter().zip(&other.turns);
+    median(rounds.map(|(one, other)| one.rate() / other.rate()))
 }

@@ -3,11 +3,13 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::measure::{Outcome, Series};
+use crate::measure::{Series, Turns};
 use crate::options::Options;
+use crate::outcome::find;
+use crate::pair::Turn;
 use crate::peers::{self, Peer};
 use crate::scenario::Scenario;
-use crate::statistics::{median_of, ratio};
+use crate::statistics::{median, ratio};
 use crate::syscalls;
 
 /// What was measured, and how.
@@ -74,12 +76,12 @@ fn machine() -> String {
     .join(", ")
 }
 
-fn microseconds(time: Duration) -> f64 {
+pub(crate) fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
 /// A number of microseconds or of calls with as many digits as mean something.
-struct Short(f64);
+pub(crate) struct Short(pub(crate) f64);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,37 +96,34 @@ impl fmt::Display for Short {
 
 /// The table of one scenario.
 pub(crate) fn table(scenario: &Scenario, all: &[Series]) -> String {
-    let find = |name| all.iter().find(|series| series.peer.name() == name);
-    let (bare, ours) = (find(peers::BARE), find(peers::OURS));
+    let (bare, ours) = (find(all, peers::BARE), find(all, peers::OURS));
     let mut text = format!(
         "\n### {scenario}\n\n\
          | | requests/s | to bare | to pipetalk | p50 µs | p99 µs | processor µs | system calls |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for series in all {
-        let _ = writeln!(
-            text,
-            "| {} | {} |",
-            series.peer.name(),
-            row(series, bare, ours)
-        );
+        let row = match &series.result {
+            Ok(measured) => row(measured, bare, ours),
+            Err(missing) => format!("{missing} | | | | | |"),
+        };
+        let _ = writeln!(text, "| {} | {row} |", series.peer.name());
     }
     text
 }
 
-fn row(series: &Series, bare: Option<&Series>, ours: Option<&Series>) -> String {
-    let syscalls = match &series.outcome {
-        Outcome::Unable(why) => return format!("{why} | | | | | |"),
-        Outcome::Failed(_) => return "failed | | | | | |".to_owned(),
-        Outcome::Measured { syscalls, .. } => syscalls
-            .map(|calls| format!("{} + {}", Short(calls.client), Short(calls.server)))
-            .unwrap_or_default(),
+fn row(measured: &Turns, bare: Option<&Turns>, ours: Option<&Turns>) -> String {
+    let to = |to: Option<&Turns>| {
+        let ratio = to.map(|to| format!("{:.2}", ratio(measured, to)));
+        ratio.unwrap_or_default()
     };
-    let to = |to| ratio(series, to).map_or(String::new(), |ratio| format!("{ratio:.2}"));
-    let value = |value: fn(&crate::pair::Turn) -> f64| median_of(series, value).unwrap_or_default();
+    let value = |value: fn(&Turn) -> f64| median(measured.turns.iter().map(value));
+    let syscalls = measured
+        .syscalls
+        .map(|calls| format!("{} + {}", Short(calls.client), Short(calls.server)));
     format!(
-        "{:.0} | {} | {} | {} | {} | {} + {} | {syscalls}",
-        value(|turn| turn.rate()),
+        "{:.0} | {} | {} | {} | {} | {} + {} | {}",
+        value(Turn::rate),
         to(bare),
         to(ours),
         Short(value(|turn| microseconds(turn.p50))),
@@ -135,5 +134,6 @@ fn row(series: &Series, bare: Option<&Series>, ours: Option<&Series>) -> String 
         Short(value(
             |turn| microseconds(turn.server_cpu) / turn.requests as f64
         )),
+        syscalls.unwrap_or_default(),
     )
 }

@@ -56,6 +56,10 @@ impl Peer for Bare {
         (scenario.outstanding > 1).then_some("one at a time only")
     }
 
+    fn one_client_only(&self) -> Option<&'static str> {
+        Some("a pipe has one client")
+    }
+
     fn serve(
         &self,
         scenario: &Scenario,

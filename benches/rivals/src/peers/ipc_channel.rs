@@ -113,6 +113,10 @@ impl Peer for IpcChannel {
          the server; bytes go through a `bytes_channel`; outstanding requests as with `bare`"
     }
 
+    fn one_client_only(&self) -> Option<&'static str> {
+        Some("a server has one client")
+    }
+
     fn serve(&self, scenario: &Scenario, _: &str, listening: Listening<'_>) -> io::Result<()> {
         let (server, address) = IpcOneShotServer::<Ends>::new()?;
         listening.say(&address)?;
