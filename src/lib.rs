@@ -149,8 +149,11 @@ cfg_if::cfg_if! {
         mod outgoing;
         pub mod server;
         mod service;
+        // Streams are known to the protocol, and not yet to the drivers.
+        #[allow(dead_code)]
         mod session;
         mod trace;
+        #[allow(dead_code)]
         mod wire;
 
         pub use blob::Blob;

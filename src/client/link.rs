@@ -341,6 +341,8 @@ impl Link {
                 shared.keep(message);
                 turn.give(id, Err(failure));
             }
+            // No stream is opened here.
+            Ok(ClientEvent::Item { .. } | ClientEvent::Ended { .. }) => shared.keep(message),
             Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
                 if shared.session.is_going_away() {
                     self.unusable.store(true, Ordering::Release);

@@ -302,7 +302,14 @@ impl Connection {
             .receive(&ours, &message)
             .map_err(End::Malformed)?;
         match event {
-            ServerEvent::Nothing => {}
+            ServerEvent::Nothing | ServerEvent::Credit { .. } => {}
+            ServerEvent::Open { id, .. } => {
+                state.session.answer(id);
+                drop(state);
+                let told = self.fail(id, &Failure::new(Code::UnknownMethod, ""));
+                self.state.lock().session.answered();
+                told?;
+            }
             ServerEvent::Hello => {
                 let mut out = state.blank();
                 state.session.greet(&ours, out.bytes());
