@@ -149,18 +149,15 @@ cfg_if::cfg_if! {
         mod outgoing;
         pub mod server;
         mod service;
-        // Streams are known to the protocol, and not yet to the drivers.
-        #[allow(dead_code)]
         mod session;
         mod trace;
-        #[allow(dead_code)]
         mod wire;
 
         pub use blob::Blob;
         pub use call_error::{CallError, Incompatible, Version};
-        pub use client::{CallOptions, Channel, Client, ClientOptions, ServerInfo};
+        pub use client::{CallOptions, Channel, Client, ClientOptions, Items, ServerInfo};
         pub use codec::{Codec, CodecError, DefaultCodec};
-        pub use server::{Call, Server, ServerHandle, ServerOptions};
+        pub use server::{Call, ItemSink, Server, ServerHandle, ServerOptions, SinkError};
 
         #[doc(hidden)]
         pub use service::hidden as __private;

@@ -3,12 +3,15 @@
 mod ahead;
 mod call;
 mod connection;
+mod emit;
 mod handler;
 mod job;
 mod outbox;
 mod pool;
 #[cfg(feature = "signals")]
 mod signals;
+mod sink;
+pub(crate) mod streams;
 
 use std::fmt;
 use std::io;
@@ -30,6 +33,7 @@ use connection::Connection;
 use handler::{AnyHandler, Erased};
 pub use handler::{Closure, HandleError, Handler, Payload, encode_reply};
 use pool::Pool;
+pub use sink::{ItemSink, Opening, SinkError};
 
 pub use crate::outgoing::Outgoing;
 pub use crate::service::Service;

@@ -37,6 +37,7 @@
 mod credit;
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
+pub(crate) use credit::price;
 use credit::{Credit, Window};
 
 /// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
@@ -255,22 +256,32 @@ impl ClientSession {
         true
     }
 
-    /// Notes that the consumer of a stream has taken an item whose message was so long, and says how much credit to
-    /// send now, if any.
+    /// Notes that the consumer of a stream has taken an item whose message was so long.
     #[inline]
-    pub(crate) fn take(&mut self, id: u32, size: usize) -> Option<u32> {
-        let place = self.place(id)?;
-        if place.state != PlaceState::Streaming {
-            return None;
+    pub(crate) fn take(&mut self, id: u32, size: usize) {
+        if let Some(window) = self.window(id) {
+            window.take(size);
         }
-        place.window.take(size)
     }
 
-    /// Takes back credit that could not be sent, and is still to be sent: with the next.
+    /// How much credit to send for a stream now, if any; it counts as sent.
+    #[inline]
+    pub(crate) fn credit_due(&mut self, id: u32) -> Option<u32> {
+        self.window(id)?.due()
+    }
+
+    /// Takes back credit that could not be sent: it is still due.
     pub(crate) fn keep_credit(&mut self, id: u32, back: u32) {
-        if let Some(place) = self.place(id) {
-            place.window.keep(back);
+        if let Some(window) = self.window(id) {
+            window.keep(back);
         }
+    }
+
+    /// The window of a stream that is open.
+    #[inline]
+    fn window(&mut self, id: u32) -> Option<&mut Window> {
+        let place = self.place(id)?;
+        (place.state == PlaceState::Streaming).then_some(&mut place.window)
     }
 
     /// What a message of the server's means.

@@ -80,11 +80,16 @@ impl Window {
         self.credit.pay(size)
     }
 
-    /// The consumer has taken an item. Gives back half a window at a time, so that the server never waits for a
-    /// consumer that keeps up, and is told no more often than that.
+    /// The consumer has taken an item.
     #[inline]
-    pub(crate) fn take(&mut self, size: usize) -> Option<u32> {
+    pub(crate) fn take(&mut self, size: usize) {
         self.taken = self.taken.saturating_add(price(size));
+    }
+
+    /// What to give back now, if anything: half a window at a time, so that the server never waits for a consumer that
+    /// keeps up, and is told no more often than that.
+    #[inline]
+    pub(crate) fn due(&mut self) -> Option<u32> {
         if self.taken < (self.size / 2).max(1) {
             return None;
         }
@@ -93,7 +98,7 @@ impl Window {
         self.credit.grant(back).then_some(back)
     }
 
-    /// Takes back credit that could not be sent: it goes with the next.
+    /// Takes back credit that could not be sent: it is still due.
     pub(crate) fn keep(&mut self, back: u32) {
         self.credit.0 -= i64::from(back);
         self.taken = self.taken.saturating_add(back);
@@ -154,7 +159,8 @@ mod tests {
                     assert!(outstanding > 0, "a window of {size} is stuck at {item}");
                     assert_eq!(server, window.credit);
                     for _ in 0..outstanding {
-                        if let Some(back) = window.take(item) {
+                        window.take(item);
+                        if let Some(back) = window.due() {
                             assert!(server.grant(back));
                         }
                     }
@@ -168,7 +174,8 @@ mod tests {
         let mut window = Window::new(64);
         let steps = (0..64).map(|_| {
             assert!(window.receive(10));
-            window.take(10)
+            window.take(10);
+            window.due()
         });
         let steps: Vec<Option<u32>> = steps.collect();
         let given = |n: usize| if n % 32 == 31 { Some(32) } else { None };
@@ -176,19 +183,22 @@ mod tests {
         // A window as small as can be, and an item that is larger than the window.
         let mut window = Window::new(0);
         assert!(window.receive(5000));
-        assert_eq!(window.take(5000), Some(5));
+        window.take(5000);
+        assert_eq!((window.due(), window.due()), (Some(5), None));
     }
 
     #[test]
-    fn credit_that_could_not_be_sent_goes_with_the_next() {
+    fn credit_that_could_not_be_sent_is_still_due() {
         let mut window = Window::new(4);
         assert!(window.receive(2000));
         let before = window;
-        assert_eq!(window.take(2000), Some(2));
+        window.take(2000);
+        assert_eq!(window.due(), Some(2));
         window.keep(2);
         assert_eq!(window.credit, before.credit);
         assert!(window.receive(1));
-        assert_eq!(window.take(1), Some(3));
+        window.take(1);
+        assert_eq!((window.due(), window.due()), (Some(3), None));
         assert_eq!(window.credit, Credit(4));
     }
 }

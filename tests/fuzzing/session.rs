@@ -387,7 +387,8 @@ impl Pair {
         let id = call.id.expect("a stream");
         let size = if call.taken % 3 == 1 { 3 << 10 } else { 16 };
         call.taken += 1;
-        match self.client.take(id, size) {
+        self.client.take(id, size);
+        match self.client.credit_due(id) {
             Some(back) if !sent => self.client.keep_credit(id, back),
             Some(back) if !self.closing => {
                 let mut out = Vec::new();
@@ -776,7 +777,8 @@ fn hostile(data: &[u8]) {
             }
             14 => {
                 let id = pick(&waiting);
-                let credit = client.take(id, usize::from(which) << 6);
+                client.take(id, usize::from(which) << 6);
+                let credit = client.credit_due(id);
                 assert!(credit.is_none() || streams.contains(&id));
             }
             15 => {
