@@ -157,7 +157,9 @@ cfg_if::cfg_if! {
         pub use call_error::{CallError, Incompatible, Version};
         pub use client::{CallOptions, Channel, Client, ClientOptions, Items, ServerInfo};
         pub use codec::{Codec, CodecError, DefaultCodec};
-        pub use server::{Call, ItemSink, Server, ServerHandle, ServerOptions, SinkError};
+        pub use server::{
+            Broadcast, Call, Event, ItemSink, Server, ServerHandle, ServerOptions, SinkError, Slow,
+        };
 
         #[doc(hidden)]
         pub use service::hidden as __private;

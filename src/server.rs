@@ -1,6 +1,7 @@
 //! [`Server`]: requests, from any number of clients, to one handler.
 
 mod ahead;
+mod broadcast;
 mod call;
 mod connection;
 mod emit;
@@ -28,6 +29,7 @@ use crate::codec::{Codec, DefaultCodec};
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, Stream, ToName, UserId};
+pub use broadcast::{Broadcast, Event, Slow};
 pub use call::Call;
 use connection::Connection;
 use handler::{AnyHandler, Erased};

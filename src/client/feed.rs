@@ -52,7 +52,7 @@ impl Feed {
         wire::open(out, begun.id, method, ends.remaining(), credit);
         encode(&mut blank.out)?;
         link.send(&blank, deadline)?;
-        unsent.is_sent();
+        unsent.sent();
         link.reuse(blank);
         Ok(Feed {
             link: Arc::clone(link),

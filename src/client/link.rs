@@ -96,7 +96,7 @@ impl Link {
         wire::request(blank.out.bytes(), begun.id, method, timeout);
         encode(&mut blank.out)?;
         self.send(&blank, deadline)?;
-        unsent.is_sent();
+        unsent.sent();
         self.wait(begun, blank, deadline)
     }
 
@@ -282,7 +282,7 @@ pub(super) struct Unsent<'a> {
 
 impl Unsent<'_> {
     #[inline]
-    pub(super) fn is_sent(self) {
+    pub(super) fn sent(self) {
         mem::forget(self);
     }
 }

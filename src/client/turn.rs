@@ -48,6 +48,9 @@ pub(super) enum Over<E> {
     Ended(E),
 }
 
+/// What comes of waiting.
+type Waited<S> = Result<<S as Source>::Answer, Over<<S as Source>::End>>;
+
 /// The turns of one connection, behind their lock.
 pub(super) struct Turns<S: Source>(Mutex<Turn<S>>);
 
@@ -149,7 +152,7 @@ impl<S: Source> Turns<S> {
         deadline: Deadline,
         sent: impl FnOnce(&mut S::Shared),
         give_up: impl FnOnce(&mut S::Shared),
-    ) -> Result<S::Answer, Over<S::End>> {
+    ) -> Waited<S> {
         let mut turn = self.lock();
         sent(&mut turn.shared);
         let (mut turn, over) = self.wait_for_answer(source, turn, begun.ticket, deadline);
@@ -167,8 +170,8 @@ impl<S: Source> Turns<S> {
         source: &S,
         begun: Begun,
         deadline: Deadline,
-        then: impl FnOnce(&mut S::Shared, &Result<S::Answer, Over<S::End>>),
-    ) -> Result<S::Answer, Over<S::End>> {
+        then: impl FnOnce(&mut S::Shared, &Waited<S>),
+    ) -> Waited<S> {
         let mut turn = self.lock();
         if let Some(me) = turn.waiter(begun.ticket) {
             // It may have been another thread the last time.
@@ -190,7 +193,7 @@ impl<S: Source> Turns<S> {
         mut turn: MutexGuard<'a, Turn<S>>,
         ticket: u64,
         deadline: Deadline,
-    ) -> (MutexGuard<'a, Turn<S>>, Result<S::Answer, Over<S::End>>) {
+    ) -> (MutexGuard<'a, Turn<S>>, Waited<S>) {
         if let Some(waiter) = turn.waiter(ticket) {
             waiter.waits = true;
         }
