@@ -1,6 +1,8 @@
 //! [`Client`]: calls, from any number of threads, over one connection.
 
 pub(crate) mod common;
+mod feed;
+mod items;
 mod link;
 mod sync;
 mod turn;
@@ -26,6 +28,8 @@ use crate::trace::Span;
 use crate::wire::{self, control};
 use crate::{ConnectOptions, Deadline, Name, Stream, ToName};
 use common::{Answer, encoding, may_try_again};
+use feed::Feed;
+pub use items::Items;
 use link::Link;
 
 /// How a client is made.
@@ -184,7 +188,7 @@ impl ClientOptions {
     /// As [`over`](Self::over).
     pub fn channel_over<C: Codec>(self, stream: impl Stream) -> Result<Channel<C>, CallError> {
         let channel = Channel::new(self, None);
-        channel.open(Box::new(stream), channel.deadline())?;
+        channel.greet(Box::new(stream), channel.deadline())?;
         Ok(channel)
     }
 }
@@ -194,7 +198,12 @@ impl ClientOptions {
 pub struct CallOptions {
     pub(crate) deadline: Option<Deadline>,
     pub(crate) idempotent: bool,
+    pub(crate) window: Option<u32>,
+    pub(crate) item_timeout: Option<Duration>,
 }
+
+/// How much of a stream comes ahead of its consumer, in credits.
+const DEFAULT_WINDOW: u32 = 64;
 
 impl CallOptions {
     /// The client's own.
@@ -203,7 +212,8 @@ impl CallOptions {
         CallOptions::default()
     }
 
-    /// Until when the call may take.
+    /// Until when the call may take; of a stream, when it ends as a whole, if it has not ended before. For ever unless
+    /// set, of a stream: the [time-out of the client](ClientOptions::timeout) counts for opening it.
     #[must_use]
     pub fn deadline(mut self, deadline: impl Into<Deadline>) -> Self {
         self.deadline = Some(deadline.into());
@@ -215,6 +225,25 @@ impl CallOptions {
     #[must_use]
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Of a stream: how much the server may send ahead of its consumer, in credits; 64 unless set, and at least one.
+    ///
+    /// One credit pays for each started KiB of an item, so that 64 are about 64 KiB or 64 small items. At most the
+    /// window and one item are ever on their way or waiting, at both ends together: what the system holds, what this
+    /// program holds until it is taken, and what the server waits to send.
+    #[must_use]
+    pub fn window(mut self, credits: u32) -> Self {
+        self.window = Some(credits);
+        self
+    }
+
+    /// Of a stream: how long each item may take from when it is waited for; as long as the stream lasts unless set,
+    /// because many a stream has nothing to say for hours. A server that dies is noticed at once all the same.
+    #[must_use]
+    pub fn item_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.item_timeout = timeout.into();
         self
     }
 }
@@ -364,6 +393,38 @@ impl<C: Codec> Channel<C> {
         self.call_raw(method, &mut encode, options, Answer::decode::<C, Reply>)
     }
 
+    /// Opens a stream: a method that is answered by any number of items.
+    ///
+    /// It returns when the request has been sent; that the server has no such method, for example, is what the first
+    /// item says. A stream that has been opened is never opened again by itself, whatever
+    /// [`ClientOptions::reconnect`] says: after what has come, [`Items`] ends with the error.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail. The request was not sent then.
+    pub fn open<Request, Item>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Items<Item, C>, CallError>
+    where
+        Request: Serialize + ?Sized,
+        Item: DeserializeOwned,
+    {
+        let mut encode = encoding::<C, _>(request);
+        let ends = options.deadline.unwrap_or(Deadline::NEVER);
+        let deadline = ends.min(self.deadline());
+        let window = options.window.unwrap_or(DEFAULT_WINDOW);
+        let feed = self.traced(method, |span| {
+            self.retrying(deadline, false, |link, _| {
+                span.peer(|| link.peer_pid());
+                Feed::open(link, method, &mut encode, window, deadline, ends)
+            })
+        })?;
+        Ok(Items::new(feed, ends, options.item_timeout))
+    }
+
     /// Sends what needs no reply to a method by its number.
     ///
     /// # Errors
@@ -485,7 +546,7 @@ impl<C: Codec> Channel<C> {
         &self,
         deadline: Deadline,
         idempotent: bool,
-        mut attempt: impl FnMut(&Link, bool) -> Result<R, CallError>,
+        mut attempt: impl FnMut(&Arc<Link>, bool) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         let mut backoff = Backoff::new();
         let (mut sent, mut tried) = (false, false);
@@ -548,10 +609,10 @@ impl<C: Codec> Channel<C> {
             .connect
             .connect(name, deadline)
             .map_err(|error| CallError::unreachable(&error))?;
-        self.open(Box::new(stream), deadline)
+        self.greet(Box::new(stream), deadline)
     }
 
-    fn open(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+    fn greet(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
         let inner = &*self.inner;
         let link = Arc::new(Link::open(stream, Arc::clone(&inner.ours), deadline)?);
         *inner.link.lock() = Some(Arc::clone(&link));

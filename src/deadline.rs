@@ -123,6 +123,16 @@ impl Deadline {
         }
     }
 
+    /// As [`has_passed`](Self::has_passed), for who knows what time it is.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_passed_at(self, now: Instant) -> bool {
+        match self.0 {
+            Kind::Now => true,
+            Kind::At(at) => at <= now,
+            Kind::Never => false,
+        }
+    }
+
     /// Whether this is [`Deadline::NEVER`].
     #[must_use]
     pub const fn is_never(self) -> bool {

@@ -158,9 +158,11 @@ cfg_if::cfg_if! {
 
         pub use blob::Blob;
         pub use call_error::{CallError, Incompatible, Version};
-        pub use client::{CallOptions, Channel, Client, ClientOptions, ServerInfo};
+        pub use client::{CallOptions, Channel, Client, ClientOptions, Items, ServerInfo};
         pub use codec::{Codec, CodecError, DefaultCodec};
-        pub use server::{Call, Server, ServerHandle, ServerOptions};
+        pub use server::{
+            Broadcast, Call, Event, ItemSink, Server, ServerHandle, ServerOptions, SinkError, Slow,
+        };
 
         #[doc(hidden)]
         pub use service::hidden as __private;

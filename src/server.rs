@@ -1,15 +1,19 @@
 //! [`Server`]: requests, from any number of clients, to one handler.
 
 mod ahead;
+mod broadcast;
 pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod control;
+mod emit;
 mod handler;
 pub(crate) mod job;
 mod outbox;
 mod pool;
 #[cfg(feature = "signals")]
 mod signals;
+mod sink;
+pub(crate) mod streams;
 
 use std::fmt;
 use std::io;
@@ -26,11 +30,13 @@ use crate::codec::{Codec, DefaultCodec};
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, Stream, ToName, UserId};
+pub use broadcast::{Broadcast, Event, Slow};
 pub use call::Call;
 use connection::Connection;
 use handler::{AnyHandler, Erased};
 pub use handler::{Closure, HandleError, Handler, Payload, encode_reply};
 use pool::Pool;
+pub use sink::{ItemSink, Opening, SinkError};
 
 pub use crate::outgoing::Outgoing;
 pub use crate::service::Service;

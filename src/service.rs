@@ -7,8 +7,8 @@
 use std::fmt;
 
 use crate::codec::DefaultCodec;
-use crate::server::{Call, HandleError, Handler, Outgoing, Payload};
-use hidden::{Definition, Dispatch};
+use crate::server::{Call, HandleError, Handler, Opening, Outgoing, Payload};
+use hidden::{Definition, Dispatch, Open};
 
 pub mod hidden;
 mod parts;
@@ -383,6 +383,7 @@ macro_rules! service {
                         service,
                         &__PIPETALK_DEFINITION,
                         Self::__dispatch::<__PipetalkService>,
+                        Self::__open::<__PipetalkService>,
                     )
                 }
 
@@ -398,6 +399,25 @@ macro_rules! service {
                         if method == __PipetalkMethod::$method as ::core::primitive::u32 {
                             $crate::__service_dispatch! {
                                 ($service, service, payload, call, reply)
+                                $kind $method $arguments [$($reply)?]
+                            }
+                        }
+                    )*
+                    ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
+                }
+
+                #[allow(deprecated, unused_variables, clippy::ptr_arg)]
+                fn __open<__PipetalkService: $service>(
+                    service: &__PipetalkService,
+                    method: ::core::primitive::u32,
+                    payload: &$crate::server::Payload,
+                    call: &$crate::Call,
+                    opening: $crate::server::Opening,
+                ) -> ::core::result::Result<(), $crate::server::HandleError> {
+                    $(
+                        if method == __PipetalkMethod::$method as ::core::primitive::u32 {
+                            $crate::__service_open! {
+                                ($service, service, payload, call, opening)
                                 $kind $method $arguments [$($reply)?]
                             }
                         }
@@ -423,6 +443,7 @@ pub struct Service<T> {
     service: T,
     definition: &'static Definition,
     dispatch: Dispatch<T>,
+    open: Open<T>,
 }
 
 impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> {
@@ -450,6 +471,16 @@ impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> 
         reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         (self.dispatch)(&self.service, method, payload, call, reply)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        (self.open)(&self.service, method, payload, call, opening)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::Call;
+use super::sink::Opening;
 use crate::blob;
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
@@ -49,6 +50,23 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
         call: &Call,
         reply: &mut Outgoing,
     ) -> Result<(), HandleError>;
+
+    /// Handles the request for a stream, on a thread of its own: makes of `opening` a sink for the items, and sends
+    /// them or hands the sink to somebody who does. Without a sink the stream has no items.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`] where there is no such stream, which is so unless this is implemented.
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        let _ = (method, payload, call, opening);
+        Err(HandleError::UnknownMethod)
+    }
 }
 
 /// Why a request has no reply.
@@ -149,6 +167,14 @@ pub(super) trait AnyHandler: Send + Sync + 'static {
         call: &Call,
         reply: &mut Outgoing,
     ) -> Result<(), HandleError>;
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError>;
 }
 
 pub(super) struct Erased<H, C, M>(pub(super) H, pub(super) PhantomData<fn() -> (C, M)>);
@@ -162,5 +188,15 @@ impl<C: Codec, M: 'static, H: Handler<C, M>> AnyHandler for Erased<H, C, M> {
         reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         self.0.handle(method, payload, call, reply)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        self.0.open(method, payload, call, opening)
     }
 }

@@ -114,14 +114,14 @@ impl Call {
         let patience = Deadline::about(connection.shared.options.send_timeout);
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
-            connection.state.lock().session.answer(id);
+            connection.state.lock().talk.session.answer(id);
         }
         let (sent, out) = connection.hand_over(out, patience);
         let mut state = connection.state.lock();
         if self.inline {
-            state.session.answer(id);
+            state.talk.session.answer(id);
         }
-        state.session.answered();
+        state.talk.session.answered();
         state.running.finish(&self.cancelled);
         if let Some(out) = out {
             state.keep_out(out);

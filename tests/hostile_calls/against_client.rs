@@ -93,7 +93,7 @@ fn breaches() -> Vec<(Vec<u8>, &'static str)> {
         (bytes::request(id, 1, &payload), "only a client sends"),
         (notification(&payload), "only a client sends"),
         (cancel(id), "only a client sends"),
-        (message(0x22, 0, id, &[], &[], &payload), "unknown kind"),
+        (message(0x24, 0, id, &[], &[], &payload), "unknown kind"),
         (message(0xff, 0, id, &[], &[], &[]), "unknown kind"),
         (opening(9, &[]), "unknown kind"),
         (Vec::new(), "ends too early"),
@@ -387,6 +387,7 @@ fn failures_that_a_server_tells_are_told_on() {
                 4 | 9 => assert!(matches!(error, CallError::Refused(_)), "{error:?}"),
                 5 => assert!(matches!(error, CallError::Incompatible(_)), "{error:?}"),
                 6 => assert_eq!(error, CallError::Unavailable),
+                10 => assert_eq!(error, CallError::Failed("why".to_owned())),
                 _ => assert!(matches!(error, CallError::Protocol(_)), "{code}: {error:?}"),
             }
         }

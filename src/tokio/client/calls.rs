@@ -460,6 +460,11 @@ impl Calls {
             Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
                 self.keep(message);
             }
+            Ok(ClientEvent::Item { .. } | ClientEvent::Ended { .. }) => {
+                return Err(breaks_protocol(crate::wire::Malformed(
+                    "an item of no stream",
+                )));
+            }
             Ok(ClientEvent::Goodbye) => return Err(CallError::Unavailable),
             Ok(ClientEvent::Refused(failure)) => {
                 let theirs = self.session.server();

@@ -304,6 +304,13 @@ where
                 state.fail(id, &failure);
                 None
             }
+            ServerEvent::Credit { .. } => None,
+            ServerEvent::Open { id, .. } => {
+                state.session.answer(id);
+                state.fail(id, &Failure::new(Code::UnknownMethod, ""));
+                state.session.answered();
+                None
+            }
             ServerEvent::Cancel { id } => {
                 self.cancel(&mut state, id);
                 None
