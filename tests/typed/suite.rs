@@ -1,27 +1,21 @@
-//! Typed calls between a client and a server.
+//! Typed calls between a client and a server of any kind.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
-use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use pipetalk::{
-    Blob, Call, CallError, CallOptions, Channel, Client, ClientOptions, Deadline, Listener, Part,
-    Peer, Server, ServerOptions, Stream, memory,
+    Blob, Call, CallError, CallOptions, ClientOptions, Peer, ServerHandle, ServerOptions,
+    memory,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
-use util::{Place, here, limit};
+use super::driver::{
+    Channel, Client, LocalServer, MemoryServer, bind, channel_over, connect, on, over,
+};
+use crate::util::{self, Place, here, limit};
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
@@ -54,7 +48,7 @@ fn requests_are_answered() {
     let _limit = limit(here!());
     for pool in [0, 3] {
         let place = Place::new();
-        let server = ServerOptions::new().pool(pool).bind(place.name()).unwrap();
+        let server = bind(ServerOptions::new().pool(pool), place.name()).unwrap();
         let handle = server.handle();
         let serving = thread::spawn(move || server.serve(handle_request()));
         let client: Client<Request, Reply> = Client::connect(place.name()).unwrap();
@@ -101,11 +95,11 @@ fn handle_request() -> impl Fn(Request, &Call) -> Reply {
 fn in_memory_too() {
     let _limit = limit(here!());
     let (listener, connector) = memory::listener();
-    let server: Server<_> = ServerOptions::new().on(listener);
+    let server = on(ServerOptions::new(), listener);
     let handle = server.handle();
     let serving = thread::spawn(move || server.serve(handle_request()));
     let stream = connector.connect(util::soon()).unwrap();
-    let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+    let client: Client<Request, Reply> = over(ClientOptions::new(), stream).unwrap();
     thread::scope(|scope| {
         for t in 0..8 {
             let client = &client;
@@ -128,17 +122,11 @@ fn in_memory_too() {
 fn another_version_is_told_so_and_may_still_ask() {
     let _limit = limit(here!());
     let place = Place::new();
-    let server = ServerOptions::new()
-        .service("kv", "1")
-        .fingerprint(1)
-        .bind(place.name())
-        .unwrap();
+    let options = ServerOptions::new().service("kv", "1").fingerprint(1);
+    let server = bind(options, place.name()).unwrap();
     let serving = thread::spawn(move || server.serve(handle_request()));
-    let client: Client<Request, Reply> = ClientOptions::new()
-        .service("kv", "2")
-        .fingerprint(2)
-        .connect(place.name())
-        .unwrap();
+    let options = ClientOptions::new().service("kv", "2").fingerprint(2);
+    let client: Client<Request, Reply> = connect(options, place.name()).unwrap();
     let error = client.call(&Request::Echo("hello".into())).unwrap_err();
     let CallError::Incompatible(parties) = &error else {
         panic!("{error:?}")
@@ -152,24 +140,53 @@ fn another_version_is_told_so_and_may_still_ask() {
     serving.join().unwrap().unwrap();
 }
 
+/// A server on any listener.
+trait Serves: Send + 'static {
+    fn handle(&self) -> ServerHandle;
+    fn serve_with<Q, R>(self, handler: impl Fn(Q, &Call) -> R + Send + Sync + 'static)
+    where
+        Q: DeserializeOwned + 'static,
+        R: Serialize + 'static;
+}
+
+macro_rules! serves {
+    ($($server:ty)*) => {$(
+        impl Serves for $server {
+            fn handle(&self) -> ServerHandle {
+                self.handle()
+            }
+
+            fn serve_with<Q, R>(self, handler: impl Fn(Q, &Call) -> R + Send + Sync + 'static)
+            where
+                Q: DeserializeOwned + 'static,
+                R: Serialize + 'static,
+            {
+                self.serve(handler).unwrap();
+            }
+        }
+    )*};
+}
+
+serves!(LocalServer MemoryServer);
+
 /// Who only notifies waits for nothing, not even for the server to take the connection.
 #[test]
 fn who_notifies_and_leaves_is_heard() {
     let _limit = limit(here!());
     for pool in [0, 3] {
         let place = Place::new();
-        let server = ServerOptions::new().pool(pool).bind(place.name()).unwrap();
+        let server = bind(ServerOptions::new().pool(pool), place.name()).unwrap();
         let client: Client<String, ()> = Client::connect(place.name()).unwrap();
         assert_heard(server, client);
 
         let (listener, connector) = memory::listener();
-        let server = ServerOptions::new().pool(pool).on(listener);
+        let server = on(ServerOptions::new().pool(pool), listener);
         let stream = connector.connect(util::soon()).unwrap();
-        assert_heard(server, ClientOptions::new().over(stream).unwrap());
+        assert_heard(server, over(ClientOptions::new(), stream).unwrap());
     }
 }
 
-fn assert_heard<L: Listener>(server: Server<L>, client: Client<String, ()>) {
+fn assert_heard(server: impl Serves, client: Client<String, ()>) {
     let said = ["one", "two", "three"].map(str::to_owned);
     for word in &said {
         client.notify(word).unwrap();
@@ -178,131 +195,13 @@ fn assert_heard<L: Listener>(server: Server<L>, client: Client<String, ()>) {
     let handle = server.handle();
     let (hear, heard) = mpsc::channel();
     let serving =
-        thread::spawn(move || server.serve(move |word: String, _: &Call| hear.send(word).unwrap()));
+        thread::spawn(move || server.serve_with(move |word: String, _: &Call| hear.send(word).unwrap()));
     let mut heard: Vec<String> = heard.iter().take(said.len()).collect();
     // Those of a pool run at the same time.
     heard.sort_by_key(|word| said.iter().position(|one| one == word));
     assert_eq!(heard, said);
     handle.stop();
-    serving.join().unwrap().unwrap();
-}
-
-/// A transport of somebody's own, with a mistake in it.
-#[derive(Debug)]
-struct Faulty {
-    stream: memory::Stream,
-    /// How many messages it receives before it panics.
-    left: AtomicUsize,
-}
-
-impl Faulty {
-    fn new(stream: memory::Stream, left: usize) -> Faulty {
-        let left = left.into();
-        Faulty { stream, left }
-    }
-}
-
-impl Stream for Faulty {
-    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
-        self.stream.send(message, deadline)
-    }
-
-    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
-        self.stream.recv(buf, deadline)
-    }
-
-    fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
-        let received = self.stream.recv_message(message, deadline);
-        let none_left = |left: usize| left.checked_sub(1);
-        if received.is_ok()
-            && self
-                .left
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, none_left)
-                .is_err()
-        {
-            panic::resume_unwind(Box::new("a mistake"));
-        }
-        received
-    }
-
-    fn close(&self) {
-        self.stream.close();
-    }
-}
-
-#[derive(Debug)]
-struct FaultyListener(memory::Listener, usize);
-
-impl Listener for FaultyListener {
-    type Stream = Faulty;
-
-    fn accept(&self, deadline: Deadline) -> io::Result<Faulty> {
-        Ok(Faulty::new(self.0.accept(deadline)?, self.1))
-    }
-
-    fn stop(&self) {
-        self.0.stop();
-    }
-}
-
-#[test]
-fn a_client_whose_transport_panics_loses_the_connection_for_all_threads() {
-    const THREADS: usize = 8;
-    let _limit = limit(here!());
-    let (listener, connector) = memory::listener();
-    let server = ServerOptions::new().pool(THREADS).on(listener);
-    let handle = server.handle();
-    let (arrive, arrived) = mpsc::channel();
-    let serving = thread::spawn(move || {
-        server.serve(move |request: Request, call: &Call| {
-            if matches!(request, Request::WaitUntilCancelled) {
-                arrive.send(()).unwrap();
-            }
-            self::handle(request, call)
-        })
-    });
-    // The welcome, and one reply.
-    let stream = Faulty::new(connector.connect(util::soon()).unwrap(), 2);
-    let client: Client<Request, Reply> = ClientOptions::new().timeout(None).over(stream).unwrap();
-    client.call(&Request::Echo("good".into())).unwrap();
-    thread::scope(|scope| {
-        let waiting: Vec<_> = (0..THREADS - 1)
-            .map(|_| scope.spawn(|| client.call(&Request::WaitUntilCancelled)))
-            .collect();
-        waiting.iter().for_each(|_| arrived.recv().unwrap());
-        let error = client.call(&Request::Echo("bad".into())).unwrap_err();
-        assert_eq!(error, CallError::Disconnected { sent: true });
-        for waiting in waiting {
-            let error = waiting.join().unwrap().unwrap_err();
-            assert_eq!(error, CallError::Disconnected { sent: true });
-        }
-    });
-    handle.stop();
-    serving.join().unwrap().unwrap();
-}
-
-#[test]
-fn a_server_whose_transport_panics_loses_that_client() {
-    let _limit = limit(here!());
-    for pool in [0, 2] {
-        let (listener, connector) = memory::listener();
-        // The hello, and one request.
-        let server = ServerOptions::new()
-            .pool(pool)
-            .on(FaultyListener(listener, 2));
-        let handle = server.handle();
-        let serving = thread::spawn(move || server.serve(handle_request()));
-        for _ in 0..2 {
-            let stream = connector.connect(util::soon()).unwrap();
-            let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
-            client.call(&Request::Echo("good".into())).unwrap();
-            let error = client.call(&Request::Echo("bad".into())).unwrap_err();
-            assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
-        }
-        // It waits for nobody.
-        handle.drain(Duration::MAX);
-        serving.join().unwrap().unwrap();
-    }
+    serving.join().unwrap();
 }
 
 /// A value that cannot be encoded.
@@ -319,11 +218,11 @@ impl Serialize for Unencodable {
 fn a_request_that_panics_while_it_is_encoded_takes_up_no_room() {
     let _limit = limit(here!());
     let (listener, connector) = memory::listener();
-    let server = ServerOptions::new().in_flight(2).on(listener);
+    let server = on(ServerOptions::new().in_flight(2), listener);
     let handle = server.handle();
     let serving = thread::spawn(move || server.serve(|n: u32, _: &Call| n + 1));
     let stream = connector.connect(util::soon()).unwrap();
-    let client: Channel = ClientOptions::new().channel_over(stream).unwrap();
+    let client: Channel = channel_over(ClientOptions::new(), stream).unwrap();
     for n in 0..10 {
         let options = CallOptions::new;
         let call = || client.call::<_, u32>(0, &Unencodable, options());
@@ -340,14 +239,13 @@ fn a_rule_that_panics_refuses() {
     let _limit = limit(here!());
     let rule = |_: &Peer| panic::resume_unwind(Box::new("as asked"));
     let (listener, connector) = memory::listener();
-    let server = ServerOptions::new().admit(rule).on(listener);
+    let server = on(ServerOptions::new().admit(rule), listener);
     let handle = server.handle();
     let serving = thread::spawn(move || server.serve(handle_request()));
     for _ in 0..2 {
         let stream = connector.connect(util::soon()).unwrap();
         // It may be told while it says hello.
-        let error = ClientOptions::new()
-            .over(stream)
+        let error = over(ClientOptions::new(), stream)
             .and_then(|client: Client<Request, Reply>| client.call(&Request::Echo("hello".into())))
             .unwrap_err();
         assert!(matches!(error, CallError::Refused(_)), "{error:?}");
@@ -356,11 +254,11 @@ fn a_rule_that_panics_refuses() {
     serving.join().unwrap().unwrap();
 
     let (listener, connector) = memory::listener();
-    let server = ServerOptions::new().control(rule).on(listener);
+    let server = on(ServerOptions::new().control(rule), listener);
     let handle = server.handle();
     let serving = thread::spawn(move || server.serve(handle_request()));
     let stream = connector.connect(util::soon()).unwrap();
-    let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+    let client: Client<Request, Reply> = over(ClientOptions::new(), stream).unwrap();
     let error = client.channel().stop().unwrap_err();
     assert!(matches!(error, CallError::Refused(_)), "{error:?}");
     client.call(&Request::Echo("hello".into())).unwrap();
@@ -386,25 +284,25 @@ fn blobs_of_all_sizes_come_and_go() {
     .collect();
     for pool in [0, 2] {
         let place = Place::new();
-        let server = ServerOptions::new().pool(pool).bind(place.name()).unwrap();
+        let server = bind(ServerOptions::new().pool(pool), place.name()).unwrap();
         assert_echoed(server, &requests, || Client::connect(place.name()).unwrap());
 
         let (listener, connector) = memory::listener();
-        let server = ServerOptions::new().pool(pool).on(listener);
+        let server = on(ServerOptions::new().pool(pool), listener);
         assert_echoed(server, &requests, || {
             let stream = connector.connect(util::soon()).unwrap();
-            ClientOptions::new().over(stream).unwrap()
+            over(ClientOptions::new(), stream).unwrap()
         });
     }
 }
 
-fn assert_echoed<L: Listener>(
-    server: Server<L>,
+fn assert_echoed(
+    server: impl Serves,
     requests: &[Vec<Blob>],
     connect: impl FnOnce() -> Client<Vec<Blob>, Vec<Blob>>,
 ) {
     let handle = server.handle();
-    let serving = thread::spawn(move || server.serve(|blobs: Vec<Blob>, _: &Call| blobs));
+    let serving = thread::spawn(move || server.serve_with(|blobs: Vec<Blob>, _: &Call| blobs));
     let client = connect();
     // Twice, and with the replies still there, which are parts of what was received.
     let replies: Vec<_> = requests
@@ -416,7 +314,7 @@ fn assert_echoed<L: Listener>(
         assert!(reply == request);
     }
     handle.stop();
-    serving.join().unwrap().unwrap();
+    serving.join().unwrap();
 }
 
 #[test]
@@ -424,7 +322,7 @@ fn a_notification_is_cancelled_by_the_end_of_the_server_alone() {
     let _limit = limit(here!());
     for pool in [0, 2] {
         let (listener, connector) = memory::listener();
-        let server = ServerOptions::new().pool(pool).on(listener);
+        let server = on(ServerOptions::new().pool(pool), listener);
         let handle = server.handle();
         let (say, said) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel::<()>();
@@ -450,7 +348,7 @@ fn a_notification_is_cancelled_by_the_end_of_the_server_alone() {
         });
         let connect = || -> Client<bool, ()> {
             let stream = connector.connect(util::soon()).unwrap();
-            ClientOptions::new().over(stream).unwrap()
+            over(ClientOptions::new(), stream).unwrap()
         };
 
         let client = connect();

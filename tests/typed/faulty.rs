@@ -1,0 +1,157 @@
+//! Transports of somebody else's that panic, beneath clients and servers on threads.
+
+use std::io;
+use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use pipetalk::{
+    Call, CallError, Client, ClientOptions, Deadline, Listener, Part, ServerOptions, Stream, memory,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::util::{self, here, limit};
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    Echo(String),
+    WaitUntilCancelled,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Reply {
+    Echo(String),
+    Cancelled,
+}
+
+fn handle(request: Request, call: &Call) -> Reply {
+    match request {
+        Request::Echo(text) => Reply::Echo(text),
+        Request::WaitUntilCancelled => {
+            while !call.is_cancelled() {
+                thread::yield_now();
+            }
+            Reply::Cancelled
+        }
+    }
+}
+
+/// A transport of somebody's own, with a mistake in it.
+#[derive(Debug)]
+struct Faulty {
+    stream: memory::Stream,
+    /// How many messages it receives before it panics.
+    left: AtomicUsize,
+}
+
+impl Faulty {
+    fn new(stream: memory::Stream, left: usize) -> Faulty {
+        let left = left.into();
+        Faulty { stream, left }
+    }
+}
+
+impl Stream for Faulty {
+    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.stream.send(message, deadline)
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        self.stream.recv(buf, deadline)
+    }
+
+    fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
+        let received = self.stream.recv_message(message, deadline);
+        let none_left = |left: usize| left.checked_sub(1);
+        if received.is_ok()
+            && self
+                .left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, none_left)
+                .is_err()
+        {
+            panic::resume_unwind(Box::new("a mistake"));
+        }
+        received
+    }
+
+    fn close(&self) {
+        self.stream.close();
+    }
+}
+
+#[derive(Debug)]
+struct FaultyListener(memory::Listener, usize);
+
+impl Listener for FaultyListener {
+    type Stream = Faulty;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<Faulty> {
+        Ok(Faulty::new(self.0.accept(deadline)?, self.1))
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+#[test]
+fn a_client_whose_transport_panics_loses_the_connection_for_all_threads() {
+    const THREADS: usize = 8;
+    let _limit = limit(here!());
+    let (listener, connector) = memory::listener();
+    let server = ServerOptions::new().pool(THREADS).on(listener);
+    let handle = server.handle();
+    let (arrive, arrived) = mpsc::channel();
+    let serving = thread::spawn(move || {
+        server.serve(move |request: Request, call: &Call| {
+            if matches!(request, Request::WaitUntilCancelled) {
+                arrive.send(()).unwrap();
+            }
+            self::handle(request, call)
+        })
+    });
+    // The welcome, and one reply.
+    let stream = Faulty::new(connector.connect(util::soon()).unwrap(), 2);
+    let client: Client<Request, Reply> = ClientOptions::new().timeout(None).over(stream).unwrap();
+    client.call(&Request::Echo("good".into())).unwrap();
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..THREADS - 1)
+            .map(|_| scope.spawn(|| client.call(&Request::WaitUntilCancelled)))
+            .collect();
+        waiting.iter().for_each(|_| arrived.recv().unwrap());
+        let error = client.call(&Request::Echo("bad".into())).unwrap_err();
+        assert_eq!(error, CallError::Disconnected { sent: true });
+        for waiting in waiting {
+            let error = waiting.join().unwrap().unwrap_err();
+            assert_eq!(error, CallError::Disconnected { sent: true });
+        }
+    });
+    handle.stop();
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_server_whose_transport_panics_loses_that_client() {
+    let _limit = limit(here!());
+    for pool in [0, 2] {
+        let (listener, connector) = memory::listener();
+        // The hello, and one request.
+        let server = ServerOptions::new()
+            .pool(pool)
+            .on(FaultyListener(listener, 2));
+        let handle = server.handle();
+        let serving = thread::spawn(move || server.serve(self::handle));
+        for _ in 0..2 {
+            let stream = connector.connect(util::soon()).unwrap();
+            let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+            client.call(&Request::Echo("good".into())).unwrap();
+            let error = client.call(&Request::Echo("bad".into())).unwrap_err();
+            assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+        }
+        // It waits for nobody.
+        handle.drain(Duration::MAX);
+        serving.join().unwrap().unwrap();
+    }
+}

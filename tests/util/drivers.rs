@@ -1,0 +1,228 @@
+//! The clients and servers of blocking and of async programs with the same face, so that one test is for all of them.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses its own part of this"
+)]
+
+/// Clients on threads.
+pub(crate) mod threads_call {
+    use pipetalk::{CallError, ClientOptions, Stream, memory};
+
+    pub(crate) use pipetalk::{Channel, Client};
+
+    pub(crate) fn connect<Q, R>(
+        options: ClientOptions,
+        name: &str,
+    ) -> Result<Client<Q, R>, CallError> {
+        options.connect(name)
+    }
+
+    pub(crate) fn over<Q, R>(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Client<Q, R>, CallError> {
+        options.over(stream)
+    }
+
+    pub(crate) fn channel_over(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Channel, CallError> {
+        options.channel_over(stream)
+    }
+}
+
+/// Servers on threads.
+pub(crate) mod threads_serve {
+    use std::io;
+
+    use pipetalk::{ServerOptions, memory};
+
+    pub(crate) use pipetalk::Server;
+
+    pub(crate) type LocalServer = Server;
+    pub(crate) type MemoryServer = Server<memory::Listener>;
+
+    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+        options.bind(name)
+    }
+
+    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+        options.on(listener)
+    }
+}
+
+/// Clients on tokio.
+#[cfg(feature = "tokio")]
+pub(crate) mod tasks_call {
+    use std::future::Future;
+    use std::time::Duration;
+
+    use pipetalk::{CallError, CallOptions, ClientOptions, ServerInfo, Version, memory};
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+    use tokio::runtime::Runtime;
+
+    use crate::util::on_tokio::{ManyThreads, Runs};
+
+    fn runtime() -> &'static Runtime {
+        ManyThreads::runtime()
+    }
+
+    fn wait<F: Future>(future: F) -> F::Output {
+        runtime().block_on(future)
+    }
+
+    pub(crate) struct Client<Q, R> {
+        client: pipetalk::tokio::Client<Q, R>,
+        channel: Channel,
+    }
+
+    impl<Q, R> Clone for Client<Q, R> {
+        fn clone(&self) -> Self {
+            Client {
+                client: self.client.clone(),
+                channel: self.channel.clone(),
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    pub(crate) struct Channel(pipetalk::tokio::Channel);
+
+    impl<Q: Serialize, R: DeserializeOwned> Client<Q, R> {
+        fn new(client: pipetalk::tokio::Client<Q, R>) -> Self {
+            let channel = Channel(client.channel().clone());
+            Client { client, channel }
+        }
+
+        pub(crate) fn connect(name: &str) -> Result<Self, CallError> {
+            connect(ClientOptions::new(), name)
+        }
+
+        pub(crate) fn channel(&self) -> &Channel {
+            &self.channel
+        }
+
+        pub(crate) fn call(&self, request: &Q) -> Result<R, CallError> {
+            wait(self.client.call(request))
+        }
+
+        pub(crate) fn call_with(&self, request: &Q, options: CallOptions) -> Result<R, CallError> {
+            wait(self.client.call_with(request, options))
+        }
+
+        pub(crate) fn notify(&self, request: &Q) -> Result<(), CallError> {
+            wait(self.client.notify(request))
+        }
+    }
+
+    impl Channel {
+        pub(crate) fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(
+            &self,
+            method: u32,
+            request: &Q,
+            options: CallOptions,
+        ) -> Result<R, CallError> {
+            wait(self.0.call(method, request, options))
+        }
+
+        pub(crate) fn info(&self) -> Result<ServerInfo, CallError> {
+            wait(self.0.info())
+        }
+
+        pub(crate) fn drain(&self, timeout: Duration) -> Result<(), CallError> {
+            wait(self.0.drain(timeout))
+        }
+
+        pub(crate) fn stop(&self) -> Result<(), CallError> {
+            wait(self.0.stop())
+        }
+
+        pub(crate) fn server(&self) -> Option<Version> {
+            self.0.server()
+        }
+
+        pub(crate) fn close(&self) {
+            self.0.close();
+        }
+    }
+
+    pub(crate) fn connect<Q: Serialize, R: DeserializeOwned>(
+        options: ClientOptions,
+        name: &str,
+    ) -> Result<Client<Q, R>, CallError> {
+        wait(options.connect_tokio(name)).map(Client::new)
+    }
+
+    pub(crate) fn over<Q: Serialize, R: DeserializeOwned>(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Client<Q, R>, CallError> {
+        let _within = runtime().enter();
+        let stream = pipetalk::tokio::memory::Stream::from(stream);
+        options.over_tokio(stream).map(Client::new)
+    }
+
+    pub(crate) fn channel_over(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Channel, CallError> {
+        let _within = runtime().enter();
+        let stream = pipetalk::tokio::memory::Stream::from(stream);
+        options.channel_over_tokio(stream).map(Channel)
+    }
+}
+
+/// Servers on tokio.
+#[cfg(feature = "tokio")]
+pub(crate) mod tasks_serve {
+    use std::io;
+
+    use pipetalk::server::Handler;
+    use pipetalk::tokio::{Listener, LocalListener};
+    use pipetalk::{DefaultCodec, ServerHandle, ServerOptions, memory};
+    use tokio::runtime::Runtime;
+
+    use crate::util::on_tokio::{ManyThreads, Runs};
+
+    fn runtime() -> &'static Runtime {
+        ManyThreads::runtime()
+    }
+
+    pub(crate) struct Server<L>(pipetalk::tokio::Server<L>);
+
+    pub(crate) type LocalServer = Server<LocalListener>;
+    pub(crate) type MemoryServer = Server<pipetalk::tokio::memory::Listener>;
+
+    impl<L: Listener> Server<L> {
+        pub(crate) fn handle(&self) -> ServerHandle {
+            self.0.handle()
+        }
+
+        pub(crate) fn serve<M: 'static>(
+            self,
+            handler: impl Handler<DefaultCodec, M>,
+        ) -> io::Result<()> {
+            runtime().block_on(self.0.serve_blocking(handler))
+        }
+
+        pub(crate) fn serve_async<M: 'static>(
+            self,
+            handler: impl pipetalk::tokio::Handler<DefaultCodec, M>,
+        ) -> io::Result<()> {
+            runtime().block_on(self.0.serve(handler))
+        }
+    }
+
+    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+        let _within = runtime().enter();
+        options.bind_tokio(name).map(Server)
+    }
+
+    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+        Server(options.on_tokio(pipetalk::tokio::memory::Listener::from(listener)))
+    }
+}
