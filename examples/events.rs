@@ -23,10 +23,12 @@ const WAITING: usize = 200;
 const WINDOW: u32 = 32;
 
 pipetalk::service! {
+    /// What a sensor has to say.
     pub trait Sensor {
         /// What is measured from now on.
         stream readings() -> Event<u32>;
     }
+    /// Listens to it.
     pub struct SensorClient;
 }
 
