@@ -52,10 +52,11 @@ impl Event {
         unsafe { ResetEvent(self.0.as_raw_handle()) };
     }
 
+    /// Whether it is set, or will be within that time.
     #[cfg(feature = "tokio")]
-    pub(super) fn is_set(&self) -> bool {
+    pub(super) fn is_set_within(&self, milliseconds: u32) -> bool {
         // SAFETY: the handle is an event and open.
-        let waited = unsafe { WaitForSingleObject(self.0.as_raw_handle(), 0) };
+        let waited = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
         waited == WAIT_OBJECT_0
     }
 

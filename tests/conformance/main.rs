@@ -30,6 +30,8 @@ mod table;
 mod unfinished;
 
 #[cfg(feature = "tokio")]
+mod dropping;
+#[cfg(feature = "tokio")]
 mod on_tokio;
 
 #[cfg(target_os = "linux")]
@@ -177,19 +179,50 @@ mod memory {
     conformance!(crate::harness::Memory);
 }
 
+/// What is promised beside that where calls are futures.
+#[cfg(feature = "tokio")]
+macro_rules! dropping {
+    ($transport:ty) => {
+        tests! { <$transport>
+            dropping {
+                d05_dropped_receives_lose_nothing
+                d05_dropped_sends_are_whole_or_nothing
+                d05_a_send_that_is_dropped_half_way_closes_or_goes_on
+                d05_a_dropped_transaction_closes_for_good
+                d05_dropped_accepts_lose_no_connection
+                d05_dropped_connects_leave_no_connection
+                d05_drops_among_many_tasks_lose_nothing
+            }
+        }
+    };
+}
+
 #[cfg(feature = "tokio")]
 mod async_memory {
-    conformance!(crate::on_tokio::Memory<crate::util::on_tokio::ManyThreads>);
+    use crate::on_tokio::Memory;
+    use crate::util::on_tokio::ManyThreads;
+
+    conformance!(Memory<ManyThreads>);
+    dropping!(Memory<ManyThreads>);
 }
 
 #[cfg(feature = "tokio")]
 mod async_local {
-    conformance!(crate::on_tokio::Local<crate::util::on_tokio::ManyThreads>);
+    use crate::on_tokio::Local;
+    use crate::util::on_tokio::ManyThreads;
+
+    conformance!(Local<ManyThreads>);
+    dropping!(Local<ManyThreads>);
 }
 
+/// The same on a runtime that whoever waits has to drive.
 #[cfg(feature = "tokio")]
 mod async_local_on_one_thread {
-    conformance!(crate::on_tokio::Local<crate::util::on_tokio::OneThread>);
+    use crate::on_tokio::Local;
+    use crate::util::on_tokio::OneThread;
+
+    conformance!(Local<OneThread>);
+    dropping!(Local<OneThread>);
 }
 
 mod local {

@@ -25,6 +25,10 @@ use windows_sys::core::BOOL;
 
 use crate::windows::overlapped::{Done, Event};
 
+/// How long the end of a cancelled operation is waited for, in milliseconds. A pipe cancels at once; what may take a
+/// moment is to tell it.
+const CANCELLED_WITHIN: u32 = 50;
+
 /// The place of one operation, used again and again.
 ///
 /// Whoever drops it closes the pipe of a pending operation as well: only then does the operation end, and its memory
@@ -218,14 +222,17 @@ impl Operation {
         }
     }
 
-    /// Cancels the operation, if it is pending: it ends soon.
+    /// Cancels the operation, if it is pending. It has ended when this returns, unless the system is not itself.
     pub(super) fn cancel(&self, pipe: &OwnedHandle) {
         let state = self.0.state.lock();
-        if state.phase == Phase::Pending {
-            // SAFETY: the handle is open, and the OVERLAPPED is there. If the operation is complete already, there is
-            // nothing to cancel, which is no failure.
-            unsafe { CancelIoEx(pipe.as_raw_handle(), self.0.overlapped.get()) };
+        if state.phase != Phase::Pending {
+            return;
         }
+        // SAFETY: the handle is open, and the OVERLAPPED is there. If the operation is complete already, there is nothing
+        // to cancel, which is no failure.
+        unsafe { CancelIoEx(pipe.as_raw_handle(), self.0.overlapped.get()) };
+        // Not by the state: the callback, which comes as well, waits for the lock.
+        self.0.event.is_set_within(CANCELLED_WITHIN);
     }
 }
 
@@ -340,7 +347,7 @@ impl Shared {
     /// Whether the pending operation has ended. The event tells: the OVERLAPPED alone does not, since its two halves are
     /// written one after the other, but it costs nothing to ask it first.
     fn has_ended(&self) -> bool {
-        self.status() != STATUS_PENDING && self.event.is_set()
+        self.status() != STATUS_PENDING && self.event.is_set_within(0)
     }
 
     fn status(&self) -> NTSTATUS {

@@ -223,7 +223,7 @@ fn one_operation_is_cancelled_and_the_other_is_not() {
         Stage::Pending
     ));
     writing.cancel(&server);
-    assert_eq!(wait(&writing).result, Err(ERROR_OPERATION_ABORTED));
+    assert_eq!(ended(writing.take()).result, Err(ERROR_OPERATION_ABORTED));
     // There is none any more.
     writing.cancel(&server);
     write(&client, b"hello");
