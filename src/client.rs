@@ -203,7 +203,7 @@ pub struct CallOptions {
 }
 
 /// How much of a stream comes ahead of its consumer, in credits.
-const DEFAULT_WINDOW: u32 = 64;
+pub(crate) const DEFAULT_WINDOW: u32 = 64;
 
 impl CallOptions {
     /// The client's own.

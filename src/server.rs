@@ -5,14 +5,14 @@ mod broadcast;
 pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod control;
-mod emit;
+pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
 mod outbox;
 mod pool;
 #[cfg(feature = "signals")]
 mod signals;
-mod sink;
+pub(crate) mod sink;
 pub(crate) mod streams;
 
 use std::fmt;

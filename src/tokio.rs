@@ -17,9 +17,11 @@ cfg_if::cfg_if! {
         mod fair;
         mod server;
         pub(crate) mod service;
+        mod sink;
 
-        pub use client::{Channel, Client};
+        pub use client::{Channel, Client, Items};
         pub use server::{Handler, Replied, Replies, Server};
         pub use service::OfService;
+        pub use sink::ItemSink;
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::sink::ItemSink;
+use super::sink::Sink;
 use super::streams::{Outflow, Wake};
 use crate::Blob;
 use crate::codec::{Codec, CodecError, DefaultCodec};
@@ -134,8 +134,8 @@ impl<T: Serialize, C: Codec> Broadcast<T, C> {
 
 impl<T, C> Broadcast<T, C> {
     /// Takes a stream in: it gets what is published from now on.
-    pub fn subscribe(&self, sink: ItemSink<Event<T>, C>) {
-        self.publisher.0.add(sink.into_outflow(), None);
+    pub fn subscribe(&self, sink: impl Sink<Event<T>, C>) {
+        self.publisher.0.add(sink.into_opening().0, None);
     }
 
     /// The same, of those items alone of which `wants` says so. It is asked for each item as it is published, by the
@@ -143,11 +143,11 @@ impl<T, C> Broadcast<T, C> {
     /// missed.
     pub fn subscribe_to(
         &self,
-        sink: ItemSink<Event<T>, C>,
+        sink: impl Sink<Event<T>, C>,
         wants: impl Fn(&T) -> bool + Send + 'static,
     ) {
         let wants = Box::new(wants);
-        self.publisher.0.add(sink.into_outflow(), Some(wants));
+        self.publisher.0.add(sink.into_opening().0, Some(wants));
     }
 
     /// How many subscribers there are.

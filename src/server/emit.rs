@@ -182,6 +182,6 @@ impl Connection {
 }
 
 /// Wakes whom the streams have named. Nobody holds a lock of the connection meanwhile.
-pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
+pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(|waker| waker.wake());
 }

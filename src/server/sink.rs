@@ -17,24 +17,17 @@ use crate::wire::{Code, Failure};
 ///
 /// [`Handler::open`]: crate::server::Handler::open
 #[derive(Debug)]
-pub struct Opening(Outflow);
+pub struct Opening(pub(crate) Outflow);
 
 impl Opening {
-    pub(super) fn new(outflow: Outflow) -> Opening {
+    pub(crate) fn new(outflow: Outflow) -> Opening {
         Opening(outflow)
     }
 
     /// The sink for its items.
     #[must_use]
     pub fn into_sink<T, C>(self) -> ItemSink<T, C> {
-        let Opening(mut outflow) = self;
-        let change = Arc::new(Change::default());
-        outflow.claim(Arc::clone(&change) as _);
-        ItemSink {
-            outflow,
-            change,
-            types: PhantomData,
-        }
+        ItemSink(Emitter::new(self))
     }
 }
 
@@ -63,11 +56,7 @@ impl Opening {
 /// does not read for [`ServerOptions::send_timeout`] has it cut off.
 ///
 /// [`ServerOptions::send_timeout`]: crate::ServerOptions::send_timeout
-pub struct ItemSink<T, C = DefaultCodec> {
-    outflow: Outflow,
-    change: Arc<Change>,
-    types: PhantomData<fn(T) -> C>,
-}
+pub struct ItemSink<T, C = DefaultCodec>(Emitter<T, C, Change>);
 
 /// Why an item was not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,15 +99,16 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
     ///
     /// [`SinkError`]; the stream is over then, and later items fail with [`SinkError::Stopped`].
     pub fn send(&self, item: &T) -> Result<(), SinkError> {
-        let mut message = self.encoded(item)?;
+        let ItemSink(emitter) = self;
+        let mut message = emitter.encoded(item)?;
         loop {
-            let seen = self.change.seen();
-            match self.offer(message)? {
+            let seen = emitter.change.seen();
+            match emitter.offer(message)? {
                 None => return Ok(()),
                 Some(back) => message = back,
             }
-            if !self.change.wait(seen, self.outflow.deadline()) {
-                return Err(self.is_late());
+            if !emitter.change.wait(seen, self.deadline()) {
+                return Err(emitter.is_late());
             }
         }
     }
@@ -129,6 +119,105 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
     ///
     /// [`SinkError::Full`] if there is none, and otherwise as [`send`](Self::send).
     pub fn try_send(&self, item: &T) -> Result<(), SinkError> {
+        self.0.try_send(item)
+    }
+}
+
+impl<T, C> ItemSink<T, C> {
+    /// Ends the stream with an error, which the client gets as [`CallError::Failed`](crate::CallError::Failed) after
+    /// the items before it. At most 1024 bytes of the text are sent.
+    pub fn fail(self, text: &str) {
+        self.0.end(&Failure::new(Code::Failed, text));
+    }
+
+    /// Whether nobody takes more items: the client has cancelled the stream or gone, its deadline has passed, the
+    /// server has waited long enough for it while ending, or it has failed.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.is_stopped()
+    }
+
+    /// Waits until nobody takes more items, or until a deadline; whether that came about.
+    pub fn wait_until_stopped(&self, deadline: impl Into<Deadline>) -> bool {
+        let deadline = deadline.into().min(self.deadline());
+        loop {
+            let seen = self.0.change.seen();
+            if self.is_stopped() {
+                return true;
+            }
+            if !self.0.change.wait(seen, deadline) {
+                return self.is_stopped();
+            }
+        }
+    }
+
+    /// Whether the server is ending. The stream may go on until the server has waited long enough.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.outflow.is_draining()
+    }
+
+    /// Until when the stream lasts at most.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        self.0.outflow.deadline()
+    }
+}
+
+/// What can be [subscribed](crate::Broadcast::subscribe): a sink for items of type `T`, in whichever way it is waited
+/// for.
+pub trait Sink<T, C>: Sealed {}
+
+impl<T, C> Sink<T, C> for ItemSink<T, C> {}
+
+impl<T, C> Sealed for ItemSink<T, C> {
+    fn into_opening(self) -> Opening {
+        Opening(self.0.outflow)
+    }
+}
+
+/// A sink without its types, for somebody else who sends.
+pub trait Sealed {
+    #[doc(hidden)]
+    fn into_opening(self) -> Opening;
+}
+
+/// What sinks of all kinds have in common; they differ in what it is that is told of a change.
+pub(crate) struct Emitter<T, C, Change> {
+    pub(crate) outflow: Outflow,
+    pub(crate) change: Arc<Change>,
+    types: PhantomData<fn(T) -> C>,
+}
+
+impl<T, C, Change: Wake + Default + 'static> Emitter<T, C, Change> {
+    pub(crate) fn new(Opening(mut outflow): Opening) -> Self {
+        let change = Arc::new(Change::default());
+        outflow.claim(Arc::clone(&change) as _);
+        Emitter {
+            outflow,
+            change,
+            types: PhantomData,
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.outflow.deadline().has_passed() || !self.outflow.is_open()
+    }
+
+    /// Ends the stream because its time is over.
+    pub(crate) fn is_late(&self) -> SinkError {
+        self.end(&Failure::new(Code::Cancelled, ""));
+        SinkError::Stopped
+    }
+
+    pub(crate) fn end(&self, failure: &Failure<'_>) {
+        self.outflow.fail(failure);
+        self.change.wake();
+    }
+}
+
+impl<T: Serialize, C: Codec, Change: Wake + Default + 'static> Emitter<T, C, Change> {
+    pub(crate) fn try_send(&self, item: &T) -> Result<(), SinkError> {
         let message = self.encoded(item)?;
         match self.offer(message)? {
             None => Ok(()),
@@ -136,7 +225,7 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
         }
     }
 
-    fn encoded(&self, item: &T) -> Result<Outgoing, SinkError> {
+    pub(crate) fn encoded(&self, item: &T) -> Result<Outgoing, SinkError> {
         if self.outflow.deadline().has_passed() {
             return Err(self.is_late());
         }
@@ -152,7 +241,7 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
     }
 
     /// Gives the message back if there is no room for it.
-    fn offer(&self, message: Outgoing) -> Result<Option<Outgoing>, SinkError> {
+    pub(crate) fn offer(&self, message: Outgoing) -> Result<Option<Outgoing>, SinkError> {
         match self.outflow.offer(message) {
             Ok(()) => Ok(None),
             Err(Refused::Full(message)) => Ok(Some(message)),
@@ -165,65 +254,9 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
     }
 }
 
-impl<T, C> ItemSink<T, C> {
-    /// Ends the stream with an error, which the client gets as [`CallError::Failed`](crate::CallError::Failed) after
-    /// the items before it. At most 1024 bytes of the text are sent.
-    pub fn fail(self, text: &str) {
-        self.end(&Failure::new(Code::Failed, text));
-    }
-
-    /// Whether nobody takes more items: the client has cancelled the stream or gone, its deadline has passed, the
-    /// server has waited long enough for it while ending, or it has failed.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.outflow.deadline().has_passed() || !self.outflow.is_open()
-    }
-
-    /// Waits until nobody takes more items, or until a deadline; whether that came about.
-    pub fn wait_until_stopped(&self, deadline: impl Into<Deadline>) -> bool {
-        let deadline = deadline.into().min(self.outflow.deadline());
-        loop {
-            let seen = self.change.seen();
-            if self.is_stopped() {
-                return true;
-            }
-            if !self.change.wait(seen, deadline) {
-                return self.is_stopped();
-            }
-        }
-    }
-
-    /// Whether the server is ending. The stream may go on until the server has waited long enough.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.outflow.is_draining()
-    }
-
-    /// Until when the stream lasts at most.
-    #[must_use]
-    pub fn deadline(&self) -> Deadline {
-        self.outflow.deadline()
-    }
-
-    /// The stream beneath, for somebody else who sends.
-    pub(super) fn into_outflow(self) -> Outflow {
-        self.outflow
-    }
-
-    fn is_late(&self) -> SinkError {
-        self.end(&Failure::new(Code::Cancelled, ""));
-        SinkError::Stopped
-    }
-
-    fn end(&self, failure: &Failure<'_>) {
-        self.outflow.fail(failure);
-        self.change.wake();
-    }
-}
-
 impl<T, C> fmt::Debug for ItemSink<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ItemSink").field(&self.outflow).finish()
+        f.debug_tuple("ItemSink").field(&self.0.outflow).finish()
     }
 }
 

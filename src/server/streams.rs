@@ -158,6 +158,12 @@ impl Streams {
         serial
     }
 
+    /// Whether a stream is not over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_open(&self, serial: u64) -> bool {
+        self.open.iter().any(|open| open.serial == serial)
+    }
+
     fn find(&mut self, serial: u64) -> Option<&mut Open> {
         self.open.iter_mut().find(|open| open.serial == serial)
     }
@@ -234,6 +240,24 @@ impl Streams {
 
     fn blank(&mut self) -> Outgoing {
         self.spare.pop().unwrap_or_default()
+    }
+
+    /// How many bytes are kept for what is to come.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn kept(&self) -> usize {
+        let buffers: usize = self.spare.iter().map(Outgoing::capacity).sum();
+        buffers
+            + self.spare.capacity() * size_of::<Outgoing>()
+            + self.queue.capacity() * size_of::<Outbound>()
+            + self.open.capacity() * size_of::<Open>()
+    }
+
+    /// Keeps no more than is in use.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn let_go(&mut self) {
+        self.spare = Vec::new();
+        self.queue.shrink_to_fit();
+        self.open.shrink_to_fit();
     }
 }
 

@@ -347,6 +347,30 @@ macro_rules! __service_client {
         }
     };
     (
+        @ $attributes:tt [async $visibility:vis] stream $method:ident [$item:ty]
+        ($(($argument:ident : $type:ty))*)
+    ) => {
+        $crate::__service_item! {
+            [] $attributes
+            #[doc = ""]
+            #[doc = "# Errors"]
+            #[doc = ""]
+            #[doc = "`CallError` if the stream cannot be opened; what happens to it then, its items say."]
+            #[doc = ""]
+            #[doc = "# Cancel safety"]
+            #[doc = ""]
+            #[doc = "One that is dropped is given up, as a call is."]
+            $visibility async fn $method(
+                &self $(, $argument: $type)*
+            ) -> ::core::result::Result<$crate::tokio::Items<$item>, $crate::CallError> {
+                self.0.open(
+                    __PipetalkMethod::$method as ::core::primitive::u32,
+                    &($($argument,)*),
+                ).await
+            }
+        }
+    };
+    (
         @ $attributes:tt [async $visibility:vis] notify $method:ident $reply:tt
         ($(($argument:ident : $type:ty))*)
     ) => {

@@ -22,11 +22,14 @@ use super::Shared;
 use super::budget::Budget;
 use super::handler::Replied;
 use super::job::{Ending, Job, Slot, poll};
+use super::streaming::Streaming;
 use crate::outgoing::Outgoing;
 use crate::server::call::Caller;
 use crate::server::connection::{Buffer, COURTESY, End, has_left, too_large};
 use crate::server::control::{self, Asked};
+use crate::server::emit::wake;
 use crate::server::job::{Handled, Running, failure};
+use crate::server::streams::{self, Conversation, Outbound};
 use crate::server::{Call, Payload};
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::tokio::alarm::Alarm;
@@ -42,21 +45,25 @@ pub(super) struct Connection<S, Q, F> {
     peer: Peer,
     /// Its number on the server's list.
     number: u64,
-    shared: Arc<Shared<S, Q, F>>,
-    state: Mutex<State<F>>,
+    pub(super) shared: Arc<Shared<S, Q, F>>,
+    pub(super) state: Mutex<State<F>>,
 }
 
 /// What the connection's task shares with those of its handlers.
-struct State<F> {
-    session: ServerSession,
-    running: Running,
+pub(super) struct State<F> {
+    pub(super) talk: Conversation,
+    pub(super) running: Running,
     /// Handlers that wait, each in a task of its own.
     jobs: Vec<Waiting>,
     next_job: u64,
-    outbox: Vec<Outgoing>,
+    /// Handlers of streams, each in a task of its own.
+    pub(super) streaming: Vec<Streaming>,
+    outbox: Vec<Queued>,
     /// What is being sent.
-    batch: Vec<Outgoing>,
+    batch: Vec<Queued>,
     sending: bool,
+    /// There is more than items in what is being sent.
+    replying: bool,
     /// There is no room for what has been read.
     stalled: bool,
     /// No more messages are taken to be sent.
@@ -68,7 +75,7 @@ struct State<F> {
     /// The connection's task, which sends.
     task: Option<Waker>,
     /// The largest message that the client takes.
-    client_takes: u32,
+    pub(super) client_takes: u32,
     /// By when the client has to say hello.
     hello_by: Option<Instant>,
     /// When the client was last heard of; only where that counts.
@@ -96,17 +103,34 @@ struct Waiting {
 }
 
 /// A request, or a notification, that is to be handled.
-struct Request {
-    id: Option<u32>,
-    method: u32,
-    payload: Payload,
-    timeout: Option<Duration>,
+pub(super) struct Request {
+    pub(super) id: Option<u32>,
+    pub(super) method: u32,
+    pub(super) payload: Payload,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// What is to be sent.
+enum Queued {
+    Reply(Outgoing),
+    Item(Outbound),
+}
+
+impl AsRef<Outgoing> for Queued {
+    fn as_ref(&self) -> &Outgoing {
+        match self {
+            Queued::Reply(message) => message,
+            Queued::Item(item) => &item.message,
+        }
+    }
 }
 
 /// What a message asks for that was received.
 enum Received {
     Nothing(Buffer),
     Request(Request),
+    /// A request for a stream.
+    Open(Request),
 }
 
 impl<S, Q, F> Connection<S, Q, F>
@@ -124,13 +148,15 @@ where
         let now = Instant::now();
         let options = &shared.options;
         let state = State {
-            session: ServerSession::new(options.max_in_flight),
+            talk: Conversation::new(ServerSession::new(options.max_in_flight)),
+            streaming: Vec::new(),
             running: Running::default(),
             jobs: Vec::new(),
             next_job: 0,
             outbox: Vec::new(),
             batch: Vec::new(),
             sending: false,
+            replying: false,
             stalled: false,
             finished: false,
             closed: false,
@@ -168,7 +194,8 @@ where
                 if reading && reader.as_mut().poll(cx).is_ready() {
                     reading = false;
                 }
-                if self.shared.handle.is_draining() && self.in_flight() == 0 {
+                let drained = self.is_drained(&self.state.lock());
+                if drained {
                     self.part();
                 }
                 if writing && writer.as_mut().poll(cx).is_ready() {
@@ -177,14 +204,21 @@ where
                 let mut state = self.state.lock();
                 reading &= !state.parted;
                 writing &= !state.closed;
-                if !reading && !writing && state.jobs.is_empty() {
+                let idle = state.jobs.is_empty() && state.streaming.is_empty();
+                if !reading && !writing && idle {
                     return Poll::Ready(());
+                }
+                if !state.parted && self.is_drained(&state) {
+                    // The end of a stream was what was left.
+                    continue;
                 }
                 if reading && state.stalled && state.has_room(self.shared.options.max_in_flight) {
                     continue;
                 }
                 state.settle(&self.shared.budget);
-                if state.sending && state.read_by.is_none() && !state.closed {
+                // A client may stay away from its streams for as long as it likes, but not from its replies.
+                let owes = state.sending && (state.replying || !state.outbox.is_empty());
+                if owes && state.read_by.is_none() && !state.closed {
                     state.read_by = Instant::now().checked_add(self.shared.options.send_timeout);
                 }
                 let next = state.next_deadline(&self.shared);
@@ -207,6 +241,11 @@ where
         .await;
     }
 
+    /// Whether the server is ending, and there is nothing to wait for here.
+    fn is_drained(&self, state: &State<F>) -> bool {
+        self.shared.handle.is_draining() && state.talk.session.in_flight() == 0
+    }
+
     // ------------------------------------------------------------ receiving
 
     async fn read(self: &Arc<Self>) {
@@ -226,6 +265,11 @@ where
                 Ok(Some(_)) => match self.receive(buffer) {
                     Ok(Received::Nothing(kept)) => {
                         buffer = kept;
+                        None
+                    }
+                    Ok(Received::Open(request)) => {
+                        self.open_stream(request);
+                        buffer = Buffer::default();
                         None
                     }
                     Ok(Received::Request(request)) => {
@@ -287,6 +331,7 @@ where
             state.heard = Some(Instant::now());
         }
         let event = state
+            .talk
             .session
             .receive(&ours, &message)
             .map_err(End::Malformed)?;
@@ -295,8 +340,8 @@ where
             ServerEvent::Hello => {
                 state.hello_by = None;
                 let mut out = state.blank();
-                state.session.greet(&ours, out.bytes());
-                state.client_takes = state.session.client().map_or(u32::MAX, Party::takes);
+                state.talk.session.greet(&ours, out.bytes());
+                state.client_takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 state.push(out);
                 None
             }
@@ -304,15 +349,16 @@ where
                 state.fail(id, &failure);
                 None
             }
-            ServerEvent::Credit { .. } => None,
-            ServerEvent::Open { id, .. } => {
-                state.session.answer(id);
-                state.fail(id, &Failure::new(Code::UnknownMethod, ""));
-                state.session.answered();
+            ServerEvent::Credit { id } => {
+                let waker = state.talk.credit(id);
+                drop(state);
+                wake(waker);
                 None
             }
             ServerEvent::Cancel { id } => {
-                self.cancel(&mut state, id);
+                let waker = self.cancel(&mut state, id);
+                drop(state);
+                wake(waker);
                 None
             }
             ServerEvent::Request {
@@ -321,16 +367,16 @@ where
                 payload,
                 ..
             } if method >= wire::control::FIRST => {
-                state.session.answer(id);
+                state.talk.session.answer(id);
                 drop(state);
                 self.control(id, method, payload)?;
-                self.state.lock().session.answered();
+                self.state.lock().talk.session.answered();
                 None
             }
             ServerEvent::Request { id, .. } if self.shared.handle.is_draining() => {
-                state.session.answer(id);
+                state.talk.session.answer(id);
                 state.fail(id, &Failure::new(Code::Unavailable, "ending"));
-                state.session.answered();
+                state.talk.session.answered();
                 None
             }
             ServerEvent::Request {
@@ -338,19 +384,31 @@ where
                 method,
                 timeout,
                 payload,
-            } => Some((Some(id), method, payload.len(), timeout)),
-            ServerEvent::Notify { method, payload } => Some((None, method, payload.len(), None)),
+            } => Some((false, Some(id), method, payload.len(), timeout)),
+            ServerEvent::Open {
+                id,
+                method,
+                timeout,
+                payload,
+            } => Some((true, Some(id), method, payload.len(), timeout)),
+            ServerEvent::Notify { method, payload } => {
+                Some((false, None, method, payload.len(), None))
+            }
         };
         Ok(match request {
             None => Received::Nothing(message),
-            Some((id, method, length, timeout)) => {
+            Some((opens, id, method, length, timeout)) => {
                 let start = message.len() - length;
-                Received::Request(Request {
+                let request = Request {
                     id,
                     method,
                     payload: Payload { message, start },
                     timeout,
-                })
+                };
+                match opens {
+                    true => Received::Open(request),
+                    false => Received::Request(request),
+                }
             }
         })
     }
@@ -393,7 +451,7 @@ where
     }
 
     /// The span of a request.
-    fn span(&self, method: u32) -> Span {
+    pub(super) fn span(&self, method: u32) -> Span {
         let Shared { ours, methods, .. } = &*self.shared;
         let span = Span::of_request(&ours.service, methods, method);
         span.peer(|| self.peer.pid);
@@ -510,10 +568,10 @@ where
         let answered = state.end_job(ending.job);
         if let Some(id) = ending
             .id
-            .filter(|id| !answered && state.session.answer(*id))
+            .filter(|id| !answered && state.talk.session.answer(*id))
         {
             state.fail(id, &Failure::new(Code::Cancelled, ""));
-            state.session.answered();
+            state.talk.session.answered();
         }
         state.running.finish(&ending.cancelled);
         state.wake();
@@ -542,13 +600,13 @@ where
         let code = failure.as_ref().map(|failure| failure.code);
         let answered = state.end_job(job);
         match id {
-            Some(id) if !answered && state.session.answer(id) => {
+            Some(id) if !answered && state.talk.session.answer(id) => {
                 if let Some(failure) = &failure {
                     out.clear();
                     failure.write(out.bytes(), id);
                 }
                 state.push(out);
-                state.session.answered();
+                state.talk.session.answered();
             }
             // A notification, or a request that was cancelled and answered.
             _ => state.keep(out),
@@ -569,10 +627,12 @@ where
         }
     }
 
-    /// A client cancels a request.
-    fn cancel(&self, state: &mut State<F>, id: u32) {
+    /// A client cancels a request, or a stream; who is to know.
+    fn cancel(&self, state: &mut State<F>, id: u32) -> Option<streams::Waker> {
         state.running.cancel(id);
         self.abort(state, |job| job.id == Some(id));
+        self.abort_streams(state, |stream| stream.id == id);
+        state.talk.streams.cancel(id)
     }
 
     /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
@@ -592,9 +652,9 @@ where
             }
             let id = job.id.filter(|_| !job.answered);
             state.jobs[place].answered = true;
-            if let Some(id) = id.filter(|id| state.session.answer(*id)) {
+            if let Some(id) = id.filter(|id| state.talk.session.answer(*id)) {
                 state.fail(id, &Failure::new(Code::Cancelled, ""));
-                state.session.answered();
+                state.talk.session.answered();
             }
         }
     }
@@ -604,6 +664,7 @@ where
     /// Sends what there is, until there will be no more.
     async fn write(&self) {
         let mut slices: Vec<IoSlice<'static>> = Vec::new();
+        let mut wakers = Vec::new();
         loop {
             let batch = poll_fn(|_| self.state.lock().take_batch()).await;
             let Some(mut batch) = batch else { break };
@@ -614,11 +675,15 @@ where
             let mut state = self.state.lock();
             state.sending = false;
             state.read_by = None;
-            for message in batch.drain(..) {
-                state.keep(message);
+            for queued in batch.drain(..) {
+                match queued {
+                    Queued::Reply(message) => state.keep(message),
+                    Queued::Item(item) => wakers.extend(state.talk.streams.sent(item)),
+                }
             }
             state.batch = batch;
             drop(state);
+            wake(wakers.drain(..));
             match sent {
                 Ok(()) => {}
                 // It may have left once it had said all that it had to say, and not waited for any answer.
@@ -648,6 +713,10 @@ where
         wire::going_away(out.bytes(), grace.remaining());
         state.push(out);
         state.wake();
+        // Whoever has nothing more to say may end its stream.
+        let wakers = state.talk.streams.wakers();
+        drop(state);
+        wake(wakers);
     }
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
@@ -673,8 +742,11 @@ where
         (state.hello_by, state.heard) = (None, None);
         (state.read_by, state.finish_by) = (None, None);
         state.outbox.clear();
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.talk.streams.close();
         state.wake();
         drop(state);
+        wake(wakers);
         self.stream.close();
     }
 
@@ -684,10 +756,14 @@ where
         let mut state = self.state.lock();
         state.running.client_has_gone();
         self.abort(&mut state, |job| job.id.is_some());
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.talk.streams.close();
         state.finished = true;
         if !all_read {
             state.outbox.clear();
         }
+        drop(state);
+        wake(wakers);
     }
 
     /// Something's time has come, perhaps.
@@ -711,7 +787,7 @@ where
         });
         let idle = self.shared.options.idle_timeout;
         if has_come(state.idle_by(idle)) {
-            if state.session.in_flight() > 0 {
+            if state.talk.session.in_flight() > 0 {
                 state.heard = Some(now);
             } else {
                 drop(state);
@@ -721,7 +797,7 @@ where
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.state.lock().session.in_flight()
+        self.state.lock().talk.session.in_flight()
     }
 
     /// Notes the task that serves the connection.
@@ -753,28 +829,21 @@ impl<F> State<F> {
         if self.finished {
             self.keep(message);
         } else {
-            self.outbox.push(message);
+            self.outbox.push(Queued::Reply(message));
         }
     }
 
-    fn fail(&mut self, id: u32, failure: &Failure<'_>) {
+    pub(super) fn fail(&mut self, id: u32, failure: &Failure<'_>) {
         let mut out = self.blank();
         wire::error(out.bytes(), id, failure);
         self.push(out);
     }
 
-    /// Ready with what is to be sent next, or with nothing when there will be no more.
-    fn take_batch(&mut self) -> Poll<Option<Vec<Outgoing>>> {
-        if self.outbox.is_empty() {
-            return match self.finished {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            };
-        }
-        self.sending = true;
+    /// Ready with what is to be sent next, or with nothing when there will be no more: replies first, and then items.
+    fn take_batch(&mut self) -> Poll<Option<Vec<Queued>>> {
         let (mut count, mut bytes) = (0, 0);
         while count < self.outbox.len() && bytes < BATCH {
-            bytes += self.outbox[count].len();
+            bytes += self.outbox[count].as_ref().len();
             count += 1;
         }
         let mut batch = mem::take(&mut self.batch);
@@ -783,6 +852,26 @@ impl<F> State<F> {
         } else {
             batch.extend(self.outbox.drain(..count));
         }
+        // What comes after the last words is nobody's.
+        while !self.finished && bytes < BATCH && batch.len() < BATCH_ITEMS {
+            let Some(item) = self.talk.streams.next() else {
+                break;
+            };
+            if item.last {
+                self.talk.session.answer(item.id);
+                self.talk.session.answered();
+            }
+            bytes += item.message.len();
+            batch.push(Queued::Item(item));
+        }
+        if batch.is_empty() {
+            self.batch = batch;
+            return match self.finished {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            };
+        }
+        (self.sending, self.replying) = (true, count > 0);
         Poll::Ready(Some(batch))
     }
 
@@ -792,7 +881,7 @@ impl<F> State<F> {
         place.is_some_and(|place| self.jobs.swap_remove(place).answered)
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();
         }
@@ -828,8 +917,10 @@ impl<F> State<F> {
 
     /// Lets go of what is kept for the next messages, if that is too much.
     fn settle(&mut self, budget: &Budget) {
-        let messages = self.outbox.capacity() + self.batch.capacity() + self.spare.capacity();
-        let bytes = messages * size_of::<Outgoing>()
+        let queues = self.outbox.capacity() + self.batch.capacity();
+        let bytes = queues * size_of::<Queued>()
+            + self.spare.capacity() * size_of::<Outgoing>()
+            + self.talk.streams.kept()
             + self.spare.iter().map(Outgoing::capacity).sum::<usize>()
             + self.slots.len() * size_of::<Option<F>>()
             + self.slots.capacity() * size_of::<Slot<F>>();
@@ -838,6 +929,7 @@ impl<F> State<F> {
             self.spare = Vec::new();
             self.batch = Vec::new();
             self.outbox.shrink_to_fit();
+            self.talk.streams.let_go();
         }
     }
 }
@@ -861,7 +953,7 @@ where
 
     fn client_version(&self) -> String {
         let state = self.state.lock();
-        let client = state.session.client();
+        let client = state.talk.session.client();
         client
             .map(|client| client.version.clone())
             .unwrap_or_default()
@@ -913,6 +1005,9 @@ impl Drop for Held<'_> {
 
 /// How much goes out in one batch: a client has the time to read one after the other.
 const BATCH: usize = 256 << 10;
+
+/// How many items, with the replies before them: what comes then can still be cancelled.
+const BATCH_ITEMS: usize = 256;
 
 /// How many messages are sent without a vector for all of them.
 const FEW: usize = 4;
