@@ -7,6 +7,7 @@
 mod kv;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::env;
 use std::io;
 use std::process::ExitCode;
@@ -95,9 +96,9 @@ impl Kv for Store {
             return;
         }
         let mut values = self.values();
-        if !values.contains_key(&key) {
-            self.publish(&key, &Blob::new());
-            values.insert(key, Blob::new());
+        if let Entry::Vacant(place) = values.entry(key) {
+            self.publish(place.key(), &Blob::new());
+            place.insert(Blob::new());
         }
     }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pipetalk::server::{HandleError, Handler, Opening, Outgoing, Payload, encode_reply};
 use pipetalk::{
-    Call, Client, ClientOptions, Codec, DefaultCodec, LocalStream, ServerHandle, ServerOptions,
-    Stream,
+    Call, Client, ClientOptions, Codec, DefaultCodec, ItemSink, LocalStream, ServerHandle,
+    ServerOptions, Stream,
 };
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +116,56 @@ impl Gate {
     }
 }
 
+/// Answers requests, and streams: as many echoes as are asked for; large texts without end; nothing until it is
+/// stopped, or until the gate is open.
+struct AtGate(Arc<Gate>);
+
+impl Handler<DefaultCodec, AtGate> for AtGate {
+    fn handle(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        reply: &mut Outgoing,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<DefaultCodec, Request>()?;
+        encode_reply::<DefaultCodec, Reply>(&self.0.handle(request, call), reply)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        _: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<DefaultCodec, Request>()?;
+        let items: ItemSink<Reply> = opening.into_sink();
+        self.0.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(count) => {
+                let _ = (0..count).try_for_each(|number| items.send(&Reply::Echo(number)));
+            }
+            Request::Large(size) => {
+                let text = Reply::Text("x".repeat(size));
+                while items.send(&text).is_ok() {}
+            }
+            Request::Gate => self.0.wait(),
+            _ => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                assert!(items.wait_until_stopped(soon()));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The largest message of a town's server, unless the test sets another.
 pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 
@@ -168,9 +219,7 @@ impl Town {
         let handle = server.handle();
         let gate = Arc::new(Gate::default());
         let at_gate = Arc::clone(&gate);
-        let serving = thread::spawn(move || {
-            server.serve(move |request: Request, call: &Call| at_gate.handle(request, call))
-        });
+        let serving = thread::spawn(move || server.serve(AtGate(at_gate)));
         let neighbour = Neighbour::move_in(&place);
         neighbour.assert_well();
         // One for the neighbour's connection, and with a pool another one, which sends.
