@@ -386,7 +386,7 @@ where
         let grace = self.handle.deadline();
         self.each(|connection| connection.go_away(grace));
         self.until_left(|| self.handle.deadline()).await;
-        self.each(Connection::close);
+        self.each(Connection::wind_up);
         let linger = Deadline::after(LINGER);
         self.until_left(|| linger).await;
     }

@@ -5,12 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    CallError, CallOptions, Client, ClientOptions, ConnectOptions, Deadline, Items, Listener,
-    LocalListener, Stream,
+    CallError, CallOptions, ClientOptions, ConnectOptions, Deadline, Listener, LocalListener,
+    Stream,
 };
 
 use crate::ALLOCATOR;
 use crate::bytes::{self, *};
+use crate::driver::{self, Client, Items, ONE_BY_ONE};
 use crate::town::{PROMPT, Raw, Reply, Request, alone, encoded};
 use crate::util::{A_MOMENT, Place, here, limit, rounds_or, soon};
 
@@ -29,7 +30,7 @@ fn play<R: Send>(
         let serving = scope.spawn(move || {
             server(&|| Raw(listener.accept(soon()).unwrap()));
         });
-        let connected: TestClient = options.connect(place.name()).unwrap();
+        let connected: TestClient = driver::connect(options, place.name()).unwrap();
         let result = client(&connected);
         // Whoever listens still hears the end.
         connected.channel().close();
@@ -168,7 +169,10 @@ fn an_answer_that_comes_twice_is_a_breach() {
         let answer = reply(id, &encoded(&Reply::Echo(1)));
         raw.says(&answer);
         raw.says(&answer);
-        asked(&raw);
+        if ONE_BY_ONE {
+            // Nobody reads the second until somebody calls.
+            asked(&raw);
+        }
         assert_eq!(raw.hears_or_end(), None);
     };
     play(ClientOptions::new(), server, |client| {
@@ -301,7 +305,9 @@ fn a_server_that_does_not_read_costs_a_call_its_deadline() {
         let started = Instant::now();
         let moment = CallOptions::new().deadline(A_MOMENT);
         let error = client.call_with(&large, moment).unwrap_err();
-        assert_eq!(error, CallError::TimedOut { sent: false });
+        // Where the rest of it still goes out, it may yet be carried out.
+        let sent = !ONE_BY_ONE;
+        assert_eq!(error, CallError::TimedOut { sent });
         assert!(started.elapsed() < PROMPT);
         let error = client.call_with(&Request::Echo(1), moment).unwrap_err();
         assert!(!error.was_sent(), "{error:?}");

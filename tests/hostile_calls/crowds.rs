@@ -4,16 +4,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pipetalk::{CallError, Client, ClientOptions, Stream};
+use pipetalk::{CallError, ClientOptions, Stream};
 
 use crate::bytes::{self, *};
+use crate::driver::{self, Client};
 use crate::town::{MAX_MESSAGE, Raw, Reply, Request, Town, encoded};
 use crate::util::{allow_many_descriptors, here, limit, rounds_or, until};
 
 #[test]
 fn connections_opened_and_left_at_once_are_nothing() {
     let _limit = limit(here!());
-    for pool in [0, 2] {
+    for pool in driver::pools([0, 2]) {
         let town = Town::with_pool(pool, |options| options).memory(32 << 20);
         for number in 0..rounds_or(3_000, 300) {
             let stranger = town.stranger();
@@ -162,7 +163,7 @@ fn clients_of_this_crate_wait_their_turn() {
     let calls = AtomicU32::new(0);
     for _ in 0..rounds_or(20, 5) {
         let client: Client<Request, Reply> =
-            ClientOptions::new().connect(town.place.name()).unwrap();
+            driver::connect(ClientOptions::new(), town.place.name()).unwrap();
         thread::scope(|scope| {
             for number in 0..16 {
                 let (client, calls) = (&client, &calls);

@@ -3,9 +3,10 @@
 
 use std::thread;
 
-use pipetalk::{CallError, Client, Listener, LocalListener, Stream};
+use pipetalk::{CallError, Listener, LocalListener, Stream};
 
 use crate::bytes::{self, *};
+use crate::driver::{self, Client};
 use crate::town::{Raw, Reply, Request, Town, alone, echo, echoed, encoded};
 use crate::util::{Place, here, limit, soon};
 
@@ -25,7 +26,7 @@ fn clients_part() -> Vec<Vec<u8>> {
 #[test]
 fn a_client_may_die_after_every_message() {
     let _limit = limit(here!());
-    for pool in [0, 2] {
+    for pool in driver::pools([0, 2]) {
         let town = Town::with_pool(pool, |options| options);
         let conversation = clients_part();
         for length in 0..=conversation.len() {
@@ -131,7 +132,7 @@ mod on_a_socket {
     #[test]
     fn a_client_may_die_at_every_byte() {
         let _limit = limit(here!());
-        for pool in [0, 2] {
+        for pool in driver::pools([0, 2]) {
             let town = Town::with_pool(pool, |options| options);
             let conversation = framed(&clients_part());
             for length in 0..=conversation.len() {

@@ -16,9 +16,38 @@ mod allocator;
 mod bytes;
 mod crowds;
 mod deaths;
+#[path = "../util/drivers.rs"]
+mod drivers;
 mod town;
 #[path = "../util/mod.rs"]
 mod util;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+
+/// Client and server on threads.
+mod driver {
+    use std::io;
+    use std::sync::Arc;
+
+    pub(crate) use crate::drivers::threads_call::*;
+    pub(crate) use crate::drivers::threads_serve::*;
+    use crate::town::{AtGate, Gate};
+
+    /// Whether a server without a pool handles one request of a client after the other.
+    pub(crate) const ONE_BY_ONE: bool = true;
+
+    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
+        server.serve(AtGate(gate))
+    }
+
+    /// How many threads the server has with one client.
+    pub(crate) fn threads(pool: usize) -> usize {
+        pool + if pool > 0 { 2 } else { 1 }
+    }
+
+    /// The sizes of pools to try.
+    pub(crate) fn pools<const N: usize>(sizes: [usize; N]) -> [usize; N] {
+        sizes
+    }
+}

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use pipetalk::server::{HandleError, Handler, Opening, Outgoing, Payload, encode_reply};
 use pipetalk::{
-    Call, Client, ClientOptions, Codec, DefaultCodec, ItemSink, LocalStream, ServerHandle,
-    ServerOptions, Stream,
+    Call, ClientOptions, Codec, DefaultCodec, ItemSink, LocalStream, ServerHandle, ServerOptions,
+    Stream,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::ALLOCATOR;
 use crate::bytes::{self, Said};
+use crate::driver::{self, Client};
 use crate::util::{A_WHILE, Place, shout, soon, until};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,12 +71,29 @@ pub(crate) struct Gate {
     changed: Condvar,
     waiting: AtomicU64,
     handled: AtomicU64,
+    /// For those that wait in tasks: it is closed when the gate is opened.
+    #[cfg(feature = "tokio")]
+    closed: Closed,
 }
 
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+struct Closed(tokio::sync::Semaphore);
+
+#[cfg(feature = "tokio")]
+impl Default for Closed {
+    fn default() -> Self {
+        Closed(tokio::sync::Semaphore::new(0))
+    }
+}
+
+#[allow(dead_code, reason = "some drivers handle in tasks")]
 impl Gate {
     pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.changed.notify_all();
+        #[cfg(feature = "tokio")]
+        self.closed.0.close();
     }
 
     /// How many requests have come to it so far.
@@ -94,7 +112,7 @@ impl Gate {
         drop(self.changed.wait_while(open, |open| !*open).unwrap());
     }
 
-    fn handle(&self, request: Request, call: &Call) -> Reply {
+    pub(crate) fn handle(&self, request: Request, call: &Call) -> Reply {
         self.handled.fetch_add(1, Ordering::SeqCst);
         match request {
             Request::Echo(number) => Reply::Echo(number),
@@ -118,7 +136,7 @@ impl Gate {
 
 /// Answers requests, and streams: as many echoes as are asked for; large texts without end; nothing until it is
 /// stopped, or until the gate is open.
-struct AtGate(Arc<Gate>);
+pub(crate) struct AtGate(pub(crate) Arc<Gate>);
 
 impl Handler<DefaultCodec, AtGate> for AtGate {
     fn handle(
@@ -163,6 +181,97 @@ impl Handler<DefaultCodec, AtGate> for AtGate {
             }
         }
         Ok(())
+    }
+}
+
+/// The same in tasks.
+#[cfg(feature = "tokio")]
+#[allow(dead_code, reason = "only one of the drivers takes it")]
+pub(crate) struct AtGateAsync(pub(crate) Arc<Gate>);
+
+#[cfg(feature = "tokio")]
+impl pipetalk::tokio::Handler<DefaultCodec, AtGateAsync> for AtGateAsync {
+    type Request = Request;
+
+    fn decode(&self, method: u32, payload: &Payload) -> Result<Request, HandleError> {
+        match method {
+            0 => payload.decode::<DefaultCodec, _>(),
+            _ => Err(HandleError::UnknownMethod),
+        }
+    }
+
+    fn handle(
+        self: Arc<Self>,
+        request: Request,
+        _: Call,
+        mut reply: Outgoing,
+    ) -> impl pipetalk::tokio::Replies {
+        async move {
+            let value = Arc::clone(&self.0).handle_async(request).await;
+            let encoded = encode_reply::<DefaultCodec, Reply>(&value, &mut reply);
+            (reply, encoded)
+        }
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        method: u32,
+        payload: Payload,
+        _: Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<DefaultCodec, Request>()?;
+        let items: pipetalk::tokio::ItemSink<Reply> = opening.into_sink_tokio();
+        self.0.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(count) => {
+                for number in 0..count {
+                    if items.send(&Reply::Echo(number)).await.is_err() {
+                        break;
+                    }
+                }
+            }
+            Request::Large(size) => {
+                let text = Reply::Text("x".repeat(size));
+                while items.send(&text).await.is_ok() {}
+            }
+            Request::Gate => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                let _closed = self.0.closed.0.acquire().await;
+            }
+            _ => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                items.stopped().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Gate {
+    /// The same in a task, which is dropped when it is cancelled.
+    #[allow(dead_code, reason = "only one of the drivers takes it")]
+    pub(crate) async fn handle_async(self: Arc<Self>, request: Request) -> Reply {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(number) => Reply::Echo(number),
+            Request::Text(text) => Reply::Text(text),
+            Request::Large(size) => Reply::Text("x".repeat(size)),
+            Request::Units(_) | Request::Tree(_) => Reply::Done,
+            Request::Gate => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                let _closed = self.closed.0.acquire().await;
+                Reply::Done
+            }
+            Request::UntilCancelled => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
+            }
+        }
     }
 }
 
@@ -215,15 +324,15 @@ impl Town {
         });
         let place = Place::new();
         let options = ServerOptions::new().max_message(MAX_MESSAGE).pool(pool);
-        let server = set(options).bind(place.name()).unwrap();
+        let server = driver::bind(set(options), place.name()).unwrap();
         let handle = server.handle();
         let gate = Arc::new(Gate::default());
         let at_gate = Arc::clone(&gate);
-        let serving = thread::spawn(move || server.serve(AtGate(at_gate)));
+        let serving = thread::spawn(move || driver::serve(server, at_gate));
         let neighbour = Neighbour::move_in(&place);
         neighbour.assert_well();
         // One for the neighbour's connection, and with a pool another one, which sends.
-        let expected = pool + if pool > 0 { 2 } else { 1 };
+        let expected = driver::threads(pool);
         if threads().is_none() {
             shout("skipped: counting threads: only Linux tells them by name");
         }
@@ -325,10 +434,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Neighbour {
     fn move_in(place: &Place) -> Neighbour {
-        let client: Client<Request, Reply> = ClientOptions::new()
-            .timeout(PATIENCE)
-            .connect(place.name())
-            .unwrap();
+        let options = ClientOptions::new().timeout(PATIENCE);
+        let client: Client<Request, Reply> = driver::connect(options, place.name()).unwrap();
         let calls = Arc::new(AtomicU64::new(0));
         let moving_out = Arc::new(AtomicBool::new(false));
         let (caller, counter, leaving) =

@@ -49,6 +49,8 @@ pub(super) struct Calls {
     awake: usize,
     /// The peer takes no more messages. What it had sent before may still come.
     deaf: bool,
+    /// And what has come by then has been read: it was not said why.
+    unsent_fails: bool,
     ended: Option<CallError>,
     /// Nobody can call any more: the driver ends when all is sent.
     pub(super) closing: bool,
@@ -171,6 +173,7 @@ impl Calls {
             sending: false,
             awake: 0,
             deaf: false,
+            unsent_fails: false,
             ended: None,
             closing: false,
             alarm: None,
@@ -198,7 +201,7 @@ impl Calls {
         if let Some(why) = &self.ended {
             return Err(why.clone().with_sent(false));
         }
-        if self.deaf {
+        if self.unsent_fails {
             return Err(CallError::Disconnected { sent: false });
         }
         let (method, window) = match asked {
@@ -262,7 +265,7 @@ impl Calls {
         if let Some(why) = &self.ended {
             return Err(why.clone().with_sent(false));
         }
-        if self.deaf {
+        if self.unsent_fails {
             return Err(CallError::Disconnected { sent: false });
         }
         let Blank { out, limit } = blank;
@@ -530,9 +533,7 @@ impl Calls {
 
     /// What there is to read has been read, and the peer takes nothing: what is unsent fails.
     pub(super) fn fail_unsent(&mut self, woken: &mut Vec<Waker>) {
-        if !self.deaf {
-            return;
-        }
+        self.unsent_fails = true;
         while let Some(queued) = self.outbox.pop_front() {
             if let Some(ticket) = queued.owner.filter(|owner| self.slot(*owner).is_some()) {
                 self.unsend(ticket);

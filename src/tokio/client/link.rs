@@ -435,13 +435,18 @@ impl Drop for Ends {
 /// Receives, sends where nobody else does, and minds the deadlines, until the connection ends.
 async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
     let shared = &*ends.0;
-    let mut reader = pin!(read(shared, &*stream));
-    let mut reading = true;
+    let mut reader = pin!(read(shared, &*stream, Deadline::NEVER));
+    let (mut reading, mut deaf) = (true, false);
     let mut alarm = Alarm::default();
     let mut waited = false;
     let mut linger = None;
     poll_fn(|cx| {
         shared.calls.lock().driven_by(cx);
+        if !deaf && shared.calls.lock().is_deaf() {
+            // What it has said last may be there already, although the runtime does not know it yet.
+            deaf = true;
+            reader.set(read(shared, &*stream, Deadline::NOW));
+        }
         if reading && reader.as_mut().poll(cx).is_ready() {
             reading = false;
         }
@@ -460,10 +465,8 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
             }
             calls = shared.calls.lock();
         }
-        if calls.is_deaf() {
-            drop(calls);
-            shared.waking(|calls, woken| calls.fail_unsent(woken));
-            calls = shared.calls.lock();
+        if calls.is_deaf() && !deaf {
+            cx.waker().wake_by_ref();
         }
         if calls.closing {
             let over = !calls.has_unsent() && !calls.is_sending();
@@ -497,16 +500,23 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
     .await;
 }
 
-/// Receives all that there is, and hands it to whom it concerns, until the end.
-async fn read<S: Stream>(shared: &Shared, stream: &S) {
+/// Receives all that there is, and hands it to whom it concerns, until the end. If it is not to wait, that is because
+/// nothing can be sent: when what has come is read, what is unsent fails, and then it waits for the rest.
+async fn read<S: Stream>(shared: &Shared, stream: &S, mut deadline: Deadline) {
     let mut woken = Vec::new();
     let mut received = 0;
     loop {
         let mut message = shared.calls.lock().buffer();
         // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
-        let result = stream.recv_message(buffer, Deadline::NEVER).await;
+        let result = stream.recv_message(buffer, deadline).await;
         let result = result.map(|message| message.is_some());
+        let nothing = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        if deadline == Deadline::NOW && result.as_ref().is_err_and(nothing) {
+            deadline = Deadline::NEVER;
+            shared.waking(|calls, woken| calls.fail_unsent(woken));
+            continue;
+        }
         let ended = shared.received(result, message, &mut woken);
         woken.drain(..).for_each(Waker::wake);
         if ended {

@@ -701,6 +701,7 @@ where
         let mut out = state.blank();
         wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
         state.push(out);
+        state.finished = true;
         state.finish_by = Instant::now().checked_add(COURTESY);
     }
 
@@ -733,6 +734,24 @@ where
         state.finish_by = Instant::now().checked_add(COURTESY);
     }
 
+    /// Ends the connection as soon as it has been said what became of the requests that are under way.
+    pub(super) fn wind_up(&self) {
+        let mut state = self.state.lock();
+        state.running.close();
+        self.abort(&mut state, |_| true);
+        let all_answered = state.talk.session.in_flight() == 0;
+        if all_answered {
+            drop(state);
+            self.part();
+            state = self.state.lock();
+        } else {
+            // A thread is still at it, so that it cannot be said that all is answered.
+            (state.parted, state.finished) = (true, true);
+            state.finish_by = Instant::now().checked_add(COURTESY);
+        }
+        state.wake();
+    }
+
     /// Ends the connection at once: nobody waits for any answer any more.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
@@ -755,10 +774,10 @@ where
     fn client_has_gone(&self, all_read: bool) {
         let mut state = self.state.lock();
         state.running.client_has_gone();
-        self.abort(&mut state, |job| job.id.is_some());
         self.abort_streams(&mut state, |_| true);
         let wakers = state.talk.streams.close();
         state.finished = true;
+        self.abort(&mut state, |job| job.id.is_some());
         if !all_read {
             state.outbox.clear();
         }
@@ -775,7 +794,7 @@ where
             drop(state);
             self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
             state = self.state.lock();
-            (state.parted, state.finished) = (true, true);
+            state.parted = true;
         }
         if has_come(state.read_by) || has_come(state.finish_by) {
             // A client that does not read is as good as gone.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::bytes::{self, *};
+use crate::driver;
 use crate::town::{MAX_MESSAGE, PROMPT, Request, Town, Tree, echo, echoed, encoded};
 use crate::util::{here, limit};
 
@@ -77,7 +78,7 @@ fn payload(of: &Request, behind: &[u8]) -> Vec<u8> {
 #[test]
 fn payloads_that_claim_too_much_are_malformed() {
     let _limit = limit(here!());
-    for pool in [0, 2] {
+    for pool in driver::pools([0, 2]) {
         let town = Town::with_pool(pool, |options| options);
         let guest = town.guest();
         let text = Request::Text(String::new());
