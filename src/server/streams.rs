@@ -198,6 +198,14 @@ impl Streams {
         waker
     }
 
+    /// The same for all streams.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    pub(crate) fn cancel_all(&mut self) -> Vec<Waker> {
+        let ids: Vec<u32> = self.open.iter().map(|open| open.id).collect();
+        ids.into_iter().filter_map(|id| self.cancel(id)).collect()
+    }
+
     /// The next message to send.
     pub(crate) fn next(&mut self) -> Option<Outbound> {
         self.queue.pop_front()

@@ -39,6 +39,9 @@ mod driver {
         server.serve(AtGate(gate))
     }
 
+    /// Whether a handler ends when its request does, wherever it is.
+    pub(crate) const ENDS_HANDLERS: bool = false;
+
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = false;
 

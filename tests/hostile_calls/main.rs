@@ -34,6 +34,9 @@ mod driver {
     pub(crate) use crate::drivers::threads_serve::*;
     use crate::town::{AtGate, Gate};
 
+    /// Whether a handler ends when its request does, wherever it is.
+    pub(crate) const ENDS_HANDLERS: bool = false;
+
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = true;
 

@@ -40,6 +40,9 @@ mod driver {
         server.serve_async(AtGateAsync(gate))
     }
 
+    /// Whether a handler ends when its request does, wherever it is.
+    pub(crate) const ENDS_HANDLERS: bool = true;
+
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = false;
 

@@ -136,6 +136,7 @@ impl Gate {
 
 /// Answers requests, and streams: as many echoes as are asked for; large texts without end; nothing until it is
 /// stopped, or until the gate is open.
+#[allow(dead_code, reason = "not all of the drivers take it")]
 pub(crate) struct AtGate(pub(crate) Arc<Gate>);
 
 impl Handler<DefaultCodec, AtGate> for AtGate {

@@ -739,6 +739,8 @@ where
         let mut state = self.state.lock();
         state.running.close();
         self.abort(&mut state, |_| true);
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.end_streams();
         let all_answered = state.talk.session.in_flight() == 0;
         if all_answered {
             drop(state);
@@ -750,6 +752,8 @@ where
             state.finish_by = Instant::now().checked_add(COURTESY);
         }
         state.wake();
+        drop(state);
+        wake(wakers);
     }
 
     /// Ends the connection at once: nobody waits for any answer any more.
@@ -873,13 +877,9 @@ impl<F> State<F> {
         }
         // What comes after the last words is nobody's.
         while !self.finished && bytes < BATCH && batch.len() < BATCH_ITEMS {
-            let Some(item) = self.talk.streams.next() else {
+            let Some(item) = self.next_item() else {
                 break;
             };
-            if item.last {
-                self.talk.session.answer(item.id);
-                self.talk.session.answered();
-            }
             bytes += item.message.len();
             batch.push(Queued::Item(item));
         }
@@ -892,6 +892,25 @@ impl<F> State<F> {
         }
         (self.sending, self.replying) = (true, count > 0);
         Poll::Ready(Some(batch))
+    }
+
+    /// The next message of a stream. What comes behind it goes out behind it, so that its answer counts as given.
+    fn next_item(&mut self) -> Option<Outbound> {
+        let item = self.talk.streams.next()?;
+        if item.last {
+            self.talk.session.answer(item.id);
+            self.talk.session.answered();
+        }
+        Some(item)
+    }
+
+    /// Ends all streams, with words, behind what is to be sent anyhow; who is to know.
+    fn end_streams(&mut self) -> Vec<streams::Waker> {
+        let wakers = self.talk.streams.cancel_all();
+        while let Some(item) = self.next_item() {
+            self.outbox.push(Queued::Item(item));
+        }
+        wakers
     }
 
     /// Takes a job off the list; whether its request was answered in its place.
