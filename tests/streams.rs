@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    Blob, Call, CallError, CallOptions, ClientOptions, ConnectOptions, Deadline, ItemSink,
+    Blob, Call, CallError, CallOptions, Client, ClientOptions, ConnectOptions, Deadline, ItemSink,
     LocalStream, Server, ServerHandle, ServerOptions, SinkError, memory,
 };
 
@@ -475,6 +475,35 @@ fn a_sink_may_be_shared_and_outlive_its_call() {
         got.sort_unstable();
         assert!(got.into_iter().eq(0..400));
     });
+}
+
+#[test]
+fn a_closure_may_answer_by_a_stream() {
+    let _limit = limit(here!());
+    for pool in [0, 2] {
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().pool(pool).on(listener);
+        let handle = server.handle();
+        let serving = thread::spawn(move || {
+            server.serve(|to: u64, _: &Call, items: ItemSink<u64>| {
+                (0..to).for_each(|number| items.send(&number).unwrap());
+            })
+        });
+        let stream = connector.connect(soon()).unwrap();
+        let client: Client<u64, u64> = ClientOptions::new().over(stream).unwrap();
+        assert!(
+            all_of(client.open(&300).unwrap())
+                .unwrap()
+                .into_iter()
+                .eq(0..300)
+        );
+        let items = client.open_with(&9, window(1)).unwrap();
+        assert!(all_of(items).unwrap().into_iter().eq(0..9));
+        let error = client.call(&1).unwrap_err();
+        assert!(matches!(error, CallError::Protocol(_)), "{error:?}");
+        handle.stop();
+        serving.join().unwrap().unwrap();
+    }
 }
 
 // ---------------------------------------------------------------- ends
