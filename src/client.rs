@@ -310,6 +310,58 @@ impl<Request, Reply, C: Codec> Client<Request, Reply, C> {
         self.channel.call(0, request, options)
     }
 
+    /// Sends a request that is answered by a stream, of which the replies are the items: to a server whose closure has
+    /// an [`ItemSink`](crate::ItemSink) behind the [`Call`](crate::Call).
+    ///
+    /// ```
+    /// use pipetalk::{Call, Client, ClientOptions, Deadline, ItemSink, ServerOptions, memory};
+    ///
+    /// let (listener, connector) = memory::listener();
+    /// let server = ServerOptions::new().on(listener);
+    /// # let handle = server.handle();
+    /// let serving = std::thread::spawn(move || {
+    ///     server.serve(|word: String, _: &Call, letters: ItemSink<char>| {
+    ///         // An error says that nobody wants more.
+    ///         let _ = word.chars().try_for_each(|letter| letters.send(&letter));
+    ///     })
+    /// });
+    ///
+    /// let client: Client<String, char> = ClientOptions::new().over(connector.connect(Deadline::NEVER)?)?;
+    /// let letters: Result<Vec<char>, _> = client.open(&"word".to_owned())?.collect();
+    /// assert_eq!(letters?, ['w', 'o', 'r', 'd']);
+    /// # handle.stop();
+    /// # serving.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::open`].
+    pub fn open(&self, request: &Request) -> Result<Items<Reply, C>, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.open_with(request, CallOptions::new())
+    }
+
+    /// As [`open`](Self::open), with options for this one stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::open`].
+    pub fn open_with(
+        &self,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Items<Reply, C>, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.channel.open(0, request, options)
+    }
+
     /// Sends what needs no reply, and does not wait for it to be read.
     ///
     /// # Errors

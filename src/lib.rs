@@ -58,6 +58,8 @@
 //! * [`Stream`] and [`Listener`] are the traits that they implement, as [`memory`] does, which needs no operating
 //!   system and is for tests. Write against the traits and choose the transport later.
 //! * [`Client`] and [`Server`] exchange typed requests and replies; [`service!`] makes named methods of them.
+//!   A reply can be a stream of items: the server has an [`ItemSink`], the client iterates over [`Items`], and a
+//!   [`Broadcast`] sends the same items to many.
 //! * [`codec`] turns values into messages and back, within limits, and [`Blob`] carries bytes in them.
 //! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for.
 //!

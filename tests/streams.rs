@@ -19,8 +19,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    Blob, Call, CallError, CallOptions, ClientOptions, ConnectOptions, Deadline, ItemSink,
-    LocalStream, Server, ServerHandle, ServerOptions, SinkError, memory,
+    Blob, Call, CallError, CallOptions, Client, ClientOptions, ConnectOptions, Deadline, ItemSink,
+    Server, ServerHandle, ServerOptions, SinkError, memory,
 };
 
 use util::{
@@ -62,6 +62,8 @@ enum Told {
 struct Service {
     /// How many items have been sent, of all streams.
     sent: Arc<AtomicU64>,
+    /// How many streams of sizes have been opened.
+    opened: Arc<AtomicU64>,
     told: Mutex<Sender<Told>>,
     kept: Mutex<Sender<ItemSink<u64>>>,
 }
@@ -102,6 +104,7 @@ impl Numbers for Service {
     }
 
     fn sized(&self, _: &Call, sizes: Vec<u64>, items: ItemSink<Blob>) {
+        self.opened.fetch_add(1, Ordering::SeqCst);
         for (place, size) in sizes.into_iter().enumerate() {
             if !self.send(&items, &Blob::from(vec![place as u8; size as usize])) {
                 return;
@@ -151,6 +154,7 @@ struct Town {
     serving: Option<JoinHandle<()>>,
     connect: Box<dyn Fn(ClientOptions) -> NumbersClient + Send + Sync>,
     sent: Arc<AtomicU64>,
+    opened: Arc<AtomicU64>,
     told: Receiver<Told>,
     kept: Receiver<ItemSink<u64>>,
 }
@@ -161,11 +165,12 @@ impl Town {
         server: Server<L>,
         connect: impl Fn(ClientOptions) -> NumbersClient + Send + Sync + 'static,
     ) -> Town {
-        let sent = Arc::default();
+        let (sent, opened) = (Arc::default(), Arc::default());
         let (told, telling) = mpsc::channel();
         let (kept, keeping) = mpsc::channel();
         let service = Service {
             sent: Arc::clone(&sent),
+            opened: Arc::clone(&opened),
             told: Mutex::new(told),
             kept: Mutex::new(kept),
         };
@@ -177,6 +182,7 @@ impl Town {
             serving: Some(serving),
             connect: Box::new(connect),
             sent,
+            opened,
             told: telling,
             kept: keeping,
         }
@@ -475,6 +481,35 @@ fn a_sink_may_be_shared_and_outlive_its_call() {
         got.sort_unstable();
         assert!(got.into_iter().eq(0..400));
     });
+}
+
+#[test]
+fn a_closure_may_answer_by_a_stream() {
+    let _limit = limit(here!());
+    for pool in [0, 2] {
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().pool(pool).on(listener);
+        let handle = server.handle();
+        let serving = thread::spawn(move || {
+            server.serve(|to: u64, _: &Call, items: ItemSink<u64>| {
+                (0..to).for_each(|number| items.send(&number).unwrap());
+            })
+        });
+        let stream = connector.connect(soon()).unwrap();
+        let client: Client<u64, u64> = ClientOptions::new().over(stream).unwrap();
+        assert!(
+            all_of(client.open(&300).unwrap())
+                .unwrap()
+                .into_iter()
+                .eq(0..300)
+        );
+        let items = client.open_with(&9, window(1)).unwrap();
+        assert!(all_of(items).unwrap().into_iter().eq(0..9));
+        let error = client.call(&1).unwrap_err();
+        assert!(matches!(error, CallError::Protocol(_)), "{error:?}");
+        handle.stop();
+        serving.join().unwrap().unwrap();
+    }
 }
 
 // ---------------------------------------------------------------- ends
@@ -940,6 +975,7 @@ fn a_server_with_a_client_that_reads_nothing_ends_at_once() {
         let _streams: Vec<_> = (0..5)
             .map(|_| wide.sized(&[60_000; 100]).unwrap())
             .collect();
+        until("all are there", || town.opened.load(Ordering::SeqCst) == 5);
         until("some has been sent", || {
             town.sent.load(Ordering::SeqCst) > 5
         });
@@ -950,36 +986,6 @@ fn a_server_with_a_client_that_reads_nothing_ends_at_once() {
     });
 }
 
-/// No thread is left of streams that have ended and of clients that have left.
-#[test]
-#[cfg(target_os = "linux")]
-fn no_thread_is_left() {
-    let _limit = limit(here!());
-    let ours = || {
-        let threads = std::fs::read_dir("/proc/self/task").unwrap();
-        let names = threads
-            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-        names.filter(|name| name.starts_with("pipetalk-")).count()
-    };
-    // Other tests have theirs: those of this one are told by their number.
-    let place = Place::new();
-    let name = place.name().to_string();
-    let server = ServerOptions::new().bind(name.as_str()).unwrap();
-    let town = Town::new("local", server, move |options| {
-        NumbersClient::connect_with(name.as_str(), options).unwrap()
-    });
-    for _ in 0..20 {
-        let client = town.client();
-        let _streams: Vec<_> = (0..40).map(|_| client.silent().unwrap()).collect();
-        drop(client);
-    }
-    for _ in 0..20 * 40 {
-        assert_eq!(town.told(), Told::Stopped);
-    }
-    until("the threads have ended", || ours() < 100);
-    town.finish();
-}
-
 /// The types may be sent to other threads, and shared by them.
 #[test]
 fn threads_may_have_them() {
@@ -987,5 +993,4 @@ fn threads_may_have_them() {
     fn shared<T: Send + Sync>() {}
     shared::<ItemSink<u64>>();
     sent::<pipetalk::Items<u64>>();
-    let _: fn(LocalStream) = drop;
 }

@@ -17,8 +17,8 @@ use crate::{Deadline, blob};
 /// ```no_run
 /// use pipetalk::{Client, Items};
 ///
-/// let client: Client<u32, ()> = Client::connect("acme.numbers")?;
-/// let items: Items<u32> = client.channel().open(0, &5, Default::default())?;
+/// let client: Client<u32, u32> = Client::connect("acme.numbers")?;
+/// let items: Items<u32> = client.open(&5)?;
 /// for number in items {
 ///     println!("{}", number?);
 /// }

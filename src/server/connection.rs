@@ -3,7 +3,7 @@
 //! The thread of the connection receives, and by default handles as well: one request after the other, with no
 //! thread hop. While it handles, nobody receives, except that the handler's [`Call::is_cancelled`] looks ahead at what
 //! has come: a cancellation counts at once, and the rest waits for its turn. With a pool the thread only receives,
-//! and the requests run on the pool's threads.
+//! and the requests run on the pool's threads. Streams have threads of their own: `emit.rs` says how.
 
 use std::fmt;
 use std::io;

@@ -161,7 +161,7 @@ impl Connection {
             if last {
                 state.talk.session.answered();
             }
-            let waker = state.talk.streams.sent(outbound);
+            let waker = state.talk.sent(outbound);
             if waker.is_some() || last {
                 drop(state);
                 wake(waker);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::Call;
-use super::sink::Opening;
+use super::sink::{ItemSink, Opening};
 use crate::blob;
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
@@ -155,6 +155,38 @@ where
         }
         let request = payload.decode::<C, Request>()?;
         encode_reply::<C, Reply>(&self(request, call), reply)
+    }
+}
+
+/// Marks closures as handlers of streams.
+#[derive(Debug)]
+pub struct StreamClosure<Request, Item>(PhantomData<fn(Request) -> Item>);
+
+/// A closure with a sink for items behind the [`Call`] answers each request by a stream, and plain requests not at all.
+impl<C, F, Request, Item> Handler<C, StreamClosure<Request, Item>> for F
+where
+    C: Codec,
+    F: Fn(Request, &Call, ItemSink<Item, C>) + Send + Sync + 'static,
+    Request: DeserializeOwned,
+    Item: Serialize,
+{
+    fn handle(&self, _: u32, _: &Payload, _: &Call, _: &mut Outgoing) -> Result<(), HandleError> {
+        Err(HandleError::UnknownMethod)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<C, Request>()?;
+        self(request, call, opening.into_sink());
+        Ok(())
     }
 }
 

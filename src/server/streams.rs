@@ -117,6 +117,23 @@ impl Conversation {
         open.find(|open| open.id == id)?.room(AHEAD - 1)
     }
 
+    /// A message has been sent.
+    #[must_use]
+    pub(crate) fn sent(&mut self, mut outbound: Outbound) -> Option<Waker> {
+        outbound.message.clear();
+        let spare = &mut self.streams.spare;
+        if spare.len() < SPARE && outbound.message.bytes().capacity() <= KEPT {
+            spare.push(outbound.message);
+        }
+        let open = self.streams.find(outbound.serial)?;
+        open.queued = open.queued.saturating_sub(outbound.price);
+        if !self.session.may_send(outbound.id) {
+            return None;
+        }
+        // Not for each single item: whoever is woken is to have something to do.
+        self.streams.find(outbound.serial)?.room(AHEAD / 2)
+    }
+
     /// Queues an item, if there is credit and room.
     fn offer(&mut self, serial: u64, message: Outgoing) -> Result<(), Refused> {
         let Some(open) = self.streams.find(serial) else {
@@ -209,19 +226,6 @@ impl Streams {
     /// The next message to send.
     pub(crate) fn next(&mut self) -> Option<Outbound> {
         self.queue.pop_front()
-    }
-
-    /// A message has been sent.
-    #[must_use]
-    pub(crate) fn sent(&mut self, mut outbound: Outbound) -> Option<Waker> {
-        outbound.message.clear();
-        if self.spare.len() < SPARE && outbound.message.bytes().capacity() <= KEPT {
-            self.spare.push(outbound.message);
-        }
-        let open = self.find(outbound.serial)?;
-        open.queued = open.queued.saturating_sub(outbound.price);
-        // Not for each single item: whoever is woken is to have something to do.
-        open.room(AHEAD / 2)
     }
 
     /// Nothing is sent any more, and every stream is over.
@@ -437,3 +441,6 @@ impl fmt::Debug for Outflow {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
