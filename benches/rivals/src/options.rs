@@ -153,3 +153,50 @@ pub(crate) fn usage() -> String {
     let names: Vec<_> = peers::ALL.iter().map(|peer| peer.name()).collect();
     USAGE.replace("PEERS", &names.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Options::parse(&args)
+    }
+
+    #[test]
+    fn lists_make_all_their_combinations() {
+        let options = parse("--sizes 64,128 --outstanding 1,8 --connections 3 --cores any");
+        let scenarios = options.unwrap().scenarios();
+        assert_eq!(scenarios.len(), 4);
+        let last = Scenario {
+            size: 128,
+            outstanding: 8,
+            connections: 3,
+            cores: Cores::Any,
+        };
+        assert_eq!(scenarios.last(), Some(&last));
+    }
+
+    #[test]
+    fn what_is_given_goes_before_what_is_quick() {
+        let options = parse("--connections 5 --rounds 3 --quick --parts idle").unwrap();
+        assert_eq!(options.connections, [5]);
+        assert_eq!(options.rounds, 3);
+        assert!(options.wants(Part::Idle) && !options.wants(Part::Echoes));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "--sizes 0",
+            "--peers nobody",
+            "--cores 3",
+            "--rounds",
+            "--rounds 0",
+            "--seconds -1",
+            "--fast",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -25,3 +25,14 @@ pub(crate) fn ratio(one: &Turns, other: &Turns) -> f64 {
     let rounds = one.turns.iter().zip(&other.turns);
     median(rounds.map(|(one, other)| one.rate() / other.rate()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
