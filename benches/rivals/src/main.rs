@@ -92,7 +92,7 @@ fn run(options: &Options) -> io::Result<()> {
         for scenario in measurable(options.scenarios())? {
             let all = measure::measure(&scenario, options);
             failures += outcome::failures(&all);
-            write!(tables, "{}", table::table(&scenario, &all))?;
+            write!(tables, "{}", table::table(&scenario, &all, options))?;
             tables.flush()?;
             measured.push((scenario, all));
         }
