@@ -20,9 +20,9 @@ const HEADING: usize = 34;
 const ROW: usize = 22;
 const BAR: usize = 14;
 /// Where bars begin in their panel, after the names.
-const BARS_AT: usize = 108;
+const BARS_AT: usize = 116;
 /// What the longest takes, with room for its number after it.
-const LONGEST: usize = PANEL - BARS_AT - 80;
+const LONGEST: usize = PANEL - BARS_AT - 72;
 
 const STYLE: &str = "\
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}\

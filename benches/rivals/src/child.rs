@@ -149,7 +149,7 @@ fn say_tally(tally: Tally) -> io::Result<()> {
     latencies.sort_unstable();
     let percentile = |percent: usize| {
         let place = latencies.len() * percent / 100;
-        latencies.get(place.min(latencies.len() - 1)).copied()
+        latencies.get(place).or(latencies.last()).copied()
     };
     say(&format!(
         "turn {} {} {} {} {}",

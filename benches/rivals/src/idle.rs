@@ -48,7 +48,7 @@ pub(crate) fn measure(scenario: &Scenario, options: &Options) -> Vec<Of<Idle>> {
 /// The table of one scenario.
 pub(crate) fn table(scenario: &Scenario, all: &[Of<Idle>]) -> String {
     let mut text = format!(
-        "\n### {} idle connections\n\n\
+        "\n### Idle connections: {}\n\n\
          Each has made calls. Asking the processes for the time that they have used is a part of it.\n\n\
          | | processor µs of each second, client + server |\n|---|--:|\n",
         scenario.connections,

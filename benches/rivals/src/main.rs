@@ -7,6 +7,11 @@
 //! ```text
 //! cargo run --release --manifest-path benches/rivals/Cargo.toml -- --help
 //! ```
+//!
+//! On a machine that does other things too, look at processor time and system calls rather than at requests per second.
+//!
+//! Under Wine every operation goes through a third process, `wineserver`, which is not pinned with the two. For all
+//! three on one core, pin the command while no `wineserver` runs: `taskset -c 0 wine pipetalk-rivals.exe --cores any`.
 
 mod chart;
 mod child;
@@ -87,7 +92,7 @@ fn run(options: &Options) -> io::Result<()> {
         for scenario in measurable(options.scenarios())? {
             let all = measure::measure(&scenario, options);
             failures += outcome::failures(&all);
-            write!(tables, "{}", table::table(&scenario, &all))?;
+            write!(tables, "{}", table::table(&scenario, &all, options))?;
             tables.flush()?;
             measured.push((scenario, all));
         }

@@ -128,3 +128,25 @@ pub(crate) fn check<M: Message>(reply: &M, request: &M) -> io::Result<()> {
 pub(crate) fn wrong_reply() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the reply is not the request")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn a_small_message_has_the_size_that_it_goes_by() {
+        let encoded =
+            bincode::serde::encode_to_vec(Small::numbered(1), bincode::config::standard());
+        assert_eq!(encoded.unwrap().len(), Scenario::SMALL);
+    }
+
+    #[test]
+    fn another_reply_is_wrong() {
+        let mut requests = Requests::<bytes::Bytes>::new(64 << 10);
+        let first = requests.next().clone();
+        assert!(check(&first, &first).is_ok());
+        assert!(check(&first, requests.next()).is_err());
+        assert!(check(&first.slice(1..), &first).is_err());
+    }
+}

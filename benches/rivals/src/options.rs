@@ -10,8 +10,11 @@ use crate::scenario::{Cores, Scenario};
 pub(crate) const USAGE: &str = "\
 usage: cargo run --release -- [OPTION]...
 
+Measures everything, which takes the better part of an hour, unless it is told what.
+
   --quick                   a tiny run that only shows that it works
   --peers NAME,...          only these, of: PEERS
+  --against NAME            to whom the ratios are, besides bare; pipetalk unless given
   --sizes BYTES,...         64,1024,65536,1048576 unless given
   --outstanding N,...       1,8,64 unless given: requests at once on each connection
   --connections N,...       1,8,64,1000 unless given
@@ -48,6 +51,8 @@ impl Part {
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) peers: Vec<&'static dyn Peer>,
+    /// To whom the ratios are, besides the bare system.
+    pub(crate) against: &'static dyn Peer,
     parts: Vec<Part>,
     sizes: Vec<usize>,
     outstanding: Vec<usize>,
@@ -77,6 +82,7 @@ impl Options {
         let quick = args.iter().any(|arg| arg == "--quick");
         let mut options = Options {
             peers: peers::ALL.to_vec(),
+            against: peers::find(peers::OURS).ok_or("there is no peer of ours")?,
             parts: vec![Part::Echoes, Part::First, Part::Idle],
             sizes: vec![Scenario::SMALL, 1 << 10, 64 << 10, 1 << 20],
             outstanding: vec![1, 8, 64],
@@ -103,6 +109,7 @@ impl Options {
             match arg.as_str() {
                 "--quick" => {}
                 "--peers" => options.peers = list(value()?, peers::find)?,
+                "--against" => options.against = peers::find(value()?).ok_or("no such peer")?,
                 "--sizes" => options.sizes = list(value()?, positive)?,
                 "--outstanding" => options.outstanding = list(value()?, positive)?,
                 "--connections" => options.connections = list(value()?, positive)?,
@@ -152,4 +159,52 @@ impl Options {
 pub(crate) fn usage() -> String {
     let names: Vec<_> = peers::ALL.iter().map(|peer| peer.name()).collect();
     USAGE.replace("PEERS", &names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Options::parse(&args)
+    }
+
+    #[test]
+    fn lists_make_all_their_combinations() {
+        let options = parse("--sizes 64,128 --outstanding 1,8 --connections 3 --cores any");
+        let scenarios = options.unwrap().scenarios();
+        assert_eq!(scenarios.len(), 4);
+        let last = Scenario {
+            size: 128,
+            outstanding: 8,
+            connections: 3,
+            cores: Cores::Any,
+        };
+        assert_eq!(scenarios.last(), Some(&last));
+    }
+
+    #[test]
+    fn what_is_given_goes_before_what_is_quick() {
+        let options = parse("--connections 5 --rounds 3 --quick --parts idle").unwrap();
+        assert_eq!(options.connections, [5]);
+        assert_eq!(options.rounds, 3);
+        assert!(options.wants(Part::Idle) && !options.wants(Part::Echoes));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "--sizes 0",
+            "--peers nobody",
+            "--against nobody",
+            "--cores 3",
+            "--rounds",
+            "--rounds 0",
+            "--seconds -1",
+            "--fast",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

@@ -137,6 +137,11 @@ impl Turn {
     pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
+
+    /// The processor time of both for each request, in seconds.
+    pub(crate) fn cpu(&self) -> f64 {
+        (self.client_cpu + self.server_cpu).as_secs_f64() / self.requests as f64
+    }
 }
 
 /// A peer's server and client.

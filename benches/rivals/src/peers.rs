@@ -14,6 +14,8 @@ mod bare;
 mod interprocess;
 mod ipc_channel;
 mod pipetalk;
+#[cfg(feature = "async")]
+mod pipetalk_async;
 #[cfg(unix)]
 mod seqpacket;
 #[cfg(unix)]
@@ -29,6 +31,8 @@ pub(crate) static ALL: &[&dyn Peer] = &[
     #[cfg(unix)]
     &seqpacket::Seqpacket,
     &pipetalk::Blocking,
+    #[cfg(feature = "async")]
+    &pipetalk_async::Async,
     &interprocess::ByHand,
     &ipc_channel::IpcChannel,
     #[cfg(unix)]

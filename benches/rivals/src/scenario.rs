@@ -136,3 +136,23 @@ impl fmt::Display for Scenario {
         write!(f, ", {}", self.place())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_make_the_same_scenario_again() {
+        for cores in Cores::ALL {
+            let scenario = Scenario {
+                size: 64,
+                outstanding: 8,
+                connections: 1000,
+                cores,
+            };
+            let words = scenario.words();
+            let words = words.each_ref().map(String::as_str);
+            assert_eq!(Scenario::from_words(words).unwrap(), scenario);
+        }
+    }
+}

@@ -21,7 +21,18 @@ pub(crate) fn median_of(series: &Series, value: impl Fn(&Turn) -> f64) -> Option
 }
 
 /// The median of the ratios of the rounds.
-pub(crate) fn ratio(one: &Turns, other: &Turns) -> f64 {
+pub(crate) fn ratio(one: &Turns, other: &Turns, value: impl Fn(&Turn) -> f64) -> f64 {
     let rounds = one.turns.iter().zip(&other.turns);
-    median(rounds.map(|(one, other)| one.rate() / other.rate()))
+    median(rounds.map(|(one, other)| value(one) / value(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
 }

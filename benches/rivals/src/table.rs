@@ -21,7 +21,8 @@ pub(crate) fn introduction(options: &Options) -> String {
     };
     let mut text = format!(
         "Echoes between two processes: medians of {} rounds, in which all take turns of {:?}.\n\
-         Ratios are of requests per second, each the median of the rounds' ratios.\n\
+         Ratios are of requests per second, where more is better, and of processor time, where less is; each is the \
+         median of the rounds' ratios.\n\
          Processor time is of the client + the server, for each request.\n\
          System calls are of the client + the server, for each request; they are {counted}.\n\
          {} bytes are a struct, any other size is bytes.\n\n\
@@ -95,45 +96,50 @@ impl fmt::Display for Short {
 }
 
 /// The table of one scenario.
-pub(crate) fn table(scenario: &Scenario, all: &[Series]) -> String {
-    let (bare, ours) = (find(all, peers::BARE), find(all, peers::OURS));
+pub(crate) fn table(scenario: &Scenario, all: &[Series], options: &Options) -> String {
+    let against = options.against.name();
+    let bases = [find(all, peers::BARE), find(all, against)];
     let mut text = format!(
         "\n### {scenario}\n\n\
-         | | requests/s | to bare | to pipetalk | p50 µs | p99 µs | processor µs | system calls |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|\n"
+         | | requests/s | to bare | to {against} | p50 µs | p99 µs \
+         | processor µs | to bare | to {against} | system calls |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for series in all {
         let row = match &series.result {
-            Ok(measured) => row(measured, bare, ours),
-            Err(missing) => format!("{missing} | | | | | |"),
+            Ok(measured) => row(measured, bases),
+            Err(missing) => format!("{missing} | | | | | | | |"),
         };
         let _ = writeln!(text, "| {} | {row} |", series.peer.name());
     }
     text
 }
 
-fn row(measured: &Turns, bare: Option<&Turns>, ours: Option<&Turns>) -> String {
-    let to = |to: Option<&Turns>| {
-        let ratio = to.map(|to| format!("{:.2}", ratio(measured, to)));
-        ratio.unwrap_or_default()
+fn row(measured: &Turns, bases: [Option<&Turns>; 2]) -> String {
+    let ratios = |value: fn(&Turn) -> f64| {
+        let ratios = bases.map(|base| {
+            let ratio = base.map(|base| ratio(measured, base, value));
+            ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
+        });
+        ratios.join(" | ")
     };
     let value = |value: fn(&Turn) -> f64| median(measured.turns.iter().map(value));
+    let cpu = |cpu: fn(&Turn) -> Duration| {
+        let of_each = |turn| microseconds(cpu(turn)) / turn.requests as f64;
+        Short(median(measured.turns.iter().map(of_each)))
+    };
     let syscalls = measured
         .syscalls
         .map(|calls| format!("{} + {}", Short(calls.client), Short(calls.server)));
     format!(
-        "{:.0} | {} | {} | {} | {} | {} + {} | {}",
+        "{:.0} | {} | {} | {} | {} + {} | {} | {}",
         value(Turn::rate),
-        to(bare),
-        to(ours),
+        ratios(Turn::rate),
         Short(value(|turn| microseconds(turn.p50))),
         Short(value(|turn| microseconds(turn.p99))),
-        Short(value(
-            |turn| microseconds(turn.client_cpu) / turn.requests as f64
-        )),
-        Short(value(
-            |turn| microseconds(turn.server_cpu) / turn.requests as f64
-        )),
+        cpu(|turn| turn.client_cpu),
+        cpu(|turn| turn.server_cpu),
+        ratios(Turn::cpu),
         syscalls.unwrap_or_default(),
     )
 }

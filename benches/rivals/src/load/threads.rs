@@ -81,14 +81,16 @@ impl<S: Half, R: Half> Window<S, R> {
         let Window { send, receive, .. } = self;
         thread::scope(|scope| {
             let sender = scope.spawn(move || {
-                loop {
+                // At least one, however late it has become.
+                for number in 0_u64.. {
                     let now = Instant::now();
                     // A receiver that is gone has failed, and says why.
-                    if now >= until || sent.send(now).is_err() {
-                        return Ok(());
+                    if (number > 0 && now >= until) || sent.send(now).is_err() {
+                        break;
                     }
                     send.step()?;
                 }
+                Ok(())
             });
             let mut latencies = Latencies::new();
             while let Ok(asked) = asked.recv() {
@@ -151,5 +153,51 @@ impl Load for Threads {
                 None => Err(io::Error::other("no processor time to be had")),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use super::*;
+
+    /// The most that were ever unanswered in a window, and how many requests there were.
+    fn most_unanswered(one_thread: bool) -> (usize, usize) {
+        // A request can be received as soon as it was sent.
+        let (send, receive) = mpsc::channel::<()>();
+        let unanswered = AtomicUsize::new(0);
+        let answered = &unanswered;
+        let most = AtomicUsize::new(0);
+        let mut window = Window {
+            send: || {
+                let now = unanswered.fetch_add(1, SeqCst) + 1;
+                most.fetch_max(now, SeqCst);
+                send.send(()).map_err(io::Error::other)
+            },
+            receive: move || {
+                let soon = Duration::from_secs(30);
+                receive.recv_timeout(soon).map_err(io::Error::other)?;
+                answered.fetch_sub(1, SeqCst);
+                Ok(())
+            },
+            outstanding: 8,
+            one_thread,
+        };
+        let until = Instant::now() + Duration::from_millis(20);
+        let requests = window.run(until).unwrap().len();
+        drop(window);
+        assert_eq!(unanswered.into_inner(), 0);
+        (most.into_inner(), requests)
+    }
+
+    #[test]
+    fn no_more_requests_are_unanswered_than_the_window_has() {
+        let (most, requests) = most_unanswered(true);
+        assert_eq!(most, 8);
+        assert!(requests >= 8);
+        let (most, _) = most_unanswered(false);
+        assert!(most <= 8, "{most}");
     }
 }

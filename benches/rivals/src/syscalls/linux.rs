@@ -72,6 +72,18 @@ struct Counter {
 /// The file in which a tool leaves its count.
 const OUTPUT: &str = "count";
 
+/// The first field of the line about the event.
+fn perf_count(written: &str) -> Option<f64> {
+    let line = written.lines().find(|line| line.contains(EVENT))?;
+    line.split(',').next()?.parse().ok()
+}
+
+/// The fourth column of the last line.
+fn strace_count(written: &str) -> Option<f64> {
+    let line = written.lines().find(|line| line.ends_with(" total"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
 impl Counter {
     fn perf(process: u32) -> io::Result<Counter> {
         let directory = tempfile::tempdir()?;
@@ -97,10 +109,7 @@ impl Counter {
         let counter = Counter {
             tool,
             directory,
-            parse: |written| {
-                let line = written.lines().find(|line| line.contains(EVENT))?;
-                line.split(',').next()?.parse().ok()
-            },
+            parse: perf_count,
         };
         commands.write_all(b"enable\n")?;
         let mut ready = [PollFd::new(&answers, PollFlags::IN)];
@@ -128,10 +137,7 @@ impl Counter {
         let mut counter = Counter {
             tool,
             directory,
-            parse: |written| {
-                let line = written.lines().find(|line| line.ends_with("total"))?;
-                line.split_whitespace().nth(3)?.parse().ok()
-            },
+            parse: strace_count,
         };
         // It says that it is attached, or what is wrong. What it says later, of threads, is left unread, so the pipe
         // stays open until it has ended.
@@ -166,5 +172,25 @@ impl Drop for Counter {
         // It may have ended by itself, which is as good.
         let _ = self.tool.kill();
         let _ = self.tool.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_in_what_the_tools_write() {
+        let perf = "# started on Tue\n\n4711,,raw_syscalls:sys_enter,200,100.00,,\n";
+        assert_eq!(perf_count(perf), Some(4711.0));
+        let unsupported = "<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n";
+        assert_eq!(perf_count(unsupported), None);
+        let strace = "% time     seconds  usecs/call     calls    errors syscall\n\
+                      ------ ----------- ----------- --------- --------- ----------------\n\
+                      \x20100.00    0.000000           0        29           read\n\
+                      ------ ----------- ----------- --------- --------- ----------------\n\
+                      100.00    0.000000           0        30         1 total\n";
+        assert_eq!(strace_count(strace), Some(30.0));
+        assert_eq!(strace_count(""), None);
     }
 }
