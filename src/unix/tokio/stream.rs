@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
 use ::tokio::net::UnixStream;
@@ -235,16 +235,24 @@ impl Stream {
         }
         let mut timer = pin!(None);
         poll_fn(|cx| {
-            while self.connection.socket.poll_read_ready(cx)?.is_ready() {
-                if let Some(received) = recv(Try::Ready) {
-                    return Poll::Ready(received);
+            let over = loop {
+                match self.connection.socket.poll_read_ready(cx) {
+                    Poll::Ready(Ok(())) => {
+                        if let Some(received) = recv(Try::Ready) {
+                            return Poll::Ready(received);
+                        }
+                    }
+                    Poll::Ready(Err(error)) => break error,
+                    Poll::Pending => {
+                        match ready!(runtime::poll_passed(deadline, timer.as_mut(), cx)) {
+                            Ok(()) => break io::ErrorKind::TimedOut.into(),
+                            Err(error) => break error,
+                        }
+                    }
                 }
-            }
-            if runtime::poll_passed(deadline, timer.as_mut(), cx)?.is_pending() {
-                return Poll::Pending;
-            }
+            };
             // What has come, and the runtime has not told yet, is in time.
-            Poll::Ready(recv(Try::Now).unwrap_or_else(too_late))
+            Poll::Ready(recv(Try::Now).unwrap_or(Err(over)))
         })
         .await
     }
