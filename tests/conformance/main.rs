@@ -30,6 +30,8 @@ mod table;
 mod unfinished;
 
 #[cfg(feature = "tokio")]
+mod dropping;
+#[cfg(feature = "tokio")]
 mod on_tokio;
 
 #[cfg(target_os = "linux")]
@@ -41,6 +43,9 @@ mod windows;
 
 #[path = "../util/mod.rs"]
 mod util;
+
+#[cfg(unix)]
+use unix::descriptors as unix_descriptors;
 
 #[cfg(target_os = "linux")]
 use linux::platform_part;
@@ -177,25 +182,118 @@ mod memory {
     conformance!(crate::harness::Memory);
 }
 
+/// What takes a name, another process or the system, on every transport that has names.
+macro_rules! named {
+    ($transport:ty) => {
+        tests! { <$transport>
+            listening {
+                l01_a_name_in_use_is_addr_in_use
+                l01_a_name_in_use_by_another_process_is_addr_in_use
+                l02_the_name_of_a_crashed_process_is_taken_over
+                l02_a_name_that_was_given_back_is_free
+                l08_the_next_listener_at_the_name_gets_the_later_client
+                l10_a_child_process_inherits_nothing
+                l06_options_that_cannot_be_are_refused
+            }
+            connecting {
+                c01_a_name_that_never_was_is_not_found
+                c03_a_server_that_is_still_starting_is_waited_for
+                c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
+            }
+            unfinished {
+                m09_a_process_that_dies_in_mid_message_is_truncated
+            }
+            requests {
+                m15_call_connects_asks_and_closes
+                m15_call_fails_by_one_deadline_and_in_words
+            }
+            identity {
+                i01_another_process_is_known_by_its_id
+                i03_a_client_talks_to_whom_it_trusts
+                i03_a_server_of_another_user_is_not_trusted
+                i04_a_stopped_listener_shows_no_access
+                i05_a_failed_impersonation_never_runs_the_closure
+            }
+        }
+
+        #[cfg(unix)]
+        tests! { <$transport>
+            unix {
+                e01_a_peer_that_shuts_down_its_sending_can_still_receive
+                e02_a_reset_counts_as_the_end_once_drained
+                i05_impersonation_is_unsupported
+                m12_there_is_no_byte_mode
+            }
+            unix_descriptors {
+                i07_unexpected_descriptors_are_closed
+                l09_running_out_of_descriptors_is_waited_out
+            }
+        }
+
+        #[cfg(target_os = "linux")]
+        tests! { <$transport>
+            linux {
+                c02_a_full_backlog_is_busy_and_never_success
+                c02_a_full_backlog_is_waited_for
+                c04_a_thousand_connects_leave_no_descriptor_behind
+                l09_waiting_for_descriptors_costs_no_processor_time
+            }
+        }
+    };
+}
+
+/// What is promised beside that where calls are futures.
+#[cfg(feature = "tokio")]
+macro_rules! dropping {
+    ($transport:ty) => {
+        tests! { <$transport>
+            dropping {
+                d05_dropped_receives_lose_nothing
+                d05_dropped_sends_are_whole_or_nothing
+                d05_a_send_that_is_dropped_half_way_closes_or_goes_on
+                d05_a_dropped_transaction_closes_for_good
+                d05_dropped_accepts_lose_no_connection
+                d05_dropped_connects_leave_no_connection
+                d05_drops_among_many_tasks_lose_nothing
+            }
+        }
+    };
+}
+
 #[cfg(feature = "tokio")]
 mod async_memory {
-    conformance!(crate::on_tokio::Memory<crate::util::on_tokio::ManyThreads>);
+    use crate::on_tokio::Memory;
+    use crate::util::on_tokio::ManyThreads;
+
+    conformance!(Memory<ManyThreads>);
+    dropping!(Memory<ManyThreads>);
 }
 
 #[cfg(feature = "tokio")]
 mod async_local {
-    conformance!(crate::on_tokio::Local<crate::util::on_tokio::ManyThreads>);
+    use crate::on_tokio::Local;
+    use crate::util::on_tokio::ManyThreads;
+
+    conformance!(Local<ManyThreads>);
+    named!(Local<ManyThreads>);
+    dropping!(Local<ManyThreads>);
 }
 
+/// The same on a runtime that whoever waits has to drive.
 #[cfg(feature = "tokio")]
 mod async_local_on_one_thread {
-    conformance!(crate::on_tokio::Local<crate::util::on_tokio::OneThread>);
+    use crate::on_tokio::Local;
+    use crate::util::on_tokio::OneThread;
+
+    conformance!(Local<OneThread>);
+    named!(Local<OneThread>);
+    dropping!(Local<OneThread>);
 }
 
 mod local {
     conformance!(crate::harness::Local);
+    named!(crate::harness::Local);
 
-    // What takes a name, another process or the system.
     tests! {
         names {
             n01_a_portable_name_is_found_by_its_pipe_path
@@ -205,34 +303,6 @@ mod local {
             n04_a_name_that_cannot_be_is_refused_in_words
             n05_a_listener_says_the_name_it_listens_at
             n06_a_local_pipe_path_is_accepted
-        }
-        listening {
-            l01_a_name_in_use_is_addr_in_use
-            l01_a_name_in_use_by_another_process_is_addr_in_use
-            l02_the_name_of_a_crashed_process_is_taken_over
-            l02_a_name_that_was_given_back_is_free
-            l08_the_next_listener_at_the_name_gets_the_later_client
-            l10_a_child_process_inherits_nothing
-            l06_options_that_cannot_be_are_refused
-        }
-        connecting {
-            c01_a_name_that_never_was_is_not_found
-            c03_a_server_that_is_still_starting_is_waited_for
-            c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
-        }
-        unfinished {
-            m09_a_process_that_dies_in_mid_message_is_truncated
-        }
-        requests {
-            m15_call_connects_asks_and_closes
-            m15_call_fails_by_one_deadline_and_in_words
-        }
-        identity {
-            i01_another_process_is_known_by_its_id
-            i03_a_client_talks_to_whom_it_trusts
-            i03_a_server_of_another_user_is_not_trusted
-            i04_a_stopped_listener_shows_no_access
-            i05_a_failed_impersonation_never_runs_the_closure
         }
     }
 }
