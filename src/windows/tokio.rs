@@ -119,3 +119,6 @@ fn open_ready(
     let (handle, direction) = open_once(options, path)?;
     Ok(make_ready(options, name, &handle, direction).map(|()| (handle, direction)))
 }
+
+#[cfg(test)]
+mod tests;

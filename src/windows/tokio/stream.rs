@@ -372,6 +372,7 @@ impl Stream {
                 self.shut(Why::Poisoned);
                 Err(self.pipe.ended())
             }
+            Err(_) if !self.pipe.is_open() => Err(self.pipe.ended()),
             Err(code) => Err(write_error(code)),
         }
     }
@@ -424,7 +425,10 @@ impl Stream {
                 return Ok(Poll::Pending);
             };
             receiving.head.stash = ended.buffer;
-            if matches!(ended.result, Err(ERROR_OPERATION_ABORTED)) && self.pipe.is_open() {
+            if ended.result.is_err() && !self.pipe.is_open() {
+                return Err(self.pipe.ended());
+            }
+            if matches!(ended.result, Err(ERROR_OPERATION_ABORTED)) {
                 // The thread that began it is no more, and has taken it along. Nothing is lost.
                 continue;
             }
