@@ -77,8 +77,8 @@
 //!
 //! # Many tasks
 //!
-//! As in the rest of the crate, every method takes `&self`. Tasks that send take turns, and
-//! so do tasks that receive; neither hold up the others. [`close`](Stream::close) wakes them all, from any thread.
+//! As in the rest of the crate, every method takes `&self`. Tasks that send take turns, and so do tasks that receive;
+//! neither hold up the others. [`close`](Stream::close) wakes them all, from any thread.
 
 mod local;
 pub mod memory;
