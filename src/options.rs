@@ -300,13 +300,15 @@ impl ConnectOptions {
     ) -> io::Result<usize> {
         let stream = self.connect(name, deadline)?;
         stream.send(request, deadline)?;
-        stream.recv_message(reply, deadline)?.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the server closed without a reply",
-            )
-        })
+        stream.recv_message(reply, deadline)?.ok_or_else(no_reply)
     }
+}
+
+pub(crate) fn no_reply() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the server closed without a reply",
+    )
 }
 
 fn check_max_message(limit: usize) -> io::Result<()> {

@@ -8,20 +8,20 @@
 use std::any::Any;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, HANDLE,
-    WAIT_OBJECT_0, WAIT_TIMEOUT,
+    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, WAIT_OBJECT_0,
+    WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::{ConnectNamedPipe, TransactNamedPipe};
 use windows_sys::Win32::System::Threading::{
-    CreateEventW, INFINITE, ResetEvent, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
+    CreateEventW, INFINITE, ResetEvent, SetEvent, WaitForMultipleObjects,
 };
 use windows_sys::core::BOOL;
 
@@ -51,17 +51,10 @@ impl Event {
         // SAFETY: the handle is an event and open. Resetting an event that is there cannot fail.
         unsafe { ResetEvent(self.0.as_raw_handle()) };
     }
+}
 
-    /// Whether it is set, or will be within that time.
-    #[cfg(feature = "tokio")]
-    pub(super) fn is_set_within(&self, milliseconds: u32) -> bool {
-        // SAFETY: the handle is an event and open.
-        let waited = unsafe { WaitForSingleObject(self.0.as_raw_handle(), milliseconds) };
-        waited == WAIT_OBJECT_0
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(super) fn as_raw(&self) -> HANDLE {
+impl AsRawHandle for Event {
+    fn as_raw_handle(&self) -> RawHandle {
         self.0.as_raw_handle()
     }
 }

@@ -44,6 +44,9 @@ mod windows;
 #[path = "../util/mod.rs"]
 mod util;
 
+#[cfg(unix)]
+use unix::descriptors as unix_descriptors;
+
 #[cfg(target_os = "linux")]
 use linux::platform_part;
 #[cfg(all(unix, not(target_os = "linux")))]
@@ -179,6 +182,66 @@ mod memory {
     conformance!(crate::harness::Memory);
 }
 
+/// What takes a name, another process or the system, on every transport that has names.
+macro_rules! named {
+    ($transport:ty) => {
+        tests! { <$transport>
+            listening {
+                l01_a_name_in_use_is_addr_in_use
+                l01_a_name_in_use_by_another_process_is_addr_in_use
+                l02_the_name_of_a_crashed_process_is_taken_over
+                l02_a_name_that_was_given_back_is_free
+                l08_the_next_listener_at_the_name_gets_the_later_client
+                l10_a_child_process_inherits_nothing
+                l06_options_that_cannot_be_are_refused
+            }
+            connecting {
+                c01_a_name_that_never_was_is_not_found
+                c03_a_server_that_is_still_starting_is_waited_for
+                c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
+            }
+            unfinished {
+                m09_a_process_that_dies_in_mid_message_is_truncated
+            }
+            requests {
+                m15_call_connects_asks_and_closes
+                m15_call_fails_by_one_deadline_and_in_words
+            }
+            identity {
+                i01_another_process_is_known_by_its_id
+                i03_a_client_talks_to_whom_it_trusts
+                i03_a_server_of_another_user_is_not_trusted
+                i04_a_stopped_listener_shows_no_access
+                i05_a_failed_impersonation_never_runs_the_closure
+            }
+        }
+
+        #[cfg(unix)]
+        tests! { <$transport>
+            unix {
+                e01_a_peer_that_shuts_down_its_sending_can_still_receive
+                e02_a_reset_counts_as_the_end_once_drained
+                i05_impersonation_is_unsupported
+                m12_there_is_no_byte_mode
+            }
+            unix_descriptors {
+                i07_unexpected_descriptors_are_closed
+                l09_running_out_of_descriptors_is_waited_out
+            }
+        }
+
+        #[cfg(target_os = "linux")]
+        tests! { <$transport>
+            linux {
+                c02_a_full_backlog_is_busy_and_never_success
+                c02_a_full_backlog_is_waited_for
+                c04_a_thousand_connects_leave_no_descriptor_behind
+                l09_waiting_for_descriptors_costs_no_processor_time
+            }
+        }
+    };
+}
+
 /// What is promised beside that where calls are futures.
 #[cfg(feature = "tokio")]
 macro_rules! dropping {
@@ -212,6 +275,7 @@ mod async_local {
     use crate::util::on_tokio::ManyThreads;
 
     conformance!(Local<ManyThreads>);
+    named!(Local<ManyThreads>);
     dropping!(Local<ManyThreads>);
 }
 
@@ -222,13 +286,14 @@ mod async_local_on_one_thread {
     use crate::util::on_tokio::OneThread;
 
     conformance!(Local<OneThread>);
+    named!(Local<OneThread>);
     dropping!(Local<OneThread>);
 }
 
 mod local {
     conformance!(crate::harness::Local);
+    named!(crate::harness::Local);
 
-    // What takes a name, another process or the system.
     tests! {
         names {
             n01_a_portable_name_is_found_by_its_pipe_path
@@ -238,34 +303,6 @@ mod local {
             n04_a_name_that_cannot_be_is_refused_in_words
             n05_a_listener_says_the_name_it_listens_at
             n06_a_local_pipe_path_is_accepted
-        }
-        listening {
-            l01_a_name_in_use_is_addr_in_use
-            l01_a_name_in_use_by_another_process_is_addr_in_use
-            l02_the_name_of_a_crashed_process_is_taken_over
-            l02_a_name_that_was_given_back_is_free
-            l08_the_next_listener_at_the_name_gets_the_later_client
-            l10_a_child_process_inherits_nothing
-            l06_options_that_cannot_be_are_refused
-        }
-        connecting {
-            c01_a_name_that_never_was_is_not_found
-            c03_a_server_that_is_still_starting_is_waited_for
-            c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
-        }
-        unfinished {
-            m09_a_process_that_dies_in_mid_message_is_truncated
-        }
-        requests {
-            m15_call_connects_asks_and_closes
-            m15_call_fails_by_one_deadline_and_in_words
-        }
-        identity {
-            i01_another_process_is_known_by_its_id
-            i03_a_client_talks_to_whom_it_trusts
-            i03_a_server_of_another_user_is_not_trusted
-            i04_a_stopped_listener_shows_no_access
-            i05_a_failed_impersonation_never_runs_the_closure
         }
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use pipetalk::tokio::{
     Listener as AsyncListener, LocalListener, LocalStream, Stream as AsyncStream, memory,
 };
-use pipetalk::{ConnectOptions, Deadline};
+use pipetalk::{ConnectOptions, Deadline, ListenOptions};
 use tokio::task::JoinHandle;
 
-use crate::harness::{self, Dialer, Place, Setup, Transport};
-use crate::util::on_tokio::{OnTokio, Runs, wait};
+use crate::harness::{self, Dialer, Named, Place, Setup, Transport};
+use crate::util::on_tokio::{OnTokio, OneThread, Runs, wait};
 
 /// The same transports where a test is async itself.
 pub(crate) trait AsyncTransport: 'static {
@@ -122,6 +122,41 @@ impl<R: Runs> Local<R> {
     }
 }
 
+impl<R: Runs> Named for Local<R> {
+    const WORD: &str = "async";
+
+    fn bind_with(options: &ListenOptions, name: &str) -> io::Result<Self::Listener> {
+        let _within = R::runtime().enter();
+        options.bind_tokio(name).map(OnTokio::new)
+    }
+
+    fn connect_with(
+        options: &ConnectOptions,
+        name: &str,
+        deadline: Deadline,
+    ) -> io::Result<Self::Stream> {
+        wait::<R, _>(deadline, options.connect_tokio(name, deadline)).map(OnTokio::new)
+    }
+
+    fn call_with(
+        options: &ConnectOptions,
+        name: &str,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<usize> {
+        wait::<R, _>(deadline, options.call_tokio(name, request, reply, deadline))
+    }
+
+    fn access(listener: &Self::Listener) -> io::Result<String> {
+        listener.inner.access()
+    }
+
+    fn impersonate<A>(stream: &Self::Stream, act: impl FnOnce() -> A) -> io::Result<A> {
+        stream.inner.impersonate(act)
+    }
+}
+
 impl<R: Runs> AsyncDialer for LocalDialer<R> {
     type Stream = LocalStream;
 
@@ -131,6 +166,9 @@ impl<R: Runs> AsyncDialer for LocalDialer<R> {
             .await
     }
 }
+
+/// For a process that counts its threads' time and its descriptors.
+pub(crate) type AsyncLocal = Local<OneThread>;
 
 /// Both ends in this process.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ fn handles() -> Option<u32> {
 /// they are not.
 fn next_handle() -> usize {
     let event = crate::windows::overlapped::Event::new().unwrap();
-    event.as_raw() as usize
+    event.as_raw_handle() as usize
 }
 
 /// How many threads this process has.
