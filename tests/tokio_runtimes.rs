@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -248,6 +249,59 @@ fn waiting_on_a_runtime_that_has_gone_is_an_error() {
         let next = client.send(b"next", soon()).await.unwrap_err();
         assert_eq!(next.kind(), ErrorKind::BrokenPipe);
     });
+}
+
+/// A call that need not wait still lets others have their turn now and then.
+#[test]
+fn a_task_that_never_waits_is_not_the_only_one() {
+    let _limit = limit(here!());
+    everything().block_on(async {
+        let options = memory::Options::new().buffer_size(usize::MAX);
+        let (from, to) = options.pair_tokio();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let other = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move {
+                loop {
+                    turns.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut sent = 0;
+        while turns.load(Ordering::SeqCst) < 3 {
+            from.send(b"", Deadline::NEVER).await.unwrap();
+            sent += 1;
+        }
+        for _ in 0..1_000 {
+            from.send(b"", Deadline::NOW).await.unwrap();
+        }
+        turns.store(0, Ordering::SeqCst);
+        for _ in 0..sent + 1_000 {
+            to.recv(&mut [], Deadline::NEVER).await.unwrap();
+        }
+        assert!(turns.load(Ordering::SeqCst) > 3);
+        other.abort();
+    });
+
+    let elsewhere = Builder::new_multi_thread().enable_all().build().unwrap();
+    let (client, server, _listener) = elsewhere.block_on(connect());
+    let reading = elsewhere.spawn(async move {
+        let mut message = Vec::new();
+        while let Ok(Some(_)) = server.recv_message(&mut message, soon()).await {}
+    });
+    everything().block_on(async {
+        let ended = Arc::new(AtomicBool::new(false));
+        tokio::spawn({
+            let ended = Arc::clone(&ended);
+            async move { ended.store(true, Ordering::SeqCst) }
+        });
+        while !ended.load(Ordering::SeqCst) {
+            client.send(b"", soon()).await.unwrap();
+        }
+    });
+    drop(client);
+    elsewhere.block_on(reading).unwrap();
 }
 
 /// Both kinds of runtime, and each thread of one, may have futures of ours.

@@ -111,6 +111,12 @@ impl Framing {
         }
     }
 
+    /// Whether there is nothing for a receive until something comes.
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.head, Head::Between) && self.buffer.len() == 0 && !self.cut
+    }
+
     /// The peer has closed: between two messages that is the end, elsewhere the message is cut off.
     fn end<T>(&mut self, source: &impl Source, in_message: bool) -> io::Result<Option<T>> {
         source.connection().check_open()?;

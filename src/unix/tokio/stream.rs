@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
+use std::sync::atomic::AtomicU8;
 use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
@@ -28,6 +29,8 @@ pub(crate) struct Stream {
     /// Held across waits: the runtime knows one waiting task for each direction.
     receiving: Mutex<Framing>,
     sending: Mutex<()>,
+    /// How many sends there were.
+    sends: AtomicU8,
 }
 
 impl Stream {
@@ -42,6 +45,7 @@ impl Stream {
             connection: Connection::new(socket, peer, max_message),
             receiving: Mutex::default(),
             sending: Mutex::default(),
+            sends: AtomicU8::new(0),
         })
     }
 
@@ -153,6 +157,7 @@ impl Stream {
     }
 
     async fn transmit(&self, mut outgoing: Outgoing<'_>, deadline: Deadline) -> io::Result<()> {
+        runtime::take_turns(&self.sends, deadline).await;
         let _turn = runtime::lock(deadline, &self.sending).await?;
         self.connection.check_open()?;
         let socket = &self.connection.socket;
@@ -225,13 +230,16 @@ impl Stream {
         receive: &mut R,
         deadline: Deadline,
     ) -> io::Result<R::Received> {
+        let idle = receive.framing().is_idle() && self.connection.check_open().is_ok();
         let mut recv = |attempt| in_time(receive.recv(&mut self.source(attempt)));
         let too_late = || Err(io::ErrorKind::TimedOut.into());
         if deadline == Deadline::NOW {
             return recv(Try::Now).unwrap_or_else(too_late);
         }
-        if let Some(received) = recv(Try::Buffered) {
-            return received;
+        if !idle {
+            if let Some(received) = recv(Try::Buffered) {
+                return received;
+            }
         }
         let mut timer = pin!(None);
         poll_fn(|cx| {
@@ -295,6 +303,8 @@ fn lending<T>(
 trait Receive {
     type Received;
 
+    fn framing(&self) -> &Framing;
+
     /// Receives as far as that can be done now; `WouldBlock` if there is more to come.
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Self::Received>;
 }
@@ -310,6 +320,10 @@ struct Whole<'a> {
 
 impl Receive for Whole<'_> {
     type Received = Option<usize>;
+
+    fn framing(&self) -> &Framing {
+        &self.framing
+    }
 
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
         let Whole { message, begun, .. } = self;
@@ -345,6 +359,10 @@ struct InParts<'a> {
 
 impl Receive for InParts<'_> {
     type Received = Option<Part>;
+
+    fn framing(&self) -> &Framing {
+        self.framing
+    }
 
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<Part>> {
         let InParts { buf, got, .. } = self;
