@@ -90,26 +90,72 @@ fn events_come_in_order_or_are_counted() {
     }
 }
 
-/// A `kv_server` that listens.
+/// The programs of a key-value store: its server and its client.
+#[derive(Debug, Clone, Copy)]
+struct Programs {
+    server: &'static str,
+    client: &'static str,
+}
+
+const BLOCKING: Programs = Programs {
+    server: "kv_server",
+    client: "kv_client",
+};
+
+#[cfg(feature = "tokio")]
+const ASYNC: Programs = Programs {
+    server: "kv_async_server",
+    client: "kv_async_client",
+};
+
+/// All that do the same.
+#[cfg(not(feature = "tokio"))]
+const ALIKE: &[Programs] = &[BLOCKING];
+#[cfg(feature = "tokio")]
+const ALIKE: &[Programs] = &[BLOCKING, ASYNC];
+
+/// All that understand each other.
+#[cfg(not(feature = "tokio"))]
+const PAIRS: &[Programs] = ALIKE;
+#[cfg(feature = "tokio")]
+const PAIRS: &[Programs] = &[
+    BLOCKING,
+    ASYNC,
+    Programs {
+        server: BLOCKING.server,
+        client: ASYNC.client,
+    },
+    Programs {
+        server: ASYNC.server,
+        client: BLOCKING.client,
+    },
+];
+
+/// A server that listens.
 struct Store {
+    programs: Programs,
     place: Place,
     process: Running,
 }
 
 impl Store {
-    fn start() -> Store {
-        Store::start_at(Place::new())
+    fn start(programs: Programs) -> Store {
+        Store::start_at(programs, Place::new())
     }
 
-    fn start_at(place: Place) -> Store {
-        let process = Running::start("kv_server", &[place.name()]);
+    fn start_at(programs: Programs, place: Place) -> Store {
+        let process = Running::start(programs.server, &[place.name()]);
         let name = Name::new(place.name()).unwrap();
         assert_eq!(process.line(), format!("listening on {name}"));
-        Store { place, process }
+        Store {
+            programs,
+            place,
+            process,
+        }
     }
 
     fn client(&self, command: &[&str]) -> Running {
-        client(&self.place, command)
+        client(self.programs, &self.place, command)
     }
 
     fn ask(&self, command: &[&str]) -> Vec<String> {
@@ -119,44 +165,54 @@ impl Store {
     /// It ends by itself, has said nothing more, and has given the name back.
     fn expect_end(self) {
         assert_eq!(self.process.expect_success(), [""; 0]);
-        Store::start_at(self.place);
+        Store::start_at(self.programs, self.place);
     }
 }
 
-fn client(place: &Place, command: &[&str]) -> Running {
+fn client(programs: Programs, place: &Place, command: &[&str]) -> Running {
     let args = [&["--name", place.name()], command].concat();
-    Running::start("kv_client", &args)
+    Running::start(programs.client, &args)
 }
 
 #[test]
 fn a_value_is_put_and_printed_alone() {
     let _limit = limit(here!());
-    let store = Store::start();
-    let missing = store.client(&["get", "colour"]);
-    assert_eq!(missing.expect_exit(1), "not found");
-    assert_eq!(store.ask(&["put", "colour", "dark blue"]), ["ok"]);
-    assert_eq!(store.ask(&["get", "colour"]), ["dark blue"]);
-    assert_eq!(store.ask(&["put", "colour", "red\n\ngreen"]), ["ok"]);
-    assert_eq!(store.ask(&["get", "colour"]), ["red", "", "green"]);
-    assert_eq!(store.ask(&["put", "empty", ""]), ["ok"]);
-    assert_eq!(store.ask(&["get", "empty"]), [""]);
+    for &programs in PAIRS {
+        let store = Store::start(programs);
+        let missing = store.client(&["get", "colour"]);
+        assert_eq!(missing.expect_exit(1), "not found");
+        assert_eq!(store.ask(&["put", "colour", "dark blue"]), ["ok"]);
+        assert_eq!(store.ask(&["get", "colour"]), ["dark blue"]);
+        assert_eq!(store.ask(&["put", "colour", "red\n\ngreen"]), ["ok"]);
+        assert_eq!(store.ask(&["get", "colour"]), ["red", "", "green"]);
+        assert_eq!(store.ask(&["put", "empty", ""]), ["ok"]);
+        assert_eq!(store.ask(&["get", "empty"]), [""]);
+    }
 }
 
 #[test]
 fn a_touched_key_exists() {
     let _limit = limit(here!());
-    let store = Store::start();
-    assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
-    assert_eq!(store.ask(&["get", "key"]), [""]);
-    assert_eq!(store.ask(&["put", "key", "value"]), ["ok"]);
-    assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
-    assert_eq!(store.ask(&["get", "key"]), ["value"]);
+    for &programs in PAIRS {
+        let store = Store::start(programs);
+        assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
+        assert_eq!(store.ask(&["get", "key"]), [""]);
+        assert_eq!(store.ask(&["put", "key", "value"]), ["ok"]);
+        assert_eq!(store.ask(&["touch", "key"]), ["ok"]);
+        assert_eq!(store.ask(&["get", "key"]), ["value"]);
+    }
 }
 
 #[test]
 fn changes_are_printed_to_those_who_watch() {
     let _limit = limit(here!());
-    let store = Store::start();
+    for &programs in PAIRS {
+        assert_changes_are_printed(programs);
+    }
+}
+
+fn assert_changes_are_printed(programs: Programs) {
+    let store = Store::start(programs);
     let watches = ["", "a", "ab"].map(|prefix| store.client(&["watch", prefix]));
     // Whether they watch already nobody says: put until they have seen it.
     let mut seen = [false; 3];
@@ -200,110 +256,129 @@ fn changes_are_printed_to_those_who_watch() {
 #[test]
 fn an_error_of_the_service_is_one_line() {
     let _limit = limit(here!());
-    let store = Store::start();
-    let name = store.place.name();
-    for (key, text) in [
-        (String::new(), "a key cannot be empty"),
-        ("k".repeat(1025), "a key has at most 1024 bytes"),
-    ] {
-        let line = store.client(&["put", &key, "value"]).expect_exit(2);
-        assert_eq!(line, format!("kv_client: {name}: {text}"));
+    for &programs in PAIRS {
+        let store = Store::start(programs);
+        let name = store.place.name();
+        for (key, text) in [
+            (String::new(), "a key cannot be empty"),
+            ("k".repeat(1025), "a key has at most 1024 bytes"),
+        ] {
+            let line = store.client(&["put", &key, "value"]).expect_exit(2);
+            assert_eq!(line, format!("{}: {name}: {text}", programs.client));
+        }
     }
 }
 
 #[test]
 fn info_says_who_the_server_is() {
     let _limit = limit(here!());
-    let store = Store::start();
-    let lines = store.ask(&["info"]);
-    let field = |name: &str| {
-        let line = lines.iter().find(|line| line.starts_with(name));
-        line.unwrap_or_else(|| panic!("no {name} in {lines:#?}"))[name.len()..].trim()
-    };
-    assert_eq!(field("service"), "Kv");
-    assert_eq!(field("version"), env!("CARGO_PKG_VERSION"));
-    assert_eq!(field("process"), store.process.child.id().to_string());
-    assert_eq!(field("connections"), "1");
-    assert_eq!(field("requests"), "1");
-    assert_eq!(field("draining"), "false");
+    for &programs in PAIRS {
+        let store = Store::start(programs);
+        let lines = store.ask(&["info"]);
+        let field = |name: &str| {
+            let line = lines.iter().find(|line| line.starts_with(name));
+            line.unwrap_or_else(|| panic!("no {name} in {lines:#?}"))[name.len()..].trim()
+        };
+        assert_eq!(field("service"), "Kv");
+        assert_eq!(field("version"), env!("CARGO_PKG_VERSION"));
+        assert_eq!(field("process"), store.process.child.id().to_string());
+        assert_eq!(field("connections"), "1");
+        assert_eq!(field("requests"), "1");
+        assert_eq!(field("draining"), "false");
+    }
 }
 
 #[test]
 fn a_client_drains_and_stops_a_server() {
     let _limit = limit(here!());
-    for command in ["drain", "stop"] {
-        let store = Store::start();
-        assert_eq!(store.ask(&[command]), ["ok"]);
-        store.expect_end();
+    for &programs in PAIRS {
+        for command in ["drain", "stop"] {
+            let store = Store::start(programs);
+            assert_eq!(store.ask(&[command]), ["ok"]);
+            store.expect_end();
+        }
     }
 }
 
 #[test]
 fn a_client_without_a_server_says_so_in_one_line() {
     let _limit = limit(here!());
-    let place = Place::new();
-    for command in [
-        &["get", "key"][..],
-        &["put", "key", "value"],
-        &["touch", "key"],
-        &["watch", "key"],
-        &["info"],
-        &["drain"],
-        &["stop"],
-    ] {
-        let line = client(&place, command).expect_exit(2);
-        assert_eq!(
-            line,
-            format!("kv_client: nobody listens at {}", place.name())
-        );
+    for &programs in ALIKE {
+        let place = Place::new();
+        for command in [
+            &["get", "key"][..],
+            &["put", "key", "value"],
+            &["touch", "key"],
+            &["watch", "key"],
+            &["info"],
+            &["drain"],
+            &["stop"],
+        ] {
+            let line = client(programs, &place, command).expect_exit(2);
+            assert_eq!(
+                line,
+                format!("{}: nobody listens at {}", programs.client, place.name())
+            );
+        }
     }
 }
 
 #[test]
 fn a_command_that_is_none_is_answered_with_the_usage() {
-    for command in [&[][..], &["get"], &["put", "key"], &["remove", "key"]] {
-        let line = Running::start("kv_client", command).expect_exit(2);
-        assert!(line.starts_with("usage: kv_client "), "{line}");
+    for &programs in ALIKE {
+        for command in [&[][..], &["get"], &["put", "key"], &["remove", "key"]] {
+            let line = Running::start(programs.client, command).expect_exit(2);
+            assert!(
+                line.starts_with(&format!("usage: {} ", programs.client)),
+                "{line}"
+            );
+        }
     }
 }
 
 #[test]
 fn a_server_whose_name_is_taken_says_so_in_one_line() {
     let _limit = limit(here!());
-    if util::skipped_under_wine(here!(), "it does not keep a second server from a name") {
-        return;
+    for &programs in ALIKE {
+        if util::skipped_under_wine(here!(), "it does not keep a second server from a name") {
+            return;
+        }
+        let store = Store::start(programs);
+        let name = store.place.name();
+        let line = Running::start(programs.server, &[name]).expect_failure();
+        assert!(
+            line.starts_with(&format!("{}: cannot serve {name}: ", programs.server)),
+            "{line}"
+        );
+        assert_eq!(store.ask(&["put", "still", "there"]), ["ok"]);
     }
-    let store = Store::start();
-    let name = store.place.name();
-    let line = Running::start("kv_server", &[name]).expect_failure();
-    assert!(
-        line.starts_with(&format!("kv_server: cannot serve {name}: ")),
-        "{line}"
-    );
-    assert_eq!(store.ask(&["put", "still", "there"]), ["ok"]);
 }
 
 #[test]
 fn ctrl_c_drains_a_server() {
     let _limit = limit(here!());
-    let Some(interrupt) = util::INTERRUPT else {
-        util::skip(
-            here!(),
-            "Ctrl-C reaches every program of a console, so that it would end the tests too",
-        );
-        return;
-    };
-    for clients in [0, 1, 3] {
-        let store = Store::start();
-        let clients: Vec<_> = (0..clients)
-            .map(|_| pipetalk::LocalStream::connect(store.place.name()).unwrap())
-            .collect();
-        interrupt(&store.process.child);
-        store.expect_end();
-        for client in &clients {
-            // What it is told first is another matter: see `tests/hostile_calls`.
-            let mut message = Vec::new();
-            while let Ok(Some(_)) = pipetalk::Stream::recv_message(client, &mut message, soon()) {}
+    for &programs in ALIKE {
+        let Some(interrupt) = util::INTERRUPT else {
+            util::skip(
+                here!(),
+                "Ctrl-C reaches every program of a console, so that it would end the tests too",
+            );
+            return;
+        };
+        for clients in [0, 1, 3] {
+            let store = Store::start(programs);
+            let clients: Vec<_> = (0..clients)
+                .map(|_| pipetalk::LocalStream::connect(store.place.name()).unwrap())
+                .collect();
+            interrupt(&store.process.child);
+            store.expect_end();
+            for client in &clients {
+                // What it is told first is another matter: see `tests/hostile_calls`.
+                let mut message = Vec::new();
+                while let Ok(Some(_)) = pipetalk::Stream::recv_message(client, &mut message, soon())
+                {
+                }
+            }
         }
     }
 }

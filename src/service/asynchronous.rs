@@ -187,7 +187,9 @@ macro_rules! __service_async_handler {
                 ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
             }
 
-            #[allow(deprecated, unused_variables, unused_mut, clippy::unit_arg)]
+            #[allow(
+                deprecated, unreachable_code, unused_variables, unused_mut, clippy::unit_arg
+            )]
             fn handle(
                 self: ::std::sync::Arc<Self>,
                 request: __PipetalkRequest,

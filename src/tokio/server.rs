@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 
 use super::alarm::Alarm;
 use super::local::LocalListener;
-use super::runtime;
 use super::transport::{Listener, Stream};
+use super::{fair, runtime};
 use crate::codec::{Codec, DefaultCodec};
 use crate::outgoing::Outgoing;
 use crate::server::connection::Buffer;
@@ -267,7 +267,12 @@ impl<L: Listener> Server<L> {
         let mut stops = Stops(Some(&shared));
         let served = loop {
             match listener.accept(Deadline::NEVER).await {
-                Ok(stream) => shared.welcome(stream).await,
+                Ok(stream) => {
+                    shared.welcome(stream).await;
+                    // Those who have come, and may have gone, have their turn before the next: a crowd at the door is
+                    // not to count as connected.
+                    fair::yield_now().await;
+                }
                 Err(error) if Error::of(&error) == Some(&Error::Stopped) => break Ok(()),
                 Err(error) => break Err(error),
             }

@@ -678,7 +678,7 @@ where
             for queued in batch.drain(..) {
                 match queued {
                     Queued::Reply(message) => state.keep(message),
-                    Queued::Item(item) => wakers.extend(state.talk.streams.sent(item)),
+                    Queued::Item(item) => wakers.extend(state.talk.sent(item)),
                 }
             }
             state.batch = batch;
