@@ -39,8 +39,8 @@ impl Spin {
     /// A receive sleeps at once if nothing has come.
     pub const OFF: Spin = Spin::always(Duration::ZERO);
 
-    /// Each receive looks for so long before it sleeps. A few tens of microseconds are enough for a peer that answers
-    /// at once.
+    /// Each receive looks for so long before it sleeps, 10 milliseconds at the most. A few tens of microseconds are
+    /// enough for a peer that answers at once.
     #[must_use]
     pub const fn always(limit: Duration) -> Spin {
         Spin {
@@ -61,6 +61,9 @@ impl Spin {
     }
 }
 
+/// Who looks sees last that its own end has been closed.
+const LONGEST: Duration = Duration::from_millis(10);
+
 /// How often looking may be in vain and still count: then one receive in 1,024 looks.
 const MOST_MISSES: u32 = 10;
 
@@ -79,8 +82,9 @@ pub(crate) struct Spinner {
 
 impl Spinner {
     pub(crate) fn new(spin: Spin) -> Spinner {
+        let limit = spin.limit.min(LONGEST);
         Spinner {
-            spin,
+            spin: Spin { limit, ..spin },
             ..Spinner::default()
         }
     }
@@ -103,7 +107,6 @@ impl Spinner {
             self.skip -= 1;
             return None;
         }
-        // No further than the deadline; a limit without an end is one.
         let until = Deadline::after(self.spin.limit).min(deadline);
         loop {
             if let Some(found) = look() {
@@ -180,9 +183,17 @@ mod tests {
         assert!(Spinner::new(Spin::always(SHORT)).is_on());
     }
 
+    /// One that looks until it finds something.
+    fn patient() -> Spinner {
+        Spinner {
+            spin: Spin::always(Duration::MAX),
+            ..Spinner::default()
+        }
+    }
+
     #[test]
     fn what_is_there_is_found_at_once() {
-        let mut spinner = Spinner::new(Spin::always(Duration::MAX));
+        let mut spinner = patient();
         assert_eq!(spinner.spin(Deadline::NEVER, || Some(7)), Some(7));
         let mut looks = 0;
         let found = spinner.spin(Deadline::NEVER, || {
@@ -196,7 +207,11 @@ mod tests {
     fn it_ends_with_the_limit_and_with_the_deadline() {
         let mut spinner = Spinner::new(Spin::always(SHORT));
         assert!(looks_in_vain(&mut spinner, Deadline::NEVER) > 0);
-        let mut spinner = Spinner::new(Spin::always(Duration::MAX));
+        assert_eq!(
+            Spinner::new(Spin::always(Duration::MAX)).spin.limit,
+            LONGEST
+        );
+        let mut spinner = patient();
         let soon = Deadline::after(Duration::from_millis(1));
         assert!(looks_in_vain(&mut spinner, soon) > 0);
         assert!(soon.has_passed());

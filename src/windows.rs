@@ -82,6 +82,7 @@ pub(crate) fn connect(
         direction,
         options.read_mode,
         options.max_message,
+        options.spin,
     ))
 }
 

@@ -14,8 +14,8 @@ use std::ptr;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, WAIT_OBJECT_0,
-    WAIT_TIMEOUT,
+    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, STATUS_PENDING,
+    WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
@@ -26,6 +26,7 @@ use windows_sys::Win32::System::Threading::{
 use windows_sys::core::BOOL;
 
 use crate::Deadline;
+use crate::spin::Spinner;
 
 /// An event that stays set until it is reset.
 #[derive(Debug)]
@@ -131,6 +132,8 @@ pub(super) struct Operation<'a, 'b> {
     pub(super) deadline: Deadline,
     /// Called now and then while the operation has to wait; it says whether there is much to do.
     pub(super) meanwhile: Meanwhile<'b>,
+    /// What looks for the end of the operation before it is waited for.
+    pub(super) spinner: Option<&'a mut Spinner>,
 }
 
 impl<'a> Operation<'a, '_> {
@@ -146,6 +149,7 @@ impl<'a> Operation<'a, '_> {
             stop,
             deadline,
             meanwhile: None,
+            spinner: None,
         }
     }
 }
@@ -248,6 +252,7 @@ impl Operation<'_, '_> {
             ERROR_MORE_DATA => return self.result(overlapped, false),
             code => return Err(Undone::Code(code)),
         }
+        self.spin(overlapped);
         let (waited, panic) = self.wait();
         let why = match waited {
             Ok(Woken::First) => {
@@ -270,6 +275,25 @@ impl Operation<'_, '_> {
             // It completed before it could be cancelled.
             ended => ended,
         }
+    }
+
+    /// Looks for the end of the operation for a while. It is waited for all the same, because the event has to be that
+    /// of no other operation when the next one begins; but then nobody sleeps.
+    fn spin(&mut self, overlapped: *const OVERLAPPED) {
+        let deadline = self.deadline;
+        let Some(spinner) = self.spinner.as_deref_mut().filter(|it| it.is_on()) else {
+            return;
+        };
+        // SAFETY: the OVERLAPPED is that of the operation, and lives until the operation has ended.
+        let status = unsafe { &raw const (*overlapped).Internal };
+        spinner.spin_in_memory(deadline, || {
+            // SAFETY: it is aligned and initialised, and whatever the kernel writes to it meanwhile is a status; that
+            // another writes is why it is read as volatile.
+            let status = unsafe { ptr::read_volatile(status) };
+            // As `HasOverlappedIoCompleted` does:
+            // <https://learn.microsoft.com/en-us/windows/win32/api/ioapiset/nf-ioapiset-hasoverlappediocompleted>
+            status as i32 != STATUS_PENDING
+        });
     }
 
     /// Waits for the operation, and does what there is to do meanwhile. A panic of that is caught, because the

@@ -145,11 +145,35 @@ impl Transport for Local {
     const STREAMS_KEEP_THE_NAME: bool = cfg!(windows);
 
     fn listen(setup: &Setup) -> (LocalListener, LocalDialer) {
+        listen_locally(setup, Spin::OFF)
+    }
+}
+
+/// The same with receives that spin before they sleep.
+#[derive(Debug)]
+pub(crate) struct Spinning;
+
+impl Transport for Spinning {
+    type Stream = LocalStream;
+    type Listener = LocalListener;
+    type Dialer = LocalDialer;
+
+    const ABORT_DROPS: bool = Local::ABORT_DROPS;
+    const PEEK_SEES_EMPTY: bool = Local::PEEK_SEES_EMPTY;
+    const LIMIT_IS_BUSY: bool = Local::LIMIT_IS_BUSY;
+    const STREAMS_KEEP_THE_NAME: bool = Local::STREAMS_KEEP_THE_NAME;
+
+    fn listen(setup: &Setup) -> (LocalListener, LocalDialer) {
+        listen_locally(setup, Spin::adaptive(Duration::from_micros(100)))
+    }
+}
+
+fn listen_locally(setup: &Setup, spin: Spin) -> (LocalListener, LocalDialer) {
         let place = Arc::new(Place::new());
         let (listen, options) = setup.local();
-        let listener = listen.bind(place.name()).unwrap();
+        let listener = listen.spin(spin).bind(place.name()).unwrap();
+        let options = options.spin(spin);
         (listener, LocalDialer { place, options })
-    }
 }
 
 impl Named for Local {
@@ -184,7 +208,6 @@ impl Named for Local {
     fn impersonate<R>(stream: &LocalStream, act: impl FnOnce() -> R) -> io::Result<R> {
         stream.impersonate(act)
     }
-}
 
 impl Dialer for LocalDialer {
     type Stream = LocalStream;

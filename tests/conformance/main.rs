@@ -183,6 +183,10 @@ mod memory {
     conformance!(crate::harness::Memory);
 }
 
+mod spinning {
+    conformance!(crate::harness::Spinning);
+}
+
 /// What takes a name, another process or the system, on every transport that has names.
 macro_rules! named {
     ($transport:ty) => {
