@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pipetalk::{
     ConnectOptions, DEFAULT_TIMEOUT, Deadline, Error, ListenOptions, Listener, LocalListener,
-    LocalStream, Part, Stream, memory,
+    LocalStream, Part, Spin, Stream, memory,
 };
 
 pub(crate) use crate::util::{
@@ -169,11 +169,11 @@ impl Transport for Spinning {
 }
 
 fn listen_locally(setup: &Setup, spin: Spin) -> (LocalListener, LocalDialer) {
-        let place = Arc::new(Place::new());
-        let (listen, options) = setup.local();
-        let listener = listen.spin(spin).bind(place.name()).unwrap();
-        let options = options.spin(spin);
-        (listener, LocalDialer { place, options })
+    let place = Arc::new(Place::new());
+    let (listen, options) = setup.local();
+    let listener = listen.spin(spin).bind(place.name()).unwrap();
+    let options = options.spin(spin);
+    (listener, LocalDialer { place, options })
 }
 
 impl Named for Local {
@@ -208,6 +208,7 @@ impl Named for Local {
     fn impersonate<R>(stream: &LocalStream, act: impl FnOnce() -> R) -> io::Result<R> {
         stream.impersonate(act)
     }
+}
 
 impl Dialer for LocalDialer {
     type Stream = LocalStream;
