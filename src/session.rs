@@ -37,8 +37,7 @@
 mod credit;
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
-pub(crate) use credit::price;
-use credit::{Credit, Window};
+use credit::{Credit, Window, price};
 
 /// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
 const BEFORE_WELCOME: usize = 1;
@@ -591,13 +590,14 @@ impl ServerSession {
             .is_some_and(Credit::is_left)
     }
 
-    /// Pays for an item of a stream whose message is so long. If false, it may not be sent now.
+    /// Pays for an item of a stream whose message is so long, and says how much, in credits. If nothing, it may not be
+    /// sent now.
     #[inline]
     #[must_use]
-    pub(crate) fn pay(&mut self, id: u32, size: usize) -> bool {
-        self.position(id)
-            .and_then(|place| self.unanswered[place].credit.as_mut())
-            .is_some_and(|credit| credit.pay(size))
+    pub(crate) fn pay(&mut self, id: u32, size: usize) -> Option<u32> {
+        let place = self.position(id)?;
+        let credit = self.unanswered[place].credit.as_mut()?;
+        credit.pay(size).then(|| price(size))
     }
 
     #[inline]

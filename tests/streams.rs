@@ -19,8 +19,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    Blob, Call, CallError, CallOptions, Client, ClientOptions, ConnectOptions, Deadline, ItemSink,
-    Server, ServerHandle, ServerOptions, SinkError, memory,
+    Blob, Call, CallError, CallOptions, Client, ClientOptions, Codec, ConnectOptions, Deadline,
+    DefaultCodec, ItemSink, Server, ServerHandle, ServerOptions, SinkError, memory,
 };
 
 use util::{
@@ -709,7 +709,10 @@ fn an_item_over_the_limit_ends_a_stream() {
         let client = (town.connect)(ClientOptions::new().connect_options(connect));
         let mut items = client.sized(&[9_900, 10_000, 5]).unwrap();
         assert_eq!(items.next().unwrap().unwrap().len(), 9_900);
-        let size = 10_000 + 8 + 3;
+        // With the header, and what the codec adds.
+        let mut encoded = vec![0; 8];
+        DefaultCodec::encode(&Blob::from(vec![1; 10_000]), &mut encoded).unwrap();
+        let size = encoded.len() as u64;
         let too_large = CallError::TooLarge {
             limit: 10_000,
             size,

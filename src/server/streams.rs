@@ -16,7 +16,7 @@ use super::handler::HandleError;
 use parking_lot::MappedMutexGuard;
 
 use crate::outgoing::Outgoing;
-use crate::session::{ServerSession, price};
+use crate::session::ServerSession;
 use crate::wire::{self, Code, Failure};
 use crate::{Blob, Deadline};
 
@@ -140,11 +140,14 @@ impl Conversation {
             return Err(Refused::Stopped);
         };
         let id = open.id;
-        if open.queued >= AHEAD || !self.session.pay(id, message.len()) {
+        let paid = match open.queued < AHEAD {
+            true => self.session.pay(id, message.len()),
+            false => None,
+        };
+        let Some(price) = paid else {
             open.wanted = true;
             return Err(Refused::Full(message));
-        }
-        let price = price(message.len());
+        };
         open.queued = open.queued.saturating_add(price);
         self.streams.queue.push_back(Outbound {
             message,

@@ -673,7 +673,7 @@ fn a_server_that_exceeds_the_window_breaks_the_protocol() {
 fn a_server_pays_for_each_item_and_waits_for_credit() {
     let mut server = greeted(2);
     let ours = Identity::default();
-    assert!(!server.may_send(1) && !server.pay(1, 8));
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
     let event = ServerEvent::Open {
         id: 1,
         method: 1,
@@ -681,22 +681,26 @@ fn a_server_pays_for_each_item_and_waits_for_credit() {
         payload: b"",
     };
     assert_eq!(server.receive(&ours, &open_with(1, 0)), Ok(event));
-    assert!(!server.may_send(1) && !server.pay(1, 8));
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
     let credit = Ok(ServerEvent::Credit { id: 1 });
     assert_eq!(server.receive(&ours, &credit_of(1, 2)), credit);
-    assert!(server.pay(1, 1024) && server.pay(1, 5000) && !server.pay(1, 8));
+    assert!(
+        server.pay(1, 1024).is_some()
+            && server.pay(1, 5000).is_some()
+            && server.pay(1, 8).is_none()
+    );
     assert_eq!(server.receive(&ours, &credit_of(1, 4)), credit);
     assert!(!server.may_send(1));
     assert_eq!(server.receive(&ours, &credit_of(1, 1)), credit);
     assert!(server.may_send(1));
     // What comes after the end is late.
     assert!(server.answer(1));
-    assert!(!server.may_send(1) && !server.pay(1, 8));
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
     let nothing = Ok(ServerEvent::Nothing);
     assert_eq!(server.receive(&ours, &credit_of(1, u32::MAX)), nothing);
     // Of a call there are no items.
     at(&mut server, &request_with(1, 1)).unwrap();
-    assert!(!server.may_send(1) && !server.pay(1, 8));
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
     let wrong = Err(Malformed("credit for what is no stream"));
     assert_eq!(server.receive(&ours, &credit_of(1, 1)), wrong);
 }
