@@ -118,7 +118,9 @@ pub(crate) fn table(scenario: &Scenario, all: &[Series], options: &Options) -> S
 fn row(measured: &Turns, bases: [Option<&Turns>; 2]) -> String {
     let ratios = |value: fn(&Turn) -> f64| {
         let ratios = bases.map(|base| {
+            // Where the system counts processor time coarsely, there may be none.
             let ratio = base.map(|base| ratio(measured, base, value));
+            let ratio = ratio.filter(|ratio| ratio.is_normal());
             ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"))
         });
         ratios.join(" | ")
