@@ -40,6 +40,10 @@ pub(crate) trait Transport: 'static {
 /// A transport whose listeners have names.
 pub(crate) trait Named: Transport {
     /// How other processes are told which it is.
+    #[cfg_attr(
+        windows,
+        allow(dead_code, reason = "no process of a test has to be told on Windows")
+    )]
     const WORD: &str;
 
     fn bind_with(options: &ListenOptions, name: &str) -> io::Result<Self::Listener>;

@@ -1,7 +1,8 @@
 //! The conformance suite: what `Stream` and `Listener` promise, item by item, on every transport.
 //!
 //! A test is named after the item that it proves, and runs as `memory::m05_...` and as `local::m05_...`, which is
-//! the platform's own transport; with feature `tokio` also as `async_memory::m05_...` and `async_local::m05_...`. What only one platform has is in `unix::`, `linux::` or `windows::`. The test
+//! the platform's own transport; with feature `tokio` also as `async_memory::m05_...` and `async_local::m05_...`.
+//! What only one platform has is in `unix.rs`, `linux.rs` or `windows.rs`. The test
 //! `table_of_items` prints which item is proven where, and fails if one is not.
 //!
 //! `PIPETALK_SEED` repeats the timing of a run that failed, `PIPETALK_ROUNDS` multiplies how often what is about a
@@ -227,6 +228,34 @@ macro_rules! named {
             unix_descriptors {
                 i07_unexpected_descriptors_are_closed
                 l09_running_out_of_descriptors_is_waited_out
+            }
+        }
+
+        #[cfg(windows)]
+        tests! { <$transport>
+            windows {
+                c05_a_byte_type_pipe_is_read_when_asked_for
+                c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way
+                c05_an_inbound_only_pipe_is_opened_to_send
+                c05_an_inbound_only_pipe_of_byte_type_is_reported_too
+                c05_an_outbound_only_pipe_is_opened_to_receive
+                c05_the_client_reads_in_message_mode
+                c06_a_client_lets_nobody_act_in_its_name_unless_asked_to
+                c06_a_client_needs_no_right_to_create_instances
+                i02_by_default_the_pipe_is_its_users_only
+                i03_the_owner_of_the_pipe_is_the_servers_user
+                i04_access_is_asked_for_in_words_and_shown
+                i04_access_that_cannot_be_is_refused_in_words
+                i05_the_server_acts_as_the_client_that_lets_it
+                l01_a_foreign_listener_is_addr_in_use
+                l11_a_byte_type_pipe_cannot_be_opened_in_message_mode
+                m12_a_foreign_byte_mode_reader_gets_the_bytes
+                m12_byte_read_mode_on_either_end_loses_the_boundaries_only
+                m12_each_write_of_a_foreign_byte_mode_writer_is_a_message
+                n01_a_portable_name_is_that_pipe
+                n02_the_pipe_is_found_in_any_case
+                n05_a_pipe_of_another_machine_can_only_be_connected_to
+                n05_a_socket_path_is_unsupported
             }
         }
 

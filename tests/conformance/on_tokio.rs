@@ -168,6 +168,10 @@ impl<R: Runs> AsyncDialer for LocalDialer<R> {
 }
 
 /// For a process that counts its threads' time and its descriptors.
+#[cfg_attr(
+    windows,
+    allow(dead_code, reason = "no process of a test counts that on Windows")
+)]
 pub(crate) type AsyncLocal = Local<OneThread>;
 
 /// Both ends in this process.
