@@ -231,17 +231,15 @@ impl Stream {
         let unanswered = PoisonOnDrop(self);
         let sent = self.write(&[IoSlice::new(request)], deadline).await;
         drop(sending);
-        let part = match sent {
-            Ok(()) => self.recv_part(&mut receiving, reply, deadline).await,
-            Err(error) => {
-                if self.writing.is_idle() {
-                    // Nothing has gone, or it is poisoned already.
-                    mem::forget(unanswered);
-                }
-                return Err(error);
+        let (part, is_over) = match sent {
+            Ok(()) => {
+                let part = self.recv_part(&mut receiving, reply, deadline).await;
+                (part, self.reading.is_idle())
             }
+            // Nothing has gone, or it is poisoned already.
+            Err(error) => (Err(error), self.writing.is_idle()),
         };
-        if !matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+        if is_over {
             mem::forget(unanswered);
         }
         part
