@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pipetalk::tokio::{Listener, Stream};
-use pipetalk::{Deadline, Error};
+use pipetalk::tokio::{Listener, LocalListener, Stream};
+use pipetalk::{ConnectOptions, Deadline, Error};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::harness::{
-    A_MOMENT, HUGE, Rng, Setup, content, is_content, kind, ours, rounds, rounds_or, soon,
+    A_MOMENT, HUGE, Place, Rng, Setup, content, is_content, kind, ours, rounds, rounds_or, soon,
 };
 use crate::on_tokio::{AsyncDialer, AsyncTransport};
+use crate::util::on_tokio::{ManyThreads, Runs};
 
 /// How many futures are dropped over one connection.
 fn drops() -> usize {
@@ -370,6 +371,31 @@ pub(crate) fn d05_dropped_connects_leave_no_connection<T: AsyncTransport>() {
         };
         let (_client, message) = tokio::join!(dial, accept);
         assert_eq!(message, b"here I am");
+    });
+}
+
+/// For the transports that have names.
+pub(crate) fn d05_a_dropped_call_leaves_no_connection() {
+    ManyThreads::runtime().block_on(async {
+        let place = Place::new();
+        let listener = LocalListener::bind(place.name()).unwrap();
+        let (options, mut reply) = (ConnectOptions::new(), Vec::new());
+        let server = {
+            let mut calling =
+                pin!(options.call_tokio(place.name(), b"question", &mut reply, soon()));
+            let asked = async {
+                let server = listener.accept(soon()).await.unwrap();
+                let mut message = Vec::new();
+                server.recv_message(&mut message, soon()).await.unwrap();
+                assert_eq!(message, b"question");
+                server
+            };
+            tokio::select! {
+                called = calling.as_mut() => panic!("nobody has answered: {called:?}"),
+                server = asked => server,
+            }
+        };
+        assert_eq!(server.recv(&mut [0; 8], soon()).await.unwrap(), None);
     });
 }
 

@@ -306,6 +306,12 @@ mod async_local {
     conformance!(Local<ManyThreads>);
     named!(Local<ManyThreads>);
     dropping!(Local<ManyThreads>);
+
+    tests! {
+        dropping {
+            d05_a_dropped_call_leaves_no_connection
+        }
+    }
 }
 
 /// The same on a runtime that whoever waits has to drive.
