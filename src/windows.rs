@@ -7,7 +7,8 @@
 //! disconnects a client that has left, and with it what the client wrote; it passes no OVERLAPPED where the
 //! handle is an overlapped one, in accepting and in receiving messages, so that another operation on the handle
 //! ends the wait while the kernel still owns the buffer; and nothing of it takes a deadline. So every handle is
-//! opened here, overlapped, and every operation goes through [`overlapped`].
+//! opened here, overlapped, and every operation goes through [`overlapped`]; those that wake a task, for async programs,
+//! are below `tokio`.
 
 mod head;
 mod instances;

@@ -42,6 +42,7 @@
 
 mod listener;
 mod operation;
+mod scratch;
 mod stream;
 
 use std::io;

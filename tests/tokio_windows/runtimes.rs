@@ -1,7 +1,6 @@
-//! Where there is no runtime, or another one, and threads that end.
+//! Streams without the runtime that they were made in, and threads that end.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +8,6 @@ use std::thread;
 
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
 use pipetalk::{Deadline, Error};
-use tokio::runtime::Builder;
 
 use crate::harness::*;
 
@@ -23,39 +21,6 @@ fn by_hand<F: Future>(future: F) -> F::Output {
             Poll::Pending => thread::yield_now(),
         }
     }
-}
-
-fn assert_says<R: std::fmt::Debug>(what: &str, result: io::Result<R>) {
-    let error = result.unwrap_err();
-    assert!(error.to_string().contains(what), "{error}");
-}
-
-#[test]
-fn without_a_runtime_it_says_so() {
-    let _limit = limit(here!());
-    let name = PortableName::new();
-    assert_says("runtime", LocalListener::bind(&*name));
-    assert_says("runtime", by_hand(LocalStream::connect(&*name)));
-}
-
-#[test]
-fn without_a_timer_it_says_so_where_one_is_needed() {
-    let _limit = limit(here!());
-    let runtime = Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let (client, server, listener) = pair().await;
-        assert_works(&client, &server).await;
-        // Nothing is to be waited for by the clock here.
-        let timed_out = server.recv(&mut [0; 8], Deadline::NOW).await;
-        assert_eq!(kind(timed_out), io::ErrorKind::TimedOut);
-        assert_says("enable_time", server.recv(&mut [0; 8], soon()).await);
-        assert_says("enable_time", listener.accept(soon()).await);
-        // And nothing is lost.
-        send(&client, b"hello").await;
-        let mut message = Vec::new();
-        let received = server.recv_message(&mut message, Deadline::NEVER).await;
-        assert_eq!(received.unwrap(), Some(5));
-    });
 }
 
 #[test]
