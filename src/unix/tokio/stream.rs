@@ -8,13 +8,14 @@ use std::sync::atomic::AtomicU8;
 use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
-use ::tokio::net::UnixStream;
+use ::tokio::io::unix::AsyncFd;
 use ::tokio::sync::{Mutex, MutexGuard};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
 
 use super::super::connection::{CLOSED, Connection, POISONED};
+use super::super::endpoint::{BACKOFF, is_passing};
 use super::super::framing::{Framing, NOTHING, Source};
 use super::super::instances::Instance;
 use super::super::read_ahead::ReadAhead;
@@ -23,9 +24,23 @@ use super::scratch;
 use crate::tokio::runtime;
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
+/// A socket, and what the runtime knows of it.
+type Watched = AsyncFd<OwnedFd>;
+
+/// Has the runtime watch a socket.
+///
+/// Not as a `UnixStream`, of which tokio watches both directions.
+#[allow(
+    deprecated,
+    reason = "tokio deprecates it for what its argument might be; this is a descriptor that is owned"
+)]
+fn watch(socket: OwnedFd, interest: Interest) -> io::Result<Watched> {
+    runtime::with_driver("enable_io", || AsyncFd::with_interest(socket, interest))
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
-    connection: Connection<UnixStream>,
+    connection: Connection<Watched>,
     /// Held across waits: the runtime knows one waiting task for each direction.
     receiving: Mutex<Framing>,
     sending: Mutex<()>,
@@ -40,7 +55,7 @@ impl Stream {
         max_message: usize,
     ) -> io::Result<Stream> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let socket = runtime::with_driver("enable_io", || UnixStream::from_std(socket.into()))?;
+        let socket = watch(socket, Interest::READABLE)?;
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
             receiving: Mutex::default(),
@@ -182,20 +197,30 @@ impl Stream {
             outgoing,
             armed: true,
         };
-        let mut timer = pin!(None);
-        let socket = &self.connection.socket;
         // An error of the runtime's leaves the message as unfinished as a dropped future does.
-        let result = poll_fn(|cx| {
-            while socket.poll_write_ready(cx)?.is_ready() {
-                let send = || unfinished.outgoing.send_now(socket);
-                if let Some(result) = in_time(socket.try_io(Interest::WRITABLE, send)) {
-                    return Poll::Ready(Ok(result));
-                }
+        let result = loop {
+            // Watched once more, for as long as there is to be room: whoever is always told of that is woken whenever
+            // the peer has read something, which costs as much again as the message did.
+            let socket = self.connection.socket.get_ref();
+            let room = socket.try_clone();
+            match room.and_then(|socket| watch(socket, Interest::WRITABLE)) {
+                Ok(room) => break unfinished.goes_on(&room, deadline).await?,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
             }
-            runtime::poll_passed(deadline, timer.as_mut(), cx)
-                .map_ok(|()| Err(io::ErrorKind::TimedOut.into()))
-        })
-        .await?;
+            let late = deadline.has_passed();
+            runtime::sleep(
+                deadline
+                    .remaining()
+                    .map_or(BACKOFF, |left| left.min(BACKOFF)),
+            )
+            .await?;
+            match in_time(unfinished.outgoing.send_now(socket)) {
+                Some(result) => break result,
+                None if late => break Err(io::ErrorKind::TimedOut.into()),
+                None => {}
+            }
+        };
         unfinished.armed = false;
         let sent = unfinished.outgoing.sent();
         result.map_err(|error| self.connection.after_failed_send(sent, error))
@@ -245,7 +270,7 @@ impl Stream {
         poll_fn(|cx| {
             let over = loop {
                 match self.connection.socket.poll_read_ready(cx) {
-                    Poll::Ready(Ok(())) => {
+                    Poll::Ready(Ok(_)) => {
                         if let Some(received) = recv(Try::Ready) {
                             return Poll::Ready(received);
                         }
@@ -381,9 +406,27 @@ impl Drop for InParts<'_> {
 /// A message on its way. Dropped when a part of it has gone, it ends the connection, because the next message would be
 /// taken for the rest.
 struct Unfinished<'a, 'b> {
-    connection: &'a Connection<UnixStream>,
+    connection: &'a Connection<Watched>,
     outgoing: &'a mut Outgoing<'b>,
     armed: bool,
+}
+
+impl Unfinished<'_, '_> {
+    /// Sends the rest as there is room for it; a result is the socket's, and an error the runtime's.
+    async fn goes_on(&mut self, room: &Watched, deadline: Deadline) -> io::Result<io::Result<()>> {
+        let mut timer = pin!(None);
+        poll_fn(|cx| {
+            while room.poll_write_ready(cx)?.is_ready() {
+                let send = |socket: &OwnedFd| self.outgoing.send_now(socket);
+                if let Some(result) = in_time(room.try_io(Interest::WRITABLE, send)) {
+                    return Poll::Ready(Ok(result));
+                }
+            }
+            runtime::poll_passed(deadline, timer.as_mut(), cx)
+                .map_ok(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
 }
 
 impl Drop for Unfinished<'_, '_> {
@@ -397,7 +440,7 @@ impl Drop for Unfinished<'_, '_> {
 /// A request that waits for its reply. Dropped before that, it ends the connection, because the late reply would be
 /// taken for that of the next request.
 struct Unanswered<'a> {
-    connection: &'a Connection<UnixStream>,
+    connection: &'a Connection<Watched>,
     armed: bool,
 }
 
@@ -422,7 +465,7 @@ enum Try {
 
 /// Receives from a socket what is there, and never waits.
 struct Socket<'a> {
-    connection: &'a Connection<UnixStream>,
+    connection: &'a Connection<Watched>,
     attempt: Try,
 }
 
@@ -436,7 +479,7 @@ struct Received {
 impl Socket<'_> {
     fn run(
         &mut self,
-        mut recv: impl FnMut(&UnixStream) -> rustix::io::Result<Received>,
+        mut recv: impl FnMut(&Watched) -> rustix::io::Result<Received>,
     ) -> io::Result<usize> {
         let socket = &self.connection.socket;
         let mut recv = || loop {
@@ -459,7 +502,7 @@ impl Socket<'_> {
             Try::Ready => {
                 let mut received = Err(io::ErrorKind::WouldBlock.into());
                 // The runtime is told that nothing is left also where this took the last: the next call need not ask.
-                let _ = socket.try_io(Interest::READABLE, || {
+                let _ = socket.try_io(Interest::READABLE, |_| {
                     received = recv();
                     match &received {
                         Ok(Received { all: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
@@ -496,9 +539,9 @@ impl Socket<'_> {
 }
 
 impl Source for Socket<'_> {
-    type Socket = UnixStream;
+    type Socket = Watched;
 
-    fn connection(&self) -> &Connection<UnixStream> {
+    fn connection(&self) -> &Connection<Watched> {
         self.connection
     }
 
