@@ -1,8 +1,8 @@
 //! How fast typed calls are, as a ratio to the bare system.
 //!
 //! An echo between two processes: this one asks, and a copy of it answers. Measured are a [`Client`] and a [`Server`]
-//! with their defaults, and with no deadline for the calls, beside a bare `UnixStream` with `write_all` and `read_exact` of a size that both sides know,
-//! or on Windows a bare overlapped message pipe. The request is a struct of 64 bytes, or for any other size a
+//! with their defaults, with no deadline for the calls, and with receives that spin, beside a bare `UnixStream` with
+//! `write_all` and `read_exact` of a size that both sides know, or on Windows a bare overlapped message pipe. The request is a struct of 64 bytes, or for any other size a
 //! [`Blob`]. Both processes run on one core, then on two. The bench `transport` has the same without types, and says
 //! more of how it is measured.
 //!
@@ -17,8 +17,11 @@ mod rounds;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use pipetalk::{Blob, Call, Client, ClientOptions};
+use pipetalk::{
+    Blob, Call, Client, ClientOptions, ConnectOptions, ListenOptions, ServerOptions, Spin,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +33,9 @@ use rounds::{
 
 const USAGE: &str = "usage: cargo bench --bench typed -- \
     [--rounds N] [--seconds S] [--size BYTES]... [--quick]";
+
+/// Longer than any reply takes here.
+const SPIN: Spin = Spin::adaptive(Duration::from_micros(200));
 
 /// The size of [`Small`].
 const SMALL: usize = 64;
@@ -49,7 +55,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--serve", "bare", address, size, core] => serve_bare(address, size, core),
-        ["--serve", _, address, size, core] => serve_typed(address, size, core),
+        ["--serve", "spinning", address, size, core] => {
+            serve_typed(ListenOptions::new().spin(SPIN), address, size, core)
+        }
+        ["--serve", _, address, size, core] => {
+            serve_typed(ListenOptions::new(), address, size, core)
+        }
         _ => match Options::parse(args, &SIZES) {
             Some(options) => run(&options),
             None => {
@@ -80,9 +91,9 @@ fn serve_bare(address: &str, size: &str, core: &str) -> io::Result<()> {
 }
 
 /// The other process: echoes until it is stopped.
-fn serve_typed(address: &str, size: &str, core: &str) -> io::Result<()> {
+fn serve_typed(listen: ListenOptions, address: &str, size: &str, core: &str) -> io::Result<()> {
     pin_to_word(core)?;
-    let server = pipetalk::Server::bind(address)?;
+    let server = ServerOptions::new().listen_options(listen).bind(address)?;
     say_listening()?;
     if size_of_word(size)? == SMALL {
         server.serve(|small: Small, _: &Call| small)
@@ -141,7 +152,7 @@ fn start_typed(
 ) -> io::Result<Box<dyn Echo>> {
     let name = format!("pipetalk-bench-{}-{series}", std::process::id());
     let address = bare::address(directory, &name);
-    let server = Server::start(&["typed", &address, &size.to_string(), core])?;
+    let server = Server::start(&[series, &address, &size.to_string(), core])?;
     if size == SMALL {
         let requests = (0..64).map(|number| Small {
             number: u64::MAX - number,
@@ -182,8 +193,10 @@ fn run(options: &Options) -> io::Result<()> {
         "for each. The ratio is to {}, the median of the rounds.\n",
         bare::WHAT
     );
-    println!("| bytes | what | cores | bare | pipetalk | ratio | without a deadline | ratio |");
-    println!("|--:|--|--:|--:|--:|--:|--:|--:|");
+    println!(
+        "| bytes | what | cores | bare | pipetalk | ratio | without a deadline | ratio | spinning | ratio |"
+    );
+    println!("|--:|--|--:|--:|--:|--:|--:|--:|--:|--:|");
     for (cores, placement) in placements()? {
         if let Some([client, _]) = placement {
             pin::to_core(client)?;
@@ -202,16 +215,25 @@ fn run(options: &Options) -> io::Result<()> {
                     ClientOptions::new().timeout(None),
                     "no-deadline",
                 )?,
+                start_typed(
+                    size,
+                    &core,
+                    directory.path(),
+                    ClientOptions::new().connect_options(ConnectOptions::new().spin(SPIN)),
+                    "spinning",
+                )?,
             ];
-            let [bare, typed, without] = measure(options, echoes)?;
+            let [bare, typed, without, spinning] = measure(options, echoes)?;
             let what = if size == SMALL { "struct" } else { "Blob" };
             println!(
-                "| {size} | {what} | {cores} | {:.0} | {:.0} | {:.2} | {:.0} | {:.2} |",
+                "| {size} | {what} | {cores} | {:.0} | {:.0} | {:.2} | {:.0} | {:.2} | {:.0} | {:.2} |",
                 median(bare.clone()),
                 median(typed.clone()),
                 median(ratios(&typed, &bare)),
                 median(without.clone()),
                 median(ratios(&without, &bare)),
+                median(spinning.clone()),
+                median(ratios(&spinning, &bare)),
             );
         }
     }

@@ -7,20 +7,24 @@
 mod kv_async;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::env;
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kv_async::{AsyncKv, PutError};
-use pipetalk::tokio::Server;
-use pipetalk::{Blob, Call};
+use kv_async::{AsyncKv, Change, PutError};
+use pipetalk::tokio::{ItemSink, Server};
+use pipetalk::{Blob, Broadcast, Call, Event};
 
 /// How long requests that are under way have when the server is to end.
 const GRACE: Duration = Duration::from_secs(5);
 
 const LONGEST_KEY: u32 = 1024;
+
+/// How many changes wait for a client that watches and is slow.
+const WAITING: usize = 1000;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -41,16 +45,33 @@ async fn serve(name: &str) -> io::Result<()> {
     let handle = server.handle();
     ctrlc::set_handler(move || handle.drain(GRACE)).map_err(io::Error::other)?;
     println!("listening on {}", server.listener().name());
-    server.serve(Store::default().service()).await
+    let store = Store {
+        values: Mutex::default(),
+        changes: Broadcast::new(WAITING),
+    };
+    server.serve(store.service()).await
 }
 
-#[derive(Default)]
-struct Store(Mutex<HashMap<String, Blob>>);
+struct Store {
+    values: Mutex<HashMap<String, Blob>>,
+    changes: Broadcast<Change>,
+}
 
 impl Store {
     fn values(&self) -> MutexGuard<'_, HashMap<String, Blob>> {
         // No request leaves it half-done, so that it does not matter whether one has panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who watch. With the values locked, so that they learn of changes in their order; it waits for nobody.
+    fn publish(&self, key: &str, value: &Blob) {
+        let change = Change {
+            key: key.to_owned(),
+            value: value.clone(),
+        };
+        if let Err(error) = self.changes.publish(&change) {
+            eprintln!("kv_async_server: a change of {key} is not told: {error}");
+        }
     }
 }
 
@@ -67,13 +88,26 @@ impl AsyncKv for Store {
             return Err(PutError::LongKey { limit: LONGEST_KEY });
         }
         // A copy, because the value as it came keeps the whole message in memory.
-        self.values().insert(key, Blob::from(&value[..]));
+        let value = Blob::from(&value[..]);
+        let mut values = self.values();
+        self.publish(&key, &value);
+        values.insert(key, value);
         Ok(())
     }
 
     async fn touch(&self, _: &Call, key: String) {
-        if !key.is_empty() && key.len() <= LONGEST_KEY as usize {
-            self.values().entry(key).or_default();
+        if key.is_empty() || key.len() > LONGEST_KEY as usize {
+            return;
         }
+        let mut values = self.values();
+        if let Entry::Vacant(place) = values.entry(key) {
+            self.publish(place.key(), &Blob::new());
+            place.insert(Blob::new());
+        }
+    }
+
+    async fn watch(&self, _: &Call, prefix: String, items: ItemSink<Event<Change>>) {
+        self.changes
+            .subscribe_to(items, move |change| change.key.starts_with(&prefix));
     }
 }

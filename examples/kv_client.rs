@@ -6,6 +6,7 @@
 //!     get KEY          prints the value; if there is none, says `not found` and exits with 1
 //!     put KEY VALUE    sets a value, and prints `ok`
 //!     touch KEY        makes sure that there is a key, and prints `ok`
+//!     watch PREFIX     prints `KEY=VALUE` for each change of a key that begins so, until it is interrupted
 //!     info             prints who the server is
 //!     drain            asks the server to finish what it has begun and to end, and prints `ok`
 //!     stop             asks the server to end at once, and prints `ok`
@@ -22,10 +23,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kv::{KvClient, PutError};
-use pipetalk::{CallError, ClientOptions};
+use pipetalk::{CallError, ClientOptions, Event};
 
-const USAGE: &str =
-    "usage: kv_client [--name NAME] get KEY | put KEY VALUE | touch KEY | info | drain | stop";
+const USAGE: &str = "usage: kv_client [--name NAME] get KEY | put KEY VALUE | touch KEY | \
+                     watch PREFIX | info | drain | stop";
 
 fn main() -> ExitCode {
     let args: Result<Vec<String>, _> = env::args_os()
@@ -82,6 +83,18 @@ fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
         ["touch", key] => {
             connect()?.touch(key)?;
             writeln!(out, "ok")?;
+        }
+        ["watch", prefix] => {
+            for event in connect()?.watch(prefix)? {
+                match event? {
+                    Event::Item(change) => {
+                        write!(out, "{}=", change.key)?;
+                        out.write_all(&change.value)?;
+                        writeln!(out)?;
+                    }
+                    Event::Missed(count) => eprintln!("kv_client: missed {count} changes"),
+                }
+            }
         }
         ["info"] => {
             let info = connect()?.channel().info()?;

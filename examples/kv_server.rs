@@ -7,19 +7,23 @@
 mod kv;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::env;
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kv::{Kv, PutError};
-use pipetalk::{Blob, Call, Server};
+use kv::{Change, Kv, PutError};
+use pipetalk::{Blob, Broadcast, Call, Event, ItemSink, Server};
 
 /// How long requests that are under way have when the server is to end.
 const GRACE: Duration = Duration::from_secs(5);
 
 const LONGEST_KEY: u32 = 1024;
+
+/// How many changes wait for a client that watches and is slow.
+const WAITING: usize = 1000;
 
 fn main() -> ExitCode {
     let name = env::args().nth(1).unwrap_or_else(|| kv::NAME.to_owned());
@@ -37,16 +41,33 @@ fn serve(name: &str) -> io::Result<()> {
     let handle = server.handle();
     ctrlc::set_handler(move || handle.drain(GRACE)).map_err(io::Error::other)?;
     println!("listening on {}", server.listener().name());
-    server.serve(Store::default().service())
+    let store = Store {
+        values: Mutex::default(),
+        changes: Broadcast::new(WAITING),
+    };
+    server.serve(store.service())
 }
 
-#[derive(Default)]
-struct Store(Mutex<HashMap<String, Blob>>);
+struct Store {
+    values: Mutex<HashMap<String, Blob>>,
+    changes: Broadcast<Change>,
+}
 
 impl Store {
     fn values(&self) -> MutexGuard<'_, HashMap<String, Blob>> {
         // No request leaves it half-done, so that it does not matter whether one has panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who watch. With the values locked, so that they learn of changes in their order; it waits for nobody.
+    fn publish(&self, key: &str, value: &Blob) {
+        let change = Change {
+            key: key.to_owned(),
+            value: value.clone(),
+        };
+        if let Err(error) = self.changes.publish(&change) {
+            eprintln!("kv_server: a change of {key} is not told: {error}");
+        }
     }
 }
 
@@ -63,13 +84,26 @@ impl Kv for Store {
             return Err(PutError::LongKey { limit: LONGEST_KEY });
         }
         // A copy, because the value as it came keeps the whole message in memory.
-        self.values().insert(key, Blob::from(&value[..]));
+        let value = Blob::from(&value[..]);
+        let mut values = self.values();
+        self.publish(&key, &value);
+        values.insert(key, value);
         Ok(())
     }
 
     fn touch(&self, _: &Call, key: String) {
-        if !key.is_empty() && key.len() <= LONGEST_KEY as usize {
-            self.values().entry(key).or_default();
+        if key.is_empty() || key.len() > LONGEST_KEY as usize {
+            return;
         }
+        let mut values = self.values();
+        if let Entry::Vacant(place) = values.entry(key) {
+            self.publish(place.key(), &Blob::new());
+            place.insert(Blob::new());
+        }
+    }
+
+    fn watch(&self, _: &Call, prefix: String, items: ItemSink<Event<Change>>) {
+        self.changes
+            .subscribe_to(items, move |change| change.key.starts_with(&prefix));
     }
 }

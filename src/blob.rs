@@ -14,9 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod lending;
 
-#[cfg(test)]
-pub(crate) use lending::LARGE;
-pub(crate) use lending::{Lent, lending, write};
+pub(crate) use lending::{LARGE, Lent, lending, write};
 
 /// Bytes, cheap to clone, and decoded without a copy.
 ///

@@ -33,6 +33,8 @@ pub enum CallError {
     },
     /// The server did not take the request, or the connection; the text names the limit or the rule.
     Refused(String),
+    /// The handler ended the stream with this text.
+    Failed(String),
     /// The two programs do not fit: another service, another version of it, or another codec.
     Incompatible(Box<Incompatible>),
     /// The server takes no more requests, because it is ending.
@@ -120,6 +122,7 @@ impl CallError {
             CallError::TooLarge { reply, .. } => *reply,
             CallError::Cancelled
             | CallError::Panicked
+            | CallError::Failed(_)
             | CallError::Decode(_)
             | CallError::Protocol(_) => true,
             CallError::Refused(_)
@@ -167,6 +170,7 @@ impl CallError {
             Code::OverLimit => {
                 CallError::Refused(format!("over the server's limit: {}", failure.text))
             }
+            Code::Failed => CallError::Failed(text()),
             Code::Denied => CallError::Refused(format!("not allowed: {}", failure.text)),
             Code::Incompatible => CallError::Incompatible(Box::new(Incompatible {
                 ours: ours.into(),
@@ -211,6 +215,7 @@ impl fmt::Display for CallError {
                 write!(f, "a {what} of {size} bytes is over the limit of {limit}")
             }
             CallError::Refused(text) => write!(f, "refused: {text}"),
+            CallError::Failed(text) => write!(f, "the server ended the stream: {text}"),
             CallError::Incompatible(parties) => {
                 write!(
                     f,
@@ -253,7 +258,7 @@ impl From<CallError> for io::Error {
             CallError::Encode(_) | CallError::Decode(_) | CallError::Protocol(_) => {
                 io::ErrorKind::InvalidData
             }
-            CallError::Panicked => io::ErrorKind::Other,
+            CallError::Panicked | CallError::Failed(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }

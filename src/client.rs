@@ -1,6 +1,8 @@
 //! [`Client`]: calls, from any number of threads, over one connection.
 
 pub(crate) mod common;
+mod feed;
+mod items;
 mod link;
 mod sync;
 mod turn;
@@ -26,6 +28,8 @@ use crate::trace::Span;
 use crate::wire::{self, control};
 use crate::{ConnectOptions, Deadline, Name, Stream, ToName};
 use common::{Answer, encoding, may_try_again};
+use feed::Feed;
+pub use items::Items;
 use link::Link;
 
 /// How a client is made.
@@ -184,7 +188,7 @@ impl ClientOptions {
     /// As [`over`](Self::over).
     pub fn channel_over<C: Codec>(self, stream: impl Stream) -> Result<Channel<C>, CallError> {
         let channel = Channel::new(self, None);
-        channel.open(Box::new(stream), channel.deadline())?;
+        channel.greet(Box::new(stream), channel.deadline())?;
         Ok(channel)
     }
 }
@@ -194,7 +198,12 @@ impl ClientOptions {
 pub struct CallOptions {
     pub(crate) deadline: Option<Deadline>,
     pub(crate) idempotent: bool,
+    pub(crate) window: Option<u32>,
+    pub(crate) item_timeout: Option<Duration>,
 }
+
+/// How much of a stream comes ahead of its consumer, in credits.
+pub(crate) const DEFAULT_WINDOW: u32 = 64;
 
 impl CallOptions {
     /// The client's own.
@@ -203,7 +212,8 @@ impl CallOptions {
         CallOptions::default()
     }
 
-    /// Until when the call may take.
+    /// Until when the call may take; of a stream, when it ends as a whole, if it has not ended before. For ever unless
+    /// set, of a stream: the [time-out of the client](ClientOptions::timeout) counts for opening it.
     #[must_use]
     pub fn deadline(mut self, deadline: impl Into<Deadline>) -> Self {
         self.deadline = Some(deadline.into());
@@ -215,6 +225,25 @@ impl CallOptions {
     #[must_use]
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Of a stream: how much the server may send ahead of its consumer, in credits; 64 unless set, and at least one.
+    ///
+    /// One credit pays for each started KiB of an item, so that 64 are about 64 KiB or 64 small items. At most the
+    /// window and one item are ever on their way or waiting, at both ends together: what the system holds, what this
+    /// program holds until it is taken, and what the server waits to send.
+    #[must_use]
+    pub fn window(mut self, credits: u32) -> Self {
+        self.window = Some(credits);
+        self
+    }
+
+    /// Of a stream: how long each item may take from when it is waited for; as long as the stream lasts unless set,
+    /// because many a stream has nothing to say for hours. A server that dies is noticed at once all the same.
+    #[must_use]
+    pub fn item_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.item_timeout = timeout.into();
         self
     }
 }
@@ -279,6 +308,58 @@ impl<Request, Reply, C: Codec> Client<Request, Reply, C> {
         Reply: DeserializeOwned,
     {
         self.channel.call(0, request, options)
+    }
+
+    /// Sends a request that is answered by a stream, of which the replies are the items: to a server whose closure has
+    /// an [`ItemSink`](crate::ItemSink) behind the [`Call`](crate::Call).
+    ///
+    /// ```
+    /// use pipetalk::{Call, Client, ClientOptions, Deadline, ItemSink, ServerOptions, memory};
+    ///
+    /// let (listener, connector) = memory::listener();
+    /// let server = ServerOptions::new().on(listener);
+    /// # let handle = server.handle();
+    /// let serving = std::thread::spawn(move || {
+    ///     server.serve(|word: String, _: &Call, letters: ItemSink<char>| {
+    ///         // An error says that nobody wants more.
+    ///         let _ = word.chars().try_for_each(|letter| letters.send(&letter));
+    ///     })
+    /// });
+    ///
+    /// let client: Client<String, char> = ClientOptions::new().over(connector.connect(Deadline::NEVER)?)?;
+    /// let letters: Result<Vec<char>, _> = client.open(&"word".to_owned())?.collect();
+    /// assert_eq!(letters?, ['w', 'o', 'r', 'd']);
+    /// # handle.stop();
+    /// # serving.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::open`].
+    pub fn open(&self, request: &Request) -> Result<Items<Reply, C>, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.open_with(request, CallOptions::new())
+    }
+
+    /// As [`open`](Self::open), with options for this one stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::open`].
+    pub fn open_with(
+        &self,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Items<Reply, C>, CallError>
+    where
+        Request: Serialize,
+        Reply: DeserializeOwned,
+    {
+        self.channel.open(0, request, options)
     }
 
     /// Sends what needs no reply, and does not wait for it to be read.
@@ -362,6 +443,38 @@ impl<C: Codec> Channel<C> {
     {
         let mut encode = encoding::<C, _>(request);
         self.call_raw(method, &mut encode, options, Answer::decode::<C, Reply>)
+    }
+
+    /// Opens a stream: a method that is answered by any number of items.
+    ///
+    /// It returns when the request has been sent; that the server has no such method, for example, is what the first
+    /// item says. A stream that has been opened is never opened again by itself, whatever
+    /// [`ClientOptions::reconnect`] says: after what has come, [`Items`] ends with the error.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail. The request was not sent then.
+    pub fn open<Request, Item>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Items<Item, C>, CallError>
+    where
+        Request: Serialize + ?Sized,
+        Item: DeserializeOwned,
+    {
+        let mut encode = encoding::<C, _>(request);
+        let ends = options.deadline.unwrap_or(Deadline::NEVER);
+        let deadline = ends.min(self.deadline());
+        let window = options.window.unwrap_or(DEFAULT_WINDOW);
+        let feed = self.traced(method, |span| {
+            self.retrying(deadline, false, |link, _| {
+                span.peer(|| link.peer_pid());
+                Feed::open(link, method, &mut encode, window, deadline, ends)
+            })
+        })?;
+        Ok(Items::new(feed, ends, options.item_timeout))
     }
 
     /// Sends what needs no reply to a method by its number.
@@ -452,7 +565,7 @@ impl<C: Codec> Channel<C> {
         let timeout = self.inner.options.timeout;
         let (deadline, left) = match options.deadline {
             Some(deadline) => (deadline, None),
-            None => (timeout.map_or(Deadline::NEVER, Deadline::after), timeout),
+            None => (timeout.map_or(Deadline::NEVER, Deadline::about), timeout),
         };
         self.traced(method, |span| {
             self.retrying(deadline, options.idempotent, |link, at_once| {
@@ -485,7 +598,7 @@ impl<C: Codec> Channel<C> {
         &self,
         deadline: Deadline,
         idempotent: bool,
-        mut attempt: impl FnMut(&Link, bool) -> Result<R, CallError>,
+        mut attempt: impl FnMut(&Arc<Link>, bool) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         let mut backoff = Backoff::new();
         let (mut sent, mut tried) = (false, false);
@@ -548,10 +661,10 @@ impl<C: Codec> Channel<C> {
             .connect
             .connect(name, deadline)
             .map_err(|error| CallError::unreachable(&error))?;
-        self.open(Box::new(stream), deadline)
+        self.greet(Box::new(stream), deadline)
     }
 
-    fn open(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+    fn greet(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
         let inner = &*self.inner;
         let link = Arc::new(Link::open(stream, Arc::clone(&inner.ours), deadline)?);
         *inner.link.lock() = Some(Arc::clone(&link));

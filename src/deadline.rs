@@ -7,6 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::sys;
+
+/// No tick of the system's clock is longer: 100 in a second are the fewest that Linux can be built with.
+const TICK: Duration = Duration::from_millis(10);
+
+/// From here on a tick more or less is not worth asking what time it is to the nanosecond.
+const FAR: Duration = Duration::from_secs(1);
+
 /// The point in time until which a call may wait.
 ///
 /// A deadline is absolute, so that one deadline can cover several calls: pass the same value to each and
@@ -54,9 +62,18 @@ impl Deadline {
         Deadline::after_at(Instant::now(), timeout)
     }
 
-    /// As [`after`](Self::after), for who knows what time it is.
+    /// As [`after`](Self::after), or a tick later if the deadline is far away: for the time-outs of typed calls, of
+    /// which each has several.
     #[inline]
-    pub(crate) fn after_at(now: Instant, timeout: Duration) -> Deadline {
+    pub(crate) fn about(timeout: Duration) -> Deadline {
+        if timeout < FAR {
+            return Deadline::after(timeout);
+        }
+        Deadline::after_at(sys::recently() + TICK, timeout)
+    }
+
+    #[inline]
+    fn after_at(now: Instant, timeout: Duration) -> Deadline {
         match now.checked_add(timeout) {
             Some(at) => Deadline(Kind::At(at)),
             None => Deadline::NEVER,
@@ -80,15 +97,35 @@ impl Deadline {
         }
     }
 
+    /// As [`remaining`](Self::remaining), or somewhat less if the deadline is far away: for who does not wait that long
+    /// in one go.
+    #[cfg(unix)]
+    #[inline]
+    pub(crate) fn remaining_at_least(self) -> Option<Duration> {
+        let far = match self.0 {
+            Kind::At(at) => at.checked_duration_since(sys::recently()),
+            Kind::Now | Kind::Never => None,
+        };
+        match far {
+            Some(left) if left >= FAR => Some(left - TICK),
+            _ => self.remaining(),
+        }
+    }
+
     /// Whether the deadline has passed.
     #[must_use]
     #[inline]
     pub fn has_passed(self) -> bool {
-        self.remaining() == Some(Duration::ZERO)
+        match self.0 {
+            Kind::Now => true,
+            // Most deadlines are far away.
+            Kind::At(at) => at <= sys::recently() + TICK && at <= Instant::now(),
+            Kind::Never => false,
+        }
     }
 
     /// As [`has_passed`](Self::has_passed), for who knows what time it is.
-    #[inline]
+    #[cfg(feature = "tokio")]
     pub(crate) fn has_passed_at(self, now: Instant) -> bool {
         match self.0 {
             Kind::Now => true,
@@ -202,6 +239,47 @@ mod tests {
         let later = Deadline::after(Duration::from_secs(2));
         assert!(Deadline::NOW < soon && soon < later && later < Deadline::NEVER);
         assert_eq!(soon.min(Deadline::NEVER), soon);
+    }
+
+    #[test]
+    fn the_cheap_clock_is_never_ahead_and_catches_up() {
+        let start = Instant::now();
+        loop {
+            let recently = sys::recently();
+            assert!(recently <= Instant::now());
+            if recently >= start {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_far_deadline_is_a_tick_inexact_and_a_near_one_is_not() {
+        for timeout in [FAR, FAR * 30, FAR * 1_000_000] {
+            let deadline = Deadline::about(timeout);
+            let at = deadline.instant().unwrap();
+            assert!(at <= Instant::now() + timeout + TICK, "{timeout:?}");
+        }
+        for timeout in [Duration::from_nanos(1), FAR - Duration::from_nanos(1)] {
+            let before = Instant::now();
+            let at = Deadline::about(timeout).instant().unwrap();
+            assert!(at >= before + timeout && at <= Instant::now() + timeout);
+        }
+        assert_eq!(Deadline::about(Duration::ZERO), Deadline::NOW);
+        assert_eq!(Deadline::about(Duration::MAX), Deadline::NEVER);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_remains_at_least_is_no_more_than_what_remains() {
+        for timeout in [FAR / 2, FAR, FAR * 30, FAR * 1_000_000] {
+            let deadline = Deadline::after(timeout);
+            let before = deadline.remaining().unwrap();
+            let at_least = deadline.remaining_at_least().unwrap();
+            assert!(at_least <= before, "{timeout:?}: {at_least:?}");
+        }
+        assert_eq!(Deadline::NEVER.remaining_at_least(), None);
+        assert_eq!(Deadline::NOW.remaining_at_least(), Some(Duration::ZERO));
     }
 
     #[test]

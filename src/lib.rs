@@ -58,6 +58,8 @@
 //! * [`Stream`] and [`Listener`] are the traits that they implement, as [`memory`] does, which needs no operating
 //!   system and is for tests. Write against the traits and choose the transport later.
 //! * [`Client`] and [`Server`] exchange typed requests and replies; [`service!`] makes named methods of them.
+//!   A reply can be a stream of items: the server has an [`ItemSink`], the client iterates over [`Items`], and a
+//!   [`Broadcast`] sends the same items to many.
 //! * [`codec`] turns values into messages and back, within limits, and [`Blob`] carries bytes in them.
 //! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for.
 //!
@@ -106,6 +108,7 @@ mod name;
 mod options;
 mod peer;
 mod signal;
+mod spin;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod transport;
@@ -115,6 +118,7 @@ mod transport;
 //   current_user() -> io::Result<UserId>                       whom this process runs as
 //   system_name(String) -> io::Result<Name>                    the machine's name for a portable one
 //   per_user_name(String) -> io::Result<String>                the user's own name for a portable one
+//   recently() -> Instant                                      now, or less than a tick ago: the cheapest clock
 //   bind(&ListenOptions, &Name) -> io::Result<Listener>
 //   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>
 //   Listener                    the trait, and access()
@@ -156,9 +160,11 @@ cfg_if::cfg_if! {
 
         pub use blob::Blob;
         pub use call_error::{CallError, Incompatible, Version};
-        pub use client::{CallOptions, Channel, Client, ClientOptions, ServerInfo};
+        pub use client::{CallOptions, Channel, Client, ClientOptions, Items, ServerInfo};
         pub use codec::{Codec, CodecError, DefaultCodec};
-        pub use server::{Call, Server, ServerHandle, ServerOptions};
+        pub use server::{
+            Broadcast, Call, Event, ItemSink, Server, ServerHandle, ServerOptions, SinkError, Slow,
+        };
 
         #[doc(hidden)]
         pub use service::hidden as __private;
@@ -180,4 +186,5 @@ pub use local::{LocalListener, LocalStream};
 pub use name::{Name, ToName};
 pub use options::{ConnectOptions, DEFAULT_TIMEOUT, ListenOptions, ReadMode};
 pub use peer::{Peer, UserId};
+pub use spin::Spin;
 pub use transport::{DEFAULT_MAX_MESSAGE, Incoming, Listener, MAX_MESSAGE, Part, Stream, Waiting};

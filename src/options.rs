@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::transport::{DEFAULT_MAX_MESSAGE, MAX_MESSAGE};
-use crate::{Access, Deadline, LocalListener, LocalStream, Stream, ToName, Trust};
+use crate::{Access, Deadline, LocalListener, LocalStream, Spin, Stream, ToName, Trust};
 
 /// How [`LocalStream::connect`] waits when nothing else is said: 30 seconds.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +49,7 @@ pub struct ListenOptions {
     pub(crate) max_message: usize,
     pub(crate) read_mode: ReadMode,
     pub(crate) write_through: bool,
+    pub(crate) spin: Spin,
 }
 
 impl Default for ListenOptions {
@@ -61,6 +62,7 @@ impl Default for ListenOptions {
             max_message: DEFAULT_MAX_MESSAGE,
             read_mode: ReadMode::Message,
             write_through: false,
+            spin: Spin::OFF,
         }
     }
 }
@@ -127,6 +129,14 @@ impl ListenOptions {
         self
     }
 
+    /// Whether receives on the accepted streams look for a message for a while before they sleep; [`Spin::OFF`] unless
+    /// set.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
     /// Creates the endpoint and begins to listen.
     ///
     /// # Errors
@@ -172,6 +182,7 @@ pub struct ConnectOptions {
     pub(crate) buffer_size: Option<usize>,
     pub(crate) read_mode: ReadMode,
     pub(crate) allow_impersonation: bool,
+    pub(crate) spin: Spin,
 }
 
 impl Default for ConnectOptions {
@@ -183,6 +194,7 @@ impl Default for ConnectOptions {
             buffer_size: None,
             read_mode: ReadMode::Message,
             allow_impersonation: false,
+            spin: Spin::OFF,
         }
     }
 }
@@ -240,6 +252,13 @@ impl ConnectOptions {
         self
     }
 
+    /// Whether receives look for a message for a while before they sleep; [`Spin::OFF`] unless set.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
     /// Connects to the listener at `name`.
     ///
     /// A busy endpoint is waited for until the deadline; with [`Deadline::NOW`] it is [`Error::Busy`] at once.
@@ -281,13 +300,15 @@ impl ConnectOptions {
     ) -> io::Result<usize> {
         let stream = self.connect(name, deadline)?;
         stream.send(request, deadline)?;
-        stream.recv_message(reply, deadline)?.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the server closed without a reply",
-            )
-        })
+        stream.recv_message(reply, deadline)?.ok_or_else(no_reply)
     }
+}
+
+pub(crate) fn no_reply() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the server closed without a reply",
+    )
 }
 
 fn check_max_message(limit: usize) -> io::Result<()> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::blob::{self, Lent};
 use crate::codec::{Codec, CodecError};
-use crate::{Deadline, Stream};
+use crate::{Blob, Deadline, Stream};
 
 /// How large a buffer is kept for the next message.
 const KEPT: usize = 4 << 20;
@@ -43,6 +43,17 @@ impl Outgoing {
             self.lent.truncate(before);
         }
         encoded
+    }
+
+    /// Appends what has been encoded before; a large one is not copied.
+    pub(crate) fn append(&mut self, encoded: &Blob) {
+        if encoded.len() < blob::LARGE {
+            return self.bytes.extend_from_slice(encoded);
+        }
+        self.lent.push(Lent {
+            at: self.bytes.len(),
+            blob: encoded.clone(),
+        });
     }
 
     /// The bytes that are not blobs.
@@ -139,7 +150,6 @@ mod tests {
     use serde::{Deserialize, Serializer};
 
     use super::*;
-    use crate::Blob;
     use crate::blob::LARGE;
     use crate::codec::DefaultCodec;
 

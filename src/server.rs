@@ -1,15 +1,19 @@
 //! [`Server`]: requests, from any number of clients, to one handler.
 
 mod ahead;
+mod broadcast;
 pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod control;
+pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
 mod outbox;
 mod pool;
 #[cfg(feature = "signals")]
 mod signals;
+pub(crate) mod sink;
+pub(crate) mod streams;
 
 use std::fmt;
 use std::io;
@@ -26,11 +30,13 @@ use crate::codec::{Codec, DefaultCodec};
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, Stream, ToName, UserId};
+pub use broadcast::{Broadcast, Event, Slow};
 pub use call::Call;
 use connection::Connection;
 use handler::{AnyHandler, Erased};
-pub use handler::{Closure, HandleError, Handler, Payload, encode_reply};
+pub use handler::{Closure, HandleError, Handler, Payload, StreamClosure, encode_reply};
 use pool::Pool;
+pub use sink::{ItemSink, Opening, SinkError};
 
 pub use crate::outgoing::Outgoing;
 pub use crate::service::Service;
@@ -124,6 +130,9 @@ impl ServerOptions {
 
     /// How many requests of one client may be unanswered at once; 64 unless set, and at least one. Clients of
     /// this crate wait their turn; what another sends beyond is answered with the name of the limit.
+    ///
+    /// A stream is a request until it ends. The handler of each has a thread of its own, and may be a little behind: a
+    /// client whose handlers do not notice that their streams are over has twice as many, and no more.
     #[must_use]
     pub fn in_flight(mut self, limit: usize) -> Self {
         self.max_in_flight = limit.clamp(1, crate::session::MAX_IN_FLIGHT);
@@ -144,7 +153,8 @@ impl ServerOptions {
         self
     }
 
-    /// How long a client may take to read a reply before it is cut off; 30 seconds unless set.
+    /// How long a client may take to read a reply before it is cut off; 30 seconds unless set. The items of streams wait
+    /// for longer: a client may stay away from its streams for as long as it likes.
     #[must_use]
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.send_timeout = timeout;
@@ -153,7 +163,9 @@ impl ServerOptions {
 
     /// Handles requests on this many threads, for all clients together, so that a slow request does not hold up
     /// its neighbours. With 0, which is the default, each client has a thread, which handles one request after
-    /// the other and hands nothing to anybody.
+    /// the other and hands nothing to anybody. Streams have threads of their own either way; but without a pool a slow
+    /// request holds up the credit of its client's streams, unless its handler looks whether it
+    /// [is cancelled](Call::is_cancelled).
     #[must_use]
     pub fn pool(mut self, threads: usize) -> Self {
         self.pool = threads;
@@ -337,8 +349,9 @@ impl<L: Listener> Server<L> {
 
     /// Serves until the server is ended, by its [handle](Server::handle) or by a client that may.
     ///
-    /// The handler is a closure of a request and the [`Call`], or what [`service!`](crate::service) makes. It is
-    /// run for several clients at once. If it panics, the client is told, and nobody else notices.
+    /// The handler is a closure of a request and the [`Call`], and of an [`ItemSink`] if it answers by a stream, or what
+    /// [`service!`](crate::service) makes. It is run for several clients at once. If it panics, the client is told, and
+    /// nobody else notices.
     ///
     /// # Errors
     ///
@@ -444,7 +457,8 @@ impl ServerHandle {
     }
 
     /// Takes no more clients and no more requests, tells the clients, and gives those requests that are under way
-    /// until `timeout` to end; then they are cancelled. Returns at once; [`Server::serve`] returns when it is
+    /// until `timeout` to end; then they are cancelled. So it is with streams, except those of a [`Broadcast`], which end
+    /// behind what they have to say. Returns at once; [`Server::serve`] returns when it is
     /// done. Draining again can only make it shorter.
     pub fn drain(&self, timeout: Duration) {
         let deadline = Deadline::after(timeout);

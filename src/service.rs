@@ -7,8 +7,8 @@
 use std::fmt;
 
 use crate::codec::DefaultCodec;
-use crate::server::{Call, HandleError, Handler, Outgoing, Payload};
-use hidden::{Definition, Dispatch};
+use crate::server::{Call, HandleError, Handler, Opening, Outgoing, Payload};
+use hidden::{Definition, Dispatch, Open};
 
 pub mod hidden;
 mod parts;
@@ -27,7 +27,7 @@ cfg_if::cfg_if! {
 /// use std::collections::HashMap;
 /// use std::sync::Mutex;
 ///
-/// use pipetalk::{Blob, Call, CallError, Server};
+/// use pipetalk::{Blob, Call, CallError, ItemSink, Server};
 /// use serde::{Deserialize, Serialize};
 ///
 /// pipetalk::service! {
@@ -40,6 +40,8 @@ cfg_if::cfg_if! {
 ///         fn put(key: String, value: Blob) -> Result<(), PutError>;
 ///         /// Says that a key is in use.
 ///         notify touch(key: String);
+///         /// All keys that begin so.
+///         stream list(prefix: String) -> String;
 ///     }
 ///
 ///     /// Calls a key-value store.
@@ -68,6 +70,15 @@ cfg_if::cfg_if! {
 ///     fn touch(&self, call: &Call, key: String) {
 ///         println!("{key} is in use by {:?}", call.peer());
 ///     }
+///     fn list(&self, _: &Call, prefix: String, items: ItemSink<String>) {
+///         let keys: Vec<String> = self.0.lock().unwrap().keys().cloned().collect();
+///         for key in keys.iter().filter(|key| key.starts_with(&prefix)) {
+///             // An error says that nobody wants more.
+///             if items.send(key).is_err() {
+///                 return;
+///             }
+///         }
+///     }
 /// }
 ///
 /// # let dir = tempfile::tempdir().unwrap();
@@ -85,6 +96,8 @@ cfg_if::cfg_if! {
 /// assert_eq!(client.put("", &Blob::new())?, Err(PutError::EmptyKey));
 /// assert_eq!(client.get("colour")?, Some(Blob::from("blue")));
 /// client.touch("colour")?;
+/// let keys: Result<Vec<String>, CallError> = client.list("col")?.collect();
+/// assert_eq!(keys?, ["colour"]);
 /// # handle.drain(std::time::Duration::from_secs(10));
 /// # serving.join().unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -98,7 +111,9 @@ cfg_if::cfg_if! {
 /// * `fn name(argument: Type, ...) -> Type;` which is answered, with `()` if no type is named;
 /// * `#[idempotent] fn ...` which does no harm if it is carried out twice, so that a client that
 ///   [reconnects](crate::ClientOptions::reconnect) may try it again ([`CallOptions::idempotent`]);
-/// * `notify name(argument: Type, ...);` which is not answered.
+/// * `notify name(argument: Type, ...);` which is not answered;
+/// * `stream name(argument: Type, ...) -> Item;` which is answered by any number of items, and then by the end or an
+///   error.
 ///
 /// There is no `self`, and no `pub`. Each type needs serde's `Serialize` and `Deserialize`, and a method has at most
 /// 16 arguments. Comments and other attributes of a method go to the trait's method and to the client's; a `cfg` there
@@ -111,7 +126,8 @@ cfg_if::cfg_if! {
 /// # What it makes: the trait
 ///
 /// `pub trait Kv: Send + Sync + 'static`. Each method has `&self` and the [`Call`] before its arguments:
-/// `fn get(&self, call: &Call, key: String) -> Option<Blob>`. One more, `fn service(self)`, makes of what implements
+/// `fn get(&self, call: &Call, key: String) -> Option<Blob>`. That of a stream has an [`ItemSink`] behind them, returns
+/// nothing, and runs on a thread of its own; the sink may outlive it. One more, `fn service(self)`, makes of what implements
 /// the trait what [`Server::serve`] takes.
 ///
 /// # What it makes: the client
@@ -123,7 +139,7 @@ cfg_if::cfg_if! {
 /// * `over(stream)`, and `over_with(stream, options)`, for a stream that is open already, for example one in
 ///   [`memory`];
 /// * a method for each of the trait's, which returns a `Result<_, CallError>`. What a method returns itself, its own
-///   `Result` included, is inside;
+///   `Result` included, is inside; of a stream it is the [`Items`], an iterator;
 /// * `with(options)`, a client on the same connection whose calls have these [`CallOptions`], and
 ///   `with_deadline(deadline)`: `client.with_deadline(Duration::from_secs(1)).get("key")`;
 /// * `channel()`, the [`Channel`] beneath, which can ask the server who it is, and ask it to drain or to stop.
@@ -210,6 +226,8 @@ cfg_if::cfg_if! {
 /// [`CallOptions`]: crate::CallOptions
 /// [`CallOptions::idempotent`]: crate::CallOptions::idempotent
 /// [`Channel`]: crate::Channel
+/// [`ItemSink`]: crate::ItemSink
+/// [`Items`]: crate::Items
 /// [`Client`]: crate::Client
 /// [`ClientOptions`]: crate::ClientOptions
 /// [`Server::serve`]: crate::Server::serve
@@ -383,6 +401,7 @@ macro_rules! service {
                         service,
                         &__PIPETALK_DEFINITION,
                         Self::__dispatch::<__PipetalkService>,
+                        Self::__open::<__PipetalkService>,
                     )
                 }
 
@@ -398,6 +417,25 @@ macro_rules! service {
                         if method == __PipetalkMethod::$method as ::core::primitive::u32 {
                             $crate::__service_dispatch! {
                                 ($service, service, payload, call, reply)
+                                $kind $method $arguments [$($reply)?]
+                            }
+                        }
+                    )*
+                    ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
+                }
+
+                #[allow(deprecated, unused_variables, clippy::ptr_arg)]
+                fn __open<__PipetalkService: $service>(
+                    service: &__PipetalkService,
+                    method: ::core::primitive::u32,
+                    payload: &$crate::server::Payload,
+                    call: &$crate::Call,
+                    opening: $crate::server::Opening,
+                ) -> ::core::result::Result<(), $crate::server::HandleError> {
+                    $(
+                        if method == __PipetalkMethod::$method as ::core::primitive::u32 {
+                            $crate::__service_open! {
+                                ($service, service, payload, call, opening)
                                 $kind $method $arguments [$($reply)?]
                             }
                         }
@@ -423,6 +461,7 @@ pub struct Service<T> {
     service: T,
     definition: &'static Definition,
     dispatch: Dispatch<T>,
+    open: Open<T>,
 }
 
 impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> {
@@ -450,6 +489,16 @@ impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> 
         reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         (self.dispatch)(&self.service, method, payload, call, reply)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        (self.open)(&self.service, method, payload, call, opening)
     }
 }
 

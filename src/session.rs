@@ -17,9 +17,27 @@
 //! ```
 //!
 //! That each request is answered exactly once is what makes an id safe to use again: a call that its caller has
-//! given up keeps its place until the late answer has come.
+//! given up keeps its place until the late answer has come. A stream is a request too, with any number of items
+//! before its answer, which is its end:
+//!
+//! ```text
+//!     client                                       server
+//!       | open 1, with 64 credits                    |
+//!       |------------------------------------------->| items as far as the credit goes
+//!       |           item 1, item 1, item 1, item 1   |
+//!       |<-------------------------------------------|
+//!       | credit 1: 32 more                          | once the consumer has taken them
+//!       |------------------------------------------->|
+//!       |                            item 1, end 1   |
+//!       |<-------------------------------------------|
+//! ```
+
+// With its path, for those who include this file: the fuzz targets.
+#[path = "session/credit.rs"]
+mod credit;
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
+use credit::{Credit, Window, price};
 
 /// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
 const BEFORE_WELCOME: usize = 1;
@@ -106,6 +124,8 @@ struct Place {
     /// Counts how often the place was used, so that an answer to an earlier call is known as one.
     generation: u16,
     state: PlaceState,
+    /// Of a stream.
+    window: Window,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +135,16 @@ enum PlaceState {
     Waiting,
     /// The answer is awaited by nobody, and still to come.
     GivenUp,
+    /// Somebody takes the items.
+    Streaming,
+    /// The items are dropped that are still to come, and the end after them.
+    StreamGivenUp,
+}
+
+impl PlaceState {
+    fn is_stream(self) -> bool {
+        matches!(self, PlaceState::Streaming | PlaceState::StreamGivenUp)
+    }
 }
 
 /// Why no call can begin.
@@ -131,14 +161,18 @@ pub(crate) enum NotNow {
 /// What a message means to a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ClientEvent<'a> {
-    /// Nothing to do: the answer to a call that was given up, or what a later version has to say.
+    /// Nothing to do: the answer to a call that was given up, or an item of such a stream.
     Nothing,
     /// The server has said who it is; there may be room for more calls.
     Welcome,
     /// The answer to a call.
     Reply { id: u32, payload: &'a [u8] },
-    /// The failure of a call.
+    /// The failure of a call, or of a stream, which it ends.
     Failed { id: u32, failure: Failure<'a> },
+    /// An item of a stream: [`ClientSession::take`] has to follow, once its consumer has it.
+    Item { id: u32, payload: &'a [u8] },
+    /// The end of a stream.
+    Ended { id: u32 },
     /// The server takes no more calls; those that are under way are still answered.
     GoingAway,
     /// The server has answered all that it has read, and reads no more: what is unanswered was not carried out.
@@ -151,6 +185,19 @@ impl ClientSession {
     /// Begins a call, and says which id it has.
     #[inline]
     pub(crate) fn start(&mut self, method: u32) -> Result<u32, NotNow> {
+        self.begin(method, PlaceState::Waiting, Window::default())
+    }
+
+    /// Begins a stream with a window of so many credits, and says which id it has and with how many credits it is to
+    /// be opened.
+    pub(crate) fn open(&mut self, method: u32, window: u32) -> Result<(u32, u32), NotNow> {
+        let window = Window::new(window);
+        let id = self.begin(method, PlaceState::Streaming, window)?;
+        Ok((id, window.size()))
+    }
+
+    #[inline]
+    fn begin(&mut self, method: u32, state: PlaceState, window: Window) -> Result<u32, NotNow> {
         match self.refused {
             // Who is incompatible may still ask who is there, and ask him to go.
             Some(Code::Incompatible) if method >= control::FIRST => {}
@@ -172,35 +219,68 @@ impl ClientSession {
                 self.places.push(Place {
                     generation: 0,
                     state: PlaceState::Free,
+                    window,
                 });
                 index
             }
         };
         let place = &mut self.places[usize::from(index)];
         place.generation = place.generation.wrapping_add(1);
-        place.state = PlaceState::Waiting;
+        place.state = state;
+        place.window = window;
         Ok(u32::from(place.generation) << 16 | u32::from(index))
     }
 
     /// Takes back a call whose request was not sent.
     pub(crate) fn unsend(&mut self, id: u32) {
         if self
-            .state(id)
-            .is_some_and(|state| *state != PlaceState::Free)
+            .place(id)
+            .is_some_and(|place| place.state != PlaceState::Free)
         {
             self.release(id);
         }
     }
 
-    /// Gives up a call: its answer, when it comes, means nothing. Whether it was still unanswered.
+    /// Gives up a call, or a stream: its answer, when it comes, means nothing, and neither do more items. Whether it
+    /// was still unanswered.
     pub(crate) fn give_up(&mut self, id: u32) -> bool {
-        match self.state(id) {
-            Some(state @ PlaceState::Waiting) => {
-                *state = PlaceState::GivenUp;
-                true
-            }
-            _ => false,
+        let Some(place) = self.place(id) else {
+            return false;
+        };
+        place.state = match place.state {
+            PlaceState::Waiting => PlaceState::GivenUp,
+            PlaceState::Streaming => PlaceState::StreamGivenUp,
+            _ => return false,
+        };
+        true
+    }
+
+    /// Notes that the consumer of a stream has taken an item whose message was so long.
+    #[inline]
+    pub(crate) fn take(&mut self, id: u32, size: usize) {
+        if let Some(window) = self.window(id) {
+            window.take(size);
         }
+    }
+
+    /// How much credit to send for a stream now, if any; it counts as sent.
+    #[inline]
+    pub(crate) fn credit_due(&mut self, id: u32) -> Option<u32> {
+        self.window(id)?.due()
+    }
+
+    /// Takes back credit that could not be sent: it is still due.
+    pub(crate) fn keep_credit(&mut self, id: u32, back: u32) {
+        if let Some(window) = self.window(id) {
+            window.keep(back);
+        }
+    }
+
+    /// The window of a stream that is open.
+    #[inline]
+    fn window(&mut self, id: u32) -> Option<&mut Window> {
+        let place = self.place(id)?;
+        (place.state == PlaceState::Streaming).then_some(&mut place.window)
     }
 
     /// What a message of the server's means.
@@ -209,11 +289,28 @@ impl ClientSession {
         match wire::parse(bytes)? {
             Message::Reply { id, payload } => Ok(match self.answered(id)? {
                 PlaceState::Waiting => ClientEvent::Reply { id, payload },
-                _ => ClientEvent::Nothing,
+                PlaceState::GivenUp => ClientEvent::Nothing,
+                _ => return Err(Malformed("a reply to the request for a stream")),
             }),
             Message::Error { id, failure } => Ok(match self.answered(id)? {
-                PlaceState::Waiting => ClientEvent::Failed { id, failure },
+                PlaceState::Waiting | PlaceState::Streaming => ClientEvent::Failed { id, failure },
                 _ => ClientEvent::Nothing,
+            }),
+            Message::Item { id, payload } => {
+                let place = self.place(id).filter(|place| place.state.is_stream());
+                let place = place.ok_or(Malformed("an item of no stream"))?;
+                if !place.window.receive(bytes.len()) {
+                    return Err(Malformed("an item beyond its credit"));
+                }
+                Ok(match place.state {
+                    PlaceState::Streaming => ClientEvent::Item { id, payload },
+                    _ => ClientEvent::Nothing,
+                })
+            }
+            Message::End { id } => Ok(match self.answered(id)? {
+                PlaceState::Streaming => ClientEvent::Ended { id },
+                PlaceState::StreamGivenUp => ClientEvent::Nothing,
+                _ => return Err(Malformed("the end of what is no stream")),
             }),
             Message::GoingAway { .. } => {
                 self.going_away = true;
@@ -242,6 +339,8 @@ impl ClientSession {
             Message::Hello(_)
             | Message::Request { .. }
             | Message::Notify { .. }
+            | Message::Open { .. }
+            | Message::Credit { .. }
             | Message::Cancel { .. } => Err(Malformed("a message that only a client sends")),
         }
     }
@@ -281,14 +380,14 @@ impl ClientSession {
     }
 
     #[inline]
-    fn state(&mut self, id: u32) -> Option<&mut PlaceState> {
+    fn place(&mut self, id: u32) -> Option<&mut Place> {
         let place = self.places.get_mut(id as usize & 0xFFFF)?;
-        (u32::from(place.generation) == id >> 16).then_some(&mut place.state)
+        (u32::from(place.generation) == id >> 16).then_some(place)
     }
 
     #[inline]
     fn answered(&mut self, id: u32) -> Result<PlaceState, Malformed> {
-        match self.state(id).copied() {
+        match self.place(id).map(|place| place.state) {
             None | Some(PlaceState::Free) => Err(Malformed("an answer to no request")),
             Some(state) => {
                 self.release(id);
@@ -299,8 +398,8 @@ impl ClientSession {
 
     #[inline]
     fn release(&mut self, id: u32) {
-        if let Some(state) = self.state(id) {
-            *state = PlaceState::Free;
+        if let Some(place) = self.place(id) {
+            place.state = PlaceState::Free;
             self.free.push((id & 0xFFFF) as u16);
         }
     }
@@ -314,10 +413,18 @@ impl ClientSession {
 pub(crate) struct ServerSession {
     client: Option<Party>,
     compatible: bool,
-    unanswered: Vec<u32>,
+    unanswered: Vec<Unanswered>,
     /// Requests whose answers are being sent.
     answering: usize,
     max_in_flight: usize,
+}
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Unanswered {
+    id: u32,
+    /// Of a stream: what it may still send.
+    credit: Option<Credit>,
 }
 
 /// What a message means to a server.
@@ -334,11 +441,20 @@ pub(crate) enum ServerEvent<'a> {
         timeout: Option<std::time::Duration>,
         payload: &'a [u8],
     },
+    /// A request for a stream, which has to be ended as others are answered.
+    Open {
+        id: u32,
+        method: u32,
+        timeout: Option<std::time::Duration>,
+        payload: &'a [u8],
+    },
+    /// A stream may send more.
+    Credit { id: u32 },
     /// A request that may not be served, and has to be answered so.
     Reject { id: u32, failure: Failure<'a> },
     /// What is not to be answered.
     Notify { method: u32, payload: &'a [u8] },
-    /// The client does not wait for the answer any more, which it has to get all the same.
+    /// The client does not wait for the answer any more, which it has to get all the same; nor for more items.
     Cancel { id: u32 },
 }
 
@@ -378,54 +494,115 @@ impl ServerSession {
                 method,
                 timeout,
                 payload,
-            } => self.request(id, method, timeout, payload),
+            } => Ok(match self.admit(id, method, None)? {
+                Some(failure) => ServerEvent::Reject { id, failure },
+                None => ServerEvent::Request {
+                    id,
+                    method,
+                    timeout,
+                    payload,
+                },
+            }),
+            Message::Open {
+                id,
+                method,
+                timeout,
+                credit,
+                payload,
+            } => {
+                let mut granted = Credit::default();
+                if !granted.grant(credit) {
+                    return Err(TOO_MUCH_CREDIT);
+                }
+                Ok(match self.admit(id, method, Some(granted))? {
+                    Some(failure) => ServerEvent::Reject { id, failure },
+                    None => ServerEvent::Open {
+                        id,
+                        method,
+                        timeout,
+                        payload,
+                    },
+                })
+            }
+            Message::Credit { id, more } => self.grant(id, more),
             Message::Notify { method, payload } if self.compatible && method < control::FIRST => {
                 Ok(ServerEvent::Notify { method, payload })
             }
-            Message::Cancel { id } if self.unanswered.contains(&id) => {
-                Ok(ServerEvent::Cancel { id })
-            }
+            Message::Cancel { id } if self.position(id).is_some() => Ok(ServerEvent::Cancel { id }),
             // It was answered when the client gave it up; or it is of no use to anybody.
             Message::Cancel { .. } | Message::Notify { .. } => Ok(ServerEvent::Nothing),
             Message::Welcome(_)
             | Message::Refusal(..)
             | Message::Reply { .. }
             | Message::Error { .. }
+            | Message::Item { .. }
+            | Message::End { .. }
             | Message::GoingAway { .. }
             | Message::Goodbye => Err(Malformed("a message that only a server sends")),
         }
     }
 
+    /// Takes in a request, or says why not.
     #[inline]
-    fn request<'a>(
+    fn admit(
         &mut self,
         id: u32,
         method: u32,
-        timeout: Option<std::time::Duration>,
-        payload: &'a [u8],
-    ) -> Result<ServerEvent<'a>, Malformed> {
-        if self.unanswered.contains(&id) {
+        credit: Option<Credit>,
+    ) -> Result<Option<Failure<'static>>, Malformed> {
+        if self.position(id).is_some() {
             return Err(Malformed("an id that is in use"));
         }
-        let why_not = if !self.compatible && method < control::FIRST {
+        Ok(if !self.compatible && method < control::FIRST {
             Some(Failure::new(Code::Incompatible, ""))
+        } else if credit.is_some() && method >= control::FIRST {
+            Some(Failure::new(
+                Code::UnknownMethod,
+                "no control request is a stream",
+            ))
         } else if self.unanswered.len() >= self.max_in_flight {
             Some(Failure::new(Code::OverLimit, "requests in flight"))
         } else {
+            self.unanswered.push(Unanswered { id, credit });
             None
-        };
-        Ok(match why_not {
-            Some(failure) => ServerEvent::Reject { id, failure },
-            None => {
-                self.unanswered.push(id);
-                ServerEvent::Request {
-                    id,
-                    method,
-                    timeout,
-                    payload,
-                }
-            }
         })
+    }
+
+    /// Grants a stream more credit.
+    fn grant<'a>(&mut self, id: u32, more: u32) -> Result<ServerEvent<'a>, Malformed> {
+        // It may cross the end of the stream.
+        let Some(place) = self.position(id) else {
+            return Ok(ServerEvent::Nothing);
+        };
+        let Some(credit) = &mut self.unanswered[place].credit else {
+            return Err(Malformed("credit for what is no stream"));
+        };
+        if !credit.grant(more) {
+            return Err(TOO_MUCH_CREDIT);
+        }
+        Ok(ServerEvent::Credit { id })
+    }
+
+    /// Whether an item of a stream may be sent now.
+    pub(crate) fn may_send(&self, id: u32) -> bool {
+        self.position(id)
+            .and_then(|place| self.unanswered[place].credit)
+            .is_some_and(Credit::is_left)
+    }
+
+    /// Pays for an item of a stream whose message is so long, and says how much, in credits. If nothing, it may not be
+    /// sent now.
+    #[inline]
+    #[must_use]
+    pub(crate) fn pay(&mut self, id: u32, size: usize) -> Option<u32> {
+        let place = self.position(id)?;
+        let credit = self.unanswered[place].credit.as_mut()?;
+        credit.pay(size).then(|| price(size))
+    }
+
+    #[inline]
+    fn position(&self, id: u32) -> Option<usize> {
+        self.unanswered.iter().position(|other| other.id == id)
     }
 
     /// Writes the answer to the hello.
@@ -438,15 +615,11 @@ impl ServerSession {
         }
     }
 
-    /// Notes that a request is about to be answered: with the answer in hand, the client may use the id again.
+    /// Notes that a request is about to be answered, or a stream about to be ended: with the answer in hand, the client may use the id again.
     /// Whether it was still unanswered; then [`answered`](Self::answered) has to follow.
     #[inline]
     pub(crate) fn answer(&mut self, id: u32) -> bool {
-        match self
-            .unanswered
-            .iter()
-            .position(|unanswered| *unanswered == id)
-        {
+        match self.position(id) {
             Some(place) => {
                 self.unanswered.swap_remove(place);
                 self.answering += 1;
@@ -474,6 +647,8 @@ impl ServerSession {
         self.client.as_ref()
     }
 }
+
+const TOO_MUCH_CREDIT: Malformed = Malformed("more credit than there can be");
 
 // With its path, for those who include this file: the fuzz targets.
 #[cfg(test)]

@@ -1,5 +1,85 @@
 //! The same for async programs, on tokio (feature `tokio`).
 //!
+//! The traits [`Stream`] and [`Listener`] are mirrors of those of the crate, by name and by promise, and so are
+//! [`LocalListener`], [`LocalStream`] and [`memory`]. The bytes are the same too: it does not matter to a program
+//! whether its peer is async. The builders are those of the crate, with methods of their own:
+//! [`ListenOptions::bind_tokio`](crate::ListenOptions::bind_tokio) and
+//! [`ConnectOptions::connect_tokio`](crate::ConnectOptions::connect_tokio).
+//!
+//! ```
+//! use std::time::Duration;
+//! use pipetalk::Deadline;
+//! use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
+//! # let dir = tempfile::tempdir()?;
+//! # let unix = format!("{}/docs.sock", dir.path().display());
+//! # let name = if cfg!(windows) { format!("pipetalk-doc5-{}", std::process::id()) } else { unix };
+//! # let name = name.as_str();
+//!
+//! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+//! # runtime.block_on(async {
+//! // The server: a task for each client, which gets back what it sends.
+//! let listener = LocalListener::bind(name)?;
+//! tokio::spawn(async move {
+//!     while let Ok(stream) = listener.accept(Deadline::NEVER).await {
+//!         tokio::spawn(async move {
+//!             let mut message = Vec::new();
+//!             while let Ok(Some(_)) = stream.recv_message(&mut message, Deadline::NEVER).await {
+//!                 stream.send(&message, Deadline::NEVER).await?;
+//!             }
+//!             Ok::<_, std::io::Error>(())
+//!         });
+//!     }
+//! });
+//!
+//! // The client.
+//! let stream = LocalStream::connect(name).await?;
+//! let soon = Deadline::after(Duration::from_secs(5));
+//! stream.send(b"hello", soon).await?;
+//! let mut reply = Vec::new();
+//! stream.recv_message(&mut reply, soon).await?;
+//! assert_eq!(reply, b"hello");
+//! # Ok::<(), std::io::Error>(())
+//! # })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Runtimes
+//!
+//! Any of tokio's runtimes will do, of one thread or of many. It has to have its drivers on (`enable_all`, as
+//! `#[tokio::main]` does it): the one for I/O where a listener or a stream is made, and on Unix as long as it is used;
+//! the one for time where a call has to wait and its deadline is not [`Deadline::NEVER`](crate::Deadline::NEVER).
+//! Where there is no runtime, or one without the driver, the call says so in words, as an error of kind `Other`. The
+//! runtime itself panics over a driver that it has not got, and has no way to be asked before; that panic is caught
+//! here, but the program's panic hook sees it, and a program that is built to abort on panics aborts.
+//!
+//! A stream can be used by another runtime than the one in which it was made, as long as that one lives, and dropped
+//! anywhere. A call that need not wait does not need a runtime.
+//!
+//! # Deadlines
+//!
+//! Every call tries first and waits afterwards, and only where it waits is there a timer. A timer of tokio's goes by
+//! milliseconds: no call gives up early, and some a little late.
+//! [`Deadline::NOW`](crate::Deadline::NOW) asks for what can be done at once.
+//!
+//! # Cancel safety
+//!
+//! Any of these futures may be dropped at any time, as `select!` and time-outs do:
+//!
+//! * a receive loses nothing: the next one gets what this one would have;
+//! * a send sends its message in whole or not at all; or, where a part has gone already and the rest cannot follow, it
+//!   closes the connection for good ([`Error::Poisoned`](crate::Error::Poisoned)), because the next message would be
+//!   taken for the rest;
+//! * a transaction whose request has been sent closes the connection for good, because its reply would be taken for that
+//!   of the next;
+//! * an accept loses no connection, and a connect leaves none behind.
+//!
+//! So a program that wants to give up a large send and keep the connection lets the send go on in a task of its own.
+//!
+//! # Many tasks
+//!
+//! As in the rest of the crate, every method takes `&self`. Tasks that send take turns, and so do tasks that receive;
+//! neither hold up the others. [`close`](Stream::close) wakes them all, from any thread.
+//!
 //! # Typed calls
 //!
 //! [`Client`] and [`Server`] are the mirrors of [`pipetalk::Client`](crate::Client) and
@@ -60,9 +140,11 @@ cfg_if::cfg_if! {
         mod fair;
         mod server;
         pub(crate) mod service;
+        mod sink;
 
-        pub use client::{Channel, Client};
+        pub use client::{Channel, Client, Items};
         pub use server::{Handler, Replied, Replies, Server};
         pub use service::OfService;
+        pub use sink::ItemSink;
     }
 }

@@ -34,6 +34,7 @@ cfg_if::cfg_if! {
 use std::io;
 use std::os::fd::OwnedFd;
 use std::thread;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
@@ -53,6 +54,11 @@ pub(crate) fn system_name(portable: String) -> io::Result<Name> {
 pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
     // A portable name is in the user's own directory as it is.
     Ok(portable)
+}
+
+#[inline]
+pub(crate) fn recently() -> Instant {
+    os::recently()
 }
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
@@ -78,7 +84,7 @@ pub(crate) fn connect(
         }
     };
     let (socket, peer) = dialed(options, socket)?;
-    Stream::new(socket, peer, options.max_message)
+    Stream::new(socket, peer, options.max_message, options.spin)
 }
 
 pub(crate) use listener::Listener;

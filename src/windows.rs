@@ -7,7 +7,8 @@
 //! disconnects a client that has left, and with it what the client wrote; it passes no OVERLAPPED where the
 //! handle is an overlapped one, in accepting and in receiving messages, so that another operation on the handle
 //! ends the wait while the kernel still owns the buffer; and nothing of it takes a deadline. So every handle is
-//! opened here, overlapped, and every operation goes through [`overlapped`].
+//! opened here, overlapped, and every operation goes through [`overlapped`]; those that wake a task, for async programs,
+//! are below `tokio`.
 
 mod head;
 mod instances;
@@ -23,6 +24,7 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::thread;
+use std::time::Instant;
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_INVALID_NAME,
@@ -58,6 +60,12 @@ pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
     Ok(format!("{portable}.{}", security::current_user()?))
 }
 
+/// There is no tick to speak of: `GetTickCount64` has one of 16 ms.
+#[inline]
+pub(crate) fn recently() -> Instant {
+    Instant::now()
+}
+
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
     Listener::bind(options, own_pipe_path(name)?)
 }
@@ -75,6 +83,7 @@ pub(crate) fn connect(
         direction,
         options.read_mode,
         options.max_message,
+        options.spin,
     ))
 }
 

@@ -23,8 +23,12 @@ mod kind {
     pub(super) const REQUEST: u8 = 0x10;
     pub(super) const NOTIFY: u8 = 0x11;
     pub(super) const CANCEL: u8 = 0x12;
+    pub(super) const OPEN: u8 = 0x13;
+    pub(super) const CREDIT: u8 = 0x14;
     pub(super) const REPLY: u8 = 0x20;
     pub(super) const ERROR: u8 = 0x21;
+    pub(super) const ITEM: u8 = 0x22;
+    pub(super) const END: u8 = 0x23;
     pub(super) const GOING_AWAY: u8 = 0x30;
     pub(super) const GOODBYE: u8 = 0x31;
 }
@@ -108,11 +112,13 @@ pub(crate) enum Code {
     Malformed,
     /// The server does not let this client do that.
     Denied,
+    /// The handler ended the stream, and says why.
+    Failed,
     /// A code from a later version.
     Other(u16),
 }
 
-const CODES: [(Code, u16); 9] = [
+const CODES: [(Code, u16); 10] = [
     (Code::Cancelled, 1),
     (Code::Panicked, 2),
     (Code::TooLarge, 3),
@@ -122,6 +128,7 @@ const CODES: [(Code, u16); 9] = [
     (Code::UnknownMethod, 7),
     (Code::Malformed, 8),
     (Code::Denied, 9),
+    (Code::Failed, 10),
 ];
 
 impl Code {
@@ -193,16 +200,39 @@ pub(crate) enum Message<'a> {
         method: u32,
         payload: &'a [u8],
     },
+    /// The caller waits for the reply no longer, or wants no more items.
     Cancel {
         id: u32,
+    },
+    /// A request that is answered by items, as far as the credit goes.
+    Open {
+        id: u32,
+        method: u32,
+        timeout: Option<Duration>,
+        credit: u32,
+        payload: &'a [u8],
+    },
+    /// More items may be sent.
+    Credit {
+        id: u32,
+        more: u32,
     },
     Reply {
         id: u32,
         payload: &'a [u8],
     },
+    /// The failure of a request, or of a stream, which it ends.
     Error {
         id: u32,
         failure: Failure<'a>,
+    },
+    Item {
+        id: u32,
+        payload: &'a [u8],
+    },
+    /// There are no more items.
+    End {
+        id: u32,
     },
     /// The server ends; requests that it has are answered until then.
     GoingAway {
@@ -273,6 +303,35 @@ pub(crate) fn notify(out: &mut Vec<u8>, method: u32) {
 
 pub(crate) fn cancel(out: &mut Vec<u8>, id: u32) {
     header(out, kind::CANCEL, id);
+}
+
+/// The header of the request for a stream.
+pub(crate) fn open(
+    out: &mut Vec<u8>,
+    id: u32,
+    method: u32,
+    timeout: Option<Duration>,
+    credit: u32,
+) {
+    header(out, kind::OPEN, id);
+    out.extend_from_slice(&method.to_le_bytes());
+    out.extend_from_slice(&milliseconds(timeout).to_le_bytes());
+    out.extend_from_slice(&credit.to_le_bytes());
+}
+
+pub(crate) fn credit(out: &mut Vec<u8>, id: u32, more: u32) {
+    header(out, kind::CREDIT, id);
+    out.extend_from_slice(&more.to_le_bytes());
+}
+
+/// The header of an item of a stream.
+#[inline]
+pub(crate) fn item(out: &mut Vec<u8>, id: u32) {
+    header(out, kind::ITEM, id);
+}
+
+pub(crate) fn end(out: &mut Vec<u8>, id: u32) {
+    header(out, kind::END, id);
 }
 
 /// The header of a reply.
@@ -396,12 +455,41 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
             rest.skip_fields(fields)?;
             rest.nothing_more(Message::Cancel { id })
         }
+        kind::OPEN => {
+            let method = u32::from_le_bytes(rest.array()?);
+            let timeout = duration(u32::from_le_bytes(rest.array()?));
+            let credit = u32::from_le_bytes(rest.array()?);
+            rest.skip_fields(fields)?;
+            Ok(Message::Open {
+                id,
+                method,
+                timeout,
+                credit,
+                payload: rest.0,
+            })
+        }
+        kind::CREDIT => {
+            let more = u32::from_le_bytes(rest.array()?);
+            rest.skip_fields(fields)?;
+            rest.nothing_more(Message::Credit { id, more })
+        }
         kind::REPLY => {
             rest.skip_fields(fields)?;
             Ok(Message::Reply {
                 id,
                 payload: rest.0,
             })
+        }
+        kind::ITEM => {
+            rest.skip_fields(fields)?;
+            Ok(Message::Item {
+                id,
+                payload: rest.0,
+            })
+        }
+        kind::END => {
+            rest.skip_fields(fields)?;
+            rest.nothing_more(Message::End { id })
         }
         kind::ERROR => {
             let failure = parse_failure(Fields(rest.take(fields)?))?;

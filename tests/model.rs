@@ -31,7 +31,7 @@ use loom::sync::{Arc, Condvar};
 use loom::thread::{self, JoinHandle};
 
 use sync::{CLOCK, Deadline, Mutex};
-use turn::{Over, Source, Turn, Turns};
+use turn::{Begun, Over, Source, Turn, Turns};
 
 /// What `turn.rs` waits with, made of loom's primitives.
 mod sync {
@@ -146,6 +146,8 @@ mod sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Answer(u32),
+    /// One of the items of a stream.
+    Item(u32, u32),
     /// Nobody may begin a call any more.
     GoingAway,
 }
@@ -230,6 +232,7 @@ impl Source for Wire {
                 calls.unanswered.swap_remove(place.expect("a call"));
                 turn.give(id, id);
             }
+            Ok(Some(Message::Item(id, item))) => turn.give(id, item),
             Ok(Some(Message::GoingAway)) => turn.shared.going_away = true,
             Ok(None) => turn.end("closed"),
             Err(()) => return false,
@@ -296,6 +299,28 @@ impl Client {
             assert_eq!(answer, begun.id, "somebody else's answer");
         }
         answer
+    }
+
+    /// Opens a stream whose items are these: how often they come, and when, is the server's affair.
+    fn open(&self) -> Begun {
+        let begun = self.turns().begin(self.wire(), Deadline::Never, |calls| {
+            calls.next += 1;
+            calls.unanswered.push(calls.next);
+            Some(Ok(calls.next))
+        });
+        begun.unwrap()
+    }
+
+    /// What a stream has next, as `Feed::next` takes it.
+    fn next(&self, stream: Begun, deadline: Deadline) -> Ended {
+        self.turns().next(self.wire(), stream, deadline, |_, _| ())
+    }
+
+    /// Leaves a stream, as `Feed` does when it is dropped.
+    fn leave(&self, stream: Begun) {
+        let mut turn = self.turns().lock();
+        turn.shared.given_up.push(stream.id);
+        turn.abandon(stream);
     }
 
     /// A call of another thread.
@@ -654,5 +679,120 @@ fn the_end_comes_after_the_answers() {
         let other = client.spawn(Deadline::Never, send);
         assert!(client.call(Deadline::Never, send).is_ok());
         assert!(other.join().unwrap().is_ok());
+    });
+}
+
+// ---------------------------------------------------------------- streams
+
+/// The items come while the other waits for its answer: whoever reads leaves them where they belong.
+#[test]
+fn a_consumer_and_a_caller_read_for_each_other() {
+    explore(None, || {
+        let client = Client::new(9);
+        let stream = client.open();
+        let other = client.spawn(Deadline::Never, move |client, id| {
+            client.wire().deliver(Message::Item(stream.id, 10));
+            client.wire().deliver(Message::Answer(id));
+            client.wire().deliver(Message::Item(stream.id, 11));
+            true
+        });
+        assert_eq!(client.next(stream, Deadline::Never), Ok(10));
+        assert_eq!(client.next(stream, Deadline::Never), Ok(11));
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+/// A consumer that has its item reads no more: the caller has to.
+#[test]
+fn a_consumer_that_has_its_item_hands_over() {
+    explore(None, || {
+        let client = Client::new(9);
+        let stream = client.open();
+        let other = client.spawn(Deadline::Never, move |client, id| {
+            client.wire().deliver(Message::Item(stream.id, 10));
+            client.wire().deliver(Message::Answer(id));
+            true
+        });
+        assert_eq!(client.next(stream, Deadline::Never), Ok(10));
+        // It stays away for ever.
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+/// The same with one that leaves, or whose time is over.
+#[test]
+fn a_consumer_that_stops_waiting_hands_over() {
+    explore(Some(3), || {
+        let client = Client::new(9);
+        let stream = client.open();
+        let other = client.spawn(Deadline::Never, |client, id| {
+            client.pass_the_deadline();
+            answered(client, id)
+        });
+        assert_eq!(client.next(stream, Deadline::At), Err(Over::TimedOut));
+        client.leave(stream);
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+/// Two consumers, and whoever reads, reads for both.
+#[test]
+fn consumers_read_for_each_other() {
+    explore(Some(3), || {
+        let client = Client::new(9);
+        let streams = [client.open(), client.open()];
+        for item in [10, 11] {
+            client.wire().deliver(Message::Item(streams[1].id, item));
+            client.wire().deliver(Message::Item(streams[0].id, item));
+        }
+        let other = {
+            let client = client.clone();
+            thread::spawn(move || {
+                assert_eq!(client.next(streams[0], Deadline::Never), Ok(10));
+                assert_eq!(client.next(streams[0], Deadline::Never), Ok(11));
+                client.leave(streams[0]);
+            })
+        };
+        assert_eq!(client.next(streams[1], Deadline::Never), Ok(10));
+        assert_eq!(client.next(streams[1], Deadline::Never), Ok(11));
+        client.leave(streams[1]);
+        other.join().unwrap();
+    });
+}
+
+/// One that is taken from on another thread each time.
+#[test]
+fn a_consumer_moves_to_another_thread() {
+    explore(Some(3), || {
+        let client = Client::new(9);
+        let stream = client.open();
+        let other = client.spawn(Deadline::Never, move |client, id| {
+            client.wire().deliver(Message::Item(stream.id, 10));
+            client.wire().deliver(Message::Item(stream.id, 11));
+            answered(client, id)
+        });
+        let consumer = client.clone();
+        let consumer = thread::spawn(move || consumer.next(stream, Deadline::Never));
+        assert_eq!(consumer.join().unwrap(), Ok(10));
+        assert_eq!(client.next(stream, Deadline::Never), Ok(11));
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+/// What has come is taken, and then comes the end.
+#[test]
+fn the_end_comes_after_the_items() {
+    explore(None, || {
+        let client = Client::new(9);
+        let stream = client.open();
+        client.wire().deliver(Message::Item(stream.id, 10));
+        let other = client.spawn(Deadline::Never, |client, _| {
+            client.wire().change(|line| line.closed = true);
+            true
+        });
+        assert_eq!(client.next(stream, Deadline::Never), Ok(10));
+        let ended = Err(Over::Ended("closed"));
+        assert_eq!(client.next(stream, Deadline::Never), ended);
+        assert_eq!(other.join().unwrap(), ended);
     });
 }

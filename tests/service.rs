@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pipetalk::server::Handler;
 use pipetalk::{
-    Blob, Call, CallError, CallOptions, Channel, ClientOptions, DefaultCodec, Listener,
+    Blob, Call, CallError, CallOptions, Channel, ClientOptions, DefaultCodec, ItemSink, Listener,
     LocalListener, Server, ServerHandle, ServerOptions, Stream, memory,
 };
 use serde::{Deserialize, Serialize};
@@ -194,6 +194,92 @@ fn only_what_is_idempotent_is_tried_again() {
             drop(serving.join().unwrap());
         });
     }
+}
+
+pipetalk::service! {
+    /// Has methods of each kind.
+    #[name = "kinds"]
+    trait Kinds {
+        fn double(number: u32) -> u32;
+        stream up_to(number: u32) -> u32;
+        notify forget();
+    }
+    struct KindsClient;
+}
+
+pipetalk::service! {
+    /// The same but for a kind.
+    #[name = "kinds"]
+    trait OtherKinds {
+        fn double(number: u32) -> u32;
+        fn up_to(number: u32) -> u32;
+        notify forget();
+    }
+    struct OtherKindsClient;
+}
+
+struct Numbers;
+
+impl Kinds for Numbers {
+    fn double(&self, _: &Call, number: u32) -> u32 {
+        2 * number
+    }
+
+    fn up_to(&self, _: &Call, number: u32, items: ItemSink<u32>) {
+        (0..number).for_each(|number| items.send(&number).unwrap());
+    }
+
+    fn forget(&self, _: &Call) {}
+}
+
+impl OtherKinds for Numbers {
+    fn double(&self, _: &Call, number: u32) -> u32 {
+        2 * number
+    }
+
+    fn up_to(&self, _: &Call, number: u32) -> u32 {
+        number
+    }
+
+    fn forget(&self, _: &Call) {}
+}
+
+#[test]
+fn a_stream_is_iterated_over() {
+    let _limit = limit(here!());
+    let (listener, connector) = memory::listener();
+    let _serving = Serving::start(ServerOptions::new().on(listener), Kinds::service(Numbers));
+    let client = KindsClient::over(connector.connect(soon()).unwrap()).unwrap();
+    let items: Result<Vec<u32>, CallError> = client.up_to(5).unwrap().collect();
+    assert_eq!(items, Ok(vec![0, 1, 2, 3, 4]));
+    assert_eq!(client.double(4), Ok(8));
+    client.forget().unwrap();
+}
+
+#[test]
+fn the_kind_of_a_method_is_in_the_fingerprint() {
+    let _limit = limit(here!());
+    let (_, _, fingerprint) = definition(Kinds::service(Numbers));
+    // It is on the wire as well.
+    assert_eq!(fingerprint, 0xe4fb_94cc_8636_ea57);
+    assert_ne!(fingerprint, definition(OtherKinds::service(Numbers)).2);
+    let (listener, connector) = memory::listener();
+    let _serving = Serving::start(
+        ServerOptions::new().on(listener),
+        OtherKinds::service(Numbers),
+    );
+    let client = KindsClient::over(connector.connect(soon()).unwrap()).unwrap();
+    for _ in 0..2 {
+        let error = match client.up_to(5) {
+            Ok(mut items) => items.next().unwrap().unwrap_err(),
+            Err(error) => error,
+        };
+        assert!(matches!(error, CallError::Incompatible(_)), "{error:?}");
+    }
+    let other = OtherKindsClient::over(connector.connect(soon()).unwrap()).unwrap();
+    assert_eq!(other.up_to(5), Ok(5));
+    assert_eq!(other.double(5), Ok(10));
+    other.forget().unwrap();
 }
 
 /// The name, version and fingerprint of a service.

@@ -1,6 +1,6 @@
-//! What async calls cost: no heap allocation once warm, one send and one receive for each side, and little memory for
-//! a connection that is idle.
+//! What async streams cost in memory: nothing for each message once warm, and little while they wait.
 
+#![cfg(feature = "tokio")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what it expects by unwrapping it"
@@ -11,340 +11,106 @@ mod allocator;
 #[path = "util/mod.rs"]
 mod util;
 
-use pipetalk::ServerOptions;
-use pipetalk::tokio::{Client, Server};
-use serde::{Deserialize, Serialize};
-use tokio::runtime::{Builder, Runtime};
+use std::future::Future;
+use std::io::IoSlice;
+use std::sync::Mutex;
 
-use util::{Place, announce, here, limit, wait_for_release};
+use pipetalk::Deadline;
+use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
+use tokio::runtime::Builder;
+
+use util::{Place, allow_many_descriptors, here, limit, soon};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting::new();
 
-/// 64 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Small {
-    numbers: [u64; 6],
-    bytes: [u8; 16],
+/// Runs one test at a time, on this thread: nobody else's memory is to be counted.
+fn alone<F: Future>(test: F) -> F::Output {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test)
 }
 
-const SMALL: Small = Small {
-    // Encoded at full length.
-    numbers: [u64::MAX; 6],
-    bytes: [0xa5; 16],
-};
-
-/// As many calls as are counted.
-const CALLS: usize = 1_000;
-
-/// What is asked of the server: an echo, or how much memory it uses.
-type Asked = Option<Small>;
-type Told = Result<Small, u64>;
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-async fn serve(name: &str) {
-    // One more than the test makes, which it asks over.
-    let options = ServerOptions::new().connections(20_000);
-    let server = options.bind_tokio(name).unwrap();
-    announce("listening");
-    let handler = |asked: Asked, _| async move { asked.ok_or_else(|| ALLOCATOR.live() as u64) };
-    server.serve(handler).await.unwrap();
-}
-
-async fn call(client: &Client<Asked, Told>, times: usize) {
-    for _ in 0..times {
-        assert_eq!(client.call(&Some(SMALL)).await.unwrap(), Ok(SMALL));
-    }
-}
-
-/// So many tasks, each of which calls so often whenever it is told to, and tells when it is done.
-struct Callers {
-    go: tokio::sync::broadcast::Sender<()>,
-    done: tokio::sync::mpsc::Receiver<()>,
-    tasks: usize,
-}
-
-impl Callers {
-    fn start(client: &Client<Asked, Told>, tasks: usize, times: usize) -> Callers {
-        let (go, _) = tokio::sync::broadcast::channel(4);
-        let (say, done) = tokio::sync::mpsc::channel(tasks);
-        for _ in 0..tasks {
-            let (client, say, mut may_go) = (client.clone(), say.clone(), go.subscribe());
-            tokio::spawn(async move {
-                while may_go.recv().await.is_ok() {
-                    call(&client, times).await;
-                    say.send(()).await.unwrap();
-                }
-            });
-        }
-        Callers { go, done, tasks }
-    }
-
-    async fn call(&mut self) {
-        self.go.send(()).unwrap();
-        for _ in 0..self.tasks {
-            self.done.recv().await.unwrap();
-        }
-    }
-}
-
-/// Both sides are this process, on one runtime.
 #[test]
-fn a_call_allocates_nothing_once_warm() {
+fn a_message_allocates_nothing_once_warm() {
     let _limit = limit(here!());
-    runtime().block_on(async {
+    alone(async {
         let place = Place::new();
-        let server = Server::bind(place.name()).unwrap();
-        let handle = server.handle();
-        let handler = |asked: Asked, _| async move { asked.ok_or(0) };
-        let serving = tokio::spawn(server.serve(handler));
-        let client: Client<Asked, Told> = Client::connect(place.name()).await.unwrap();
-        for (tasks, times) in [(1, CALLS), (64, CALLS / 20)] {
-            let mut callers = Callers::start(&client, tasks, times);
-            for _ in 0..5 {
-                callers.call().await;
+        let listener = LocalListener::bind(place.name()).unwrap();
+        let client = LocalStream::connect(place.name()).await.unwrap();
+        let server = listener.accept(soon()).await.unwrap();
+        let request = vec![7; 20_000];
+        let (mut message, mut reply, mut buf) = (Vec::new(), Vec::new(), [0; 100]);
+        let mut fewest = usize::MAX;
+        // Whoever else runs in this process now and then has nothing to do with it: the fewest are ours.
+        for _ in 0..20 {
+            // Asking for it is not free everywhere.
+            let soon = soon();
+            let before = ALLOCATOR.allocations();
+            for (size, deadline) in [(0, Deadline::NEVER), (64, soon), (20_000, soon)] {
+                let request = &request[..size];
+                for _ in 0..50 {
+                    let (asked, answered) = tokio::join!(
+                        async {
+                            client.send(request, deadline).await?;
+                            client.recv_message(&mut reply, deadline).await
+                        },
+                        async {
+                            server.recv_message(&mut message, deadline).await?;
+                            let (head, tail) = message.split_at(size / 2);
+                            let pieces = [head, tail].map(IoSlice::new);
+                            server.send_vectored(&pieces, deadline).await
+                        }
+                    );
+                    assert_eq!(asked.unwrap(), Some(size));
+                    answered.unwrap();
+                    assert_eq!(reply, request);
+                }
             }
-            let mut fewest = usize::MAX;
-            for _ in 0..5 {
-                let before = ALLOCATOR.allocations();
-                callers.call().await;
-                fewest = fewest.min(ALLOCATOR.allocations() - before);
+            let few = [&b"one"[..], b"two"].map(IoSlice::new);
+            client.send_all(&few, soon).await.unwrap();
+            for _ in few {
+                let part = server.recv(&mut buf, soon).await.unwrap();
+                assert_eq!(part.unwrap().len, 3);
             }
-            // The channel by which the tasks of this test tell that they are done has blocks of its own.
-            let allowed = if tasks == 1 { 0 } else { tasks / 8 };
-            assert!(
-                fewest <= allowed,
-                "{fewest} allocations in {} calls of {tasks} tasks",
-                tasks * times
-            );
+            fewest = fewest.min(ALLOCATOR.allocations() - before);
         }
-        let (live, peak) = (ALLOCATOR.live(), ALLOCATOR.peak());
-        assert!(live <= peak);
-        ALLOCATOR.forget_peak();
-        handle.stop();
-        serving.await.unwrap().unwrap();
+        assert_eq!(fewest, 0);
     });
 }
 
-#[cfg(target_os = "linux")]
-mod on_linux {
-    use std::collections::BTreeMap;
-    use std::env;
-    use std::fs;
-    use std::process::Command;
-
-    use rustix::process::{Resource, getrlimit};
-
-    use super::*;
-    use crate::util::{Actor, allow_many_descriptors, rounds_or, skip};
-
-    /// 10,000 clients of one server, each of which calls: all are served, and one that is idle costs the server no more
-    /// than 4 KiB beyond what the system keeps for it.
-    #[test]
-    fn an_idle_connection_costs_the_server_four_kibibytes_at_most() {
-        const MOST: u64 = 4 << 10;
-        let _limit = limit(here!());
-        let crowd = rounds_or(10_000, 500) as u64;
-        allow_many_descriptors();
-        let descriptors = getrlimit(Resource::Nofile).current;
-        if descriptors.is_some_and(|most| most < crowd + 100) {
-            skip(
-                here!(),
-                &format!("needs {crowd} descriptors, and {descriptors:?} are allowed"),
-            );
-            return;
-        }
+#[test]
+fn a_stream_that_waits_has_no_buffer() {
+    let _limit = limit(here!());
+    const STREAMS: usize = 200;
+    allow_many_descriptors();
+    alone(async {
         let place = Place::new();
-        let mut server = Actor::start("serve", &[place.name()]);
-        assert_eq!(server.says(), "listening");
-        runtime().block_on(async {
-            let asker: Client<Asked, Told> = Client::connect(place.name()).await.unwrap();
-            let live = || async { asker.call(&None).await.unwrap().unwrap_err() };
-            call(&asker, 100).await;
-            let before = live().await;
-            let mut clients: Vec<Client<Asked, Told>> = Vec::new();
-            for _ in 0..crowd {
-                let client = Client::connect(place.name()).await.unwrap();
-                call(&client, 2).await;
-                clients.push(client);
+        let listener = LocalListener::bind(place.name()).unwrap();
+        let mut open = Vec::with_capacity(STREAMS);
+        let mut message = Vec::new();
+        let mut before = 0;
+        for n in 0..=STREAMS {
+            let client = LocalStream::connect(place.name()).await.unwrap();
+            let server = listener.accept(soon()).await.unwrap();
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                from.send(&[7; 3_000], soon()).await.unwrap();
+                to.recv_message(&mut message, soon()).await.unwrap();
             }
-            // All at once as well.
-            let calls: Vec<_> = clients
-                .iter()
-                .map(|client| {
-                    let client = client.clone();
-                    tokio::spawn(async move { call(&client, 3).await })
-                })
-                .collect();
-            for call in calls {
-                call.await.unwrap();
-            }
-            let info = asker.channel().info().await.unwrap();
-            assert_eq!(u64::from(info.connections), crowd + 1);
-            let each = (live().await - before) / crowd;
-            println!("{each} bytes for each of {crowd} connections");
-            assert!(each <= MOST, "{each} bytes for an idle connection");
-            drop(clients);
-            asker.channel().stop().await.unwrap();
-        });
-        server.wait();
-    }
-
-    /// Whether strace is here and may trace.
-    fn can_trace(item: &str) -> bool {
-        let traced = Command::new("strace")
-            .args(["-o", "/dev/null", "true"])
-            .output();
-        let can = traced.is_ok_and(|traced| traced.status.success());
-        if !can {
-            skip(item, "needs strace, and leave to trace");
-        }
-        can
-    }
-
-    const MARK: &str = "/pipetalk-mark-in-the-trace";
-
-    /// Leaves a mark in the trace: a system call that is seen by what it asks for.
-    pub(super) fn mark() {
-        let _ = fs::metadata(MARK);
-    }
-
-    /// How often each system call was made between the first two marks.
-    fn counted(trace: &str) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        let mut marks = 0;
-        for line in trace.lines() {
-            let Some((_, call)) = line.split_once(' ') else {
-                continue;
-            };
-            let call = call.trim_start();
-            if call.contains(MARK) {
-                marks += 1;
-            } else if let (1, Some((name, _))) = (marks, call.split_once('(')) {
-                if !call.starts_with("<...") {
-                    *counts.entry(name.to_owned()).or_default() += 1;
-                }
+            if n == 0 {
+                // From here on everything is warm, and what grows is for the streams.
+                before = ALLOCATOR.live();
+            } else {
+                open.push((client, server));
             }
         }
-        assert!(marks >= 2, "the marks are missing");
-        counts
-    }
-
-    fn traced(part: &str, args: &[&str], trace: &str) -> Actor {
-        let mut strace = Command::new("strace");
-        strace
-            .args(["-f", "-qq", "-o", trace])
-            .arg(env::current_exe().unwrap());
-        Actor::start_with(strace, part, args)
-    }
-
-    /// One send and one receive for each call, besides looking at what is ready; with 64 tasks for 64 calls together.
-    #[track_caller]
-    fn assert_counts(counts: &BTreeMap<String, usize>, batches: usize) {
-        let mut others = counts.clone();
-        let mut take = |names: &[&str]| -> usize {
-            names.iter().filter_map(|name| others.remove(*name)).sum()
-        };
-        let sends = take(&["sendto", "sendmsg", "writev", "write"]);
-        let receives = take(&["recvfrom", "recvmsg", "read"]);
-        let waits = take(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
-        let most = batches + batches / 10 + 20;
-        assert!(sends >= batches / 2 && sends <= most, "{counts:?}");
-        assert!(receives >= batches / 2 && receives <= most, "{counts:?}");
-        // A runtime of tokio's looks for what is ready after every 61 tasks as well.
-        assert!(waits <= 2 * most + most / 5, "{counts:?}");
-        assert!(others.values().sum::<usize>() <= 20, "{counts:?}");
-    }
-
-    #[test]
-    fn a_client_sends_once_and_receives_once() {
-        let _limit = limit(here!());
-        if !can_trace("the system calls of a client") {
-            return;
-        }
-        for tasks in [1, 64] {
-            let place = Place::new();
-            let mut server = Actor::start("serve", &[place.name()]);
-            assert_eq!(server.says(), "listening");
-            let trace = place.directory().join("trace");
-            let tasks = tasks.to_string();
-            let args = [place.name(), &tasks];
-            let mut client = traced("call", &args, trace.to_str().unwrap());
-            assert_eq!(client.says(), "done");
-            client.release();
-            client.wait();
-            server.wait();
-            assert_counts(&counted(&fs::read_to_string(trace).unwrap()), CALLS);
-        }
-    }
-
-    #[test]
-    fn a_server_sends_once_and_receives_once() {
-        let _limit = limit(here!());
-        if !can_trace("the system calls of a server") {
-            return;
-        }
-        for tasks in [1, 64] {
-            let place = Place::new();
-            let trace = place.directory().join("trace");
-            let mut server = traced("serve_marked", &[place.name()], trace.to_str().unwrap());
-            assert_eq!(server.says(), "listening");
-            let tasks = tasks.to_string();
-            let mut client = Actor::start("call", &[place.name(), &tasks]);
-            assert_eq!(client.says(), "done");
-            client.release();
-            client.wait();
-            server.wait();
-            assert_counts(&counted(&fs::read_to_string(trace).unwrap()), CALLS);
-        }
-    }
-}
-
-mod actors {
-    use super::*;
-
-    #[test]
-    fn actor() {
-        util::play(|part, args| match (part, args) {
-            ("serve", [name]) => {
-                util::allow_many_descriptors();
-                runtime().block_on(serve(name));
-            }
-            ("serve_marked", [name]) => runtime().block_on(async {
-                let server = Server::bind(name).unwrap();
-                announce("listening");
-                let handler = |asked: Asked, _| async move {
-                    if asked.is_none() {
-                        mark();
-                    }
-                    asked.ok_or(0)
-                };
-                server.serve(handler).await.unwrap();
-            }),
-            ("call", [name, tasks]) => runtime().block_on(async {
-                let client: Client<Asked, Told> = Client::connect(name).await.unwrap();
-                let tasks: usize = tasks.parse().unwrap();
-                let mut callers = Callers::start(&client, tasks, CALLS);
-                callers.call().await;
-                for _ in 0..2 {
-                    // The server makes a mark as well, if it is the one to be looked at.
-                    let _ = client.call(&None).await.unwrap();
-                    mark();
-                    callers.call().await;
-                }
-                announce("done");
-                wait_for_release();
-                client.channel().stop().await.unwrap();
-            }),
-            _ => panic!("no such part: {part} {args:?}"),
-        });
-    }
-
-    fn mark() {
-        #[cfg(target_os = "linux")]
-        on_linux::mark();
-    }
+        let each = (ALLOCATOR.live() - before) / (2 * STREAMS);
+        println!("{each} bytes on the heap for each stream");
+        // What the runtime keeps for a descriptor is among it; the stream itself is in the vector, with its size.
+        assert!(each < 1_024, "{each} bytes");
+        let size = size_of::<LocalStream>();
+        assert!(size < 512, "{size} bytes");
+        drop(open);
+    });
 }

@@ -66,6 +66,30 @@ fn skew_names_both_versions_and_replaces_the_old_one() {
     }
 }
 
+#[test]
+fn events_come_in_order_or_are_counted() {
+    let _limit = limit(here!());
+    let both = [(); 2].map(|()| Running::start("events", NO_ARGS));
+    for one in both {
+        let lines = one.expect_success();
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert!(
+            lines[0].starts_with("2000 readings published in "),
+            "{lines:#?}"
+        );
+        for (line, who) in lines[1..].iter().zip(["eager", "absent", "slow"]) {
+            let numbers = line.strip_prefix(who).unwrap_or_else(|| panic!("{line}"));
+            let numbers = numbers.split(|c: char| !c.is_ascii_digit());
+            let numbers: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
+            let [got, missed, gaps] = numbers[..] else {
+                panic!("{line}");
+            };
+            assert_eq!(got + missed, 2000, "{line}");
+            assert_eq!(missed == 0, gaps == 0, "{line}");
+        }
+    }
+}
+
 /// The programs of a key-value store: its server and its client.
 #[derive(Debug, Clone, Copy)]
 struct Programs {
@@ -180,6 +204,56 @@ fn a_touched_key_exists() {
 }
 
 #[test]
+fn changes_are_printed_to_those_who_watch() {
+    let _limit = limit(here!());
+    for &programs in PAIRS {
+        assert_changes_are_printed(programs);
+    }
+}
+
+fn assert_changes_are_printed(programs: Programs) {
+    let store = Store::start(programs);
+    let watches = ["", "a", "ab"].map(|prefix| store.client(&["watch", prefix]));
+    // Whether they watch already nobody says: put until they have seen it.
+    let mut seen = [false; 3];
+    for round in 0.. {
+        let value = round.to_string();
+        assert_eq!(store.ask(&["put", "abc", &value]), ["ok"]);
+        for (watch, seen) in watches.iter().zip(&mut seen) {
+            *seen = *seen
+                || watch
+                    .line_if_any()
+                    .is_some_and(|line| line.starts_with("abc="));
+        }
+        if seen == [true; 3] {
+            break;
+        }
+    }
+    for (key, value) in [("b", "1"), ("a", "2 and 3"), ("x", "4"), ("ab", "")] {
+        assert_eq!(store.ask(&["put", key, value]), ["ok"]);
+    }
+    assert_eq!(store.ask(&["touch", "abba"]), ["ok"]);
+    assert_eq!(store.ask(&["touch", "ab"]), ["ok"]);
+    assert_eq!(store.ask(&["put", "abba", "5"]), ["ok"]);
+    let lines = ["b=1", "a=2 and 3", "x=4", "ab=", "abba=", "abba=5"];
+    for (watch, prefix) in watches.iter().zip(["", "a", "ab"]) {
+        for expected in lines.iter().filter(|line| line.starts_with(prefix)) {
+            let mut line = watch.line();
+            while line.starts_with("abc=") {
+                line = watch.line();
+            }
+            assert_eq!(&line, expected);
+        }
+    }
+    // They do not hold up the end of the server, and end with it, in good order.
+    assert_eq!(store.ask(&["drain"]), ["ok"]);
+    store.expect_end();
+    for watch in watches {
+        assert_eq!(watch.expect_success(), [""; 0]);
+    }
+}
+
+#[test]
 fn an_error_of_the_service_is_one_line() {
     let _limit = limit(here!());
     for &programs in PAIRS {
@@ -235,6 +309,7 @@ fn a_client_without_a_server_says_so_in_one_line() {
             &["get", "key"][..],
             &["put", "key", "value"],
             &["touch", "key"],
+            &["watch", "key"],
             &["info"],
             &["drain"],
             &["stop"],

@@ -1,6 +1,6 @@
 //! The service of `kv_server` and `kv_client`: what both have to know.
 
-use pipetalk::Blob;
+use pipetalk::{Blob, Event};
 use serde::{Deserialize, Serialize};
 
 /// Where the server listens unless it is told otherwise.
@@ -16,10 +16,19 @@ pipetalk::service! {
         fn put(key: String, value: Blob) -> Result<(), PutError>;
         /// Makes sure that there is a key, without a value if it is new.
         notify touch(key: String);
+        /// What changes from now on, of all keys that begin so.
+        stream watch(prefix: String) -> Event<Change>;
     }
 
     /// Calls a key-value store.
     pub(crate) struct KvClient;
+}
+
+/// A key has got a value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub(crate) key: String,
+    pub(crate) value: Blob,
 }
 
 /// Why a value is not taken.

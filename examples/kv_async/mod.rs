@@ -6,9 +6,9 @@
 #[path = "../kv/mod.rs"]
 mod blocking;
 
-use pipetalk::Blob;
+use pipetalk::{Blob, Event};
 
-pub(crate) use blocking::{NAME, PutError};
+pub(crate) use blocking::{Change, NAME, PutError};
 
 pipetalk::service! {
     /// A small key-value store.
@@ -20,6 +20,8 @@ pipetalk::service! {
         fn put(key: String, value: Blob) -> Result<(), PutError>;
         /// Makes sure that there is a key, without a value if it is new.
         notify touch(key: String);
+        /// What changes from now on, of all keys that begin so.
+        stream watch(prefix: String) -> Event<Change>;
     }
 
     /// Calls a key-value store.

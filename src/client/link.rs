@@ -21,16 +21,16 @@ use crate::wire;
 use crate::{Deadline, Stream};
 
 pub(crate) struct Link {
-    pub(crate) stream: Box<dyn Stream>,
+    pub(super) stream: Box<dyn Stream>,
     ours: Arc<Party>,
-    turns: Turns<Link>,
+    pub(super) turns: Turns<Link>,
     /// No call can begin here any more: it has ended, or is about to.
     unusable: AtomicBool,
 }
 
 /// What the threads share, behind the lock of the turns.
 pub(crate) struct Shared {
-    session: ClientSession,
+    pub(super) session: ClientSession,
     /// Buffers to receive into, kept for the next message.
     spare: Vec<Arc<Vec<u8>>>,
     /// Messages to send, kept for the next one.
@@ -38,8 +38,8 @@ pub(crate) struct Shared {
 }
 
 /// What a message begins as: a kept buffer, and how large it may become.
-struct Blank {
-    out: Outgoing,
+pub(super) struct Blank {
+    pub(super) out: Outgoing,
     limit: u32,
 }
 
@@ -83,8 +83,8 @@ impl Link {
         deadline: Deadline,
         left: Option<Duration>,
     ) -> Result<Answer, CallError> {
-        let (begun, mut blank) = self.begin(method, deadline)?;
-        let unsent = Unsent { link: self, begun };
+        let (begun, mut blank) = self.begin(deadline, |session| session.start(method))?;
+        let unsent = self.unsent(begun);
         let timeout = match left {
             Some(left) if !begun.waited => Some(left),
             _ => deadline.remaining(),
@@ -92,7 +92,7 @@ impl Link {
         wire::request(blank.out.bytes(), begun.id, method, timeout);
         encode(&mut blank.out)?;
         self.send(&blank, deadline)?;
-        mem::forget(unsent);
+        unsent.sent();
         self.wait(begun, blank, deadline)
     }
 
@@ -122,7 +122,7 @@ impl Link {
         self.turns.lock().shared.keep(answer.message);
     }
 
-    fn reuse(&self, mut blank: Blank) {
+    pub(super) fn reuse(&self, mut blank: Blank) {
         blank.out.clear();
         self.turns.lock().shared.keep_out(blank.out);
     }
@@ -139,10 +139,14 @@ impl Link {
 
     /// Gets an id for a call, waiting for room if need be.
     #[inline]
-    fn begin(&self, method: u32, deadline: Deadline) -> Result<(Begun, Blank), CallError> {
+    pub(super) fn begin(
+        &self,
+        deadline: Deadline,
+        mut start: impl FnMut(&mut ClientSession) -> Result<u32, NotNow>,
+    ) -> Result<(Begun, Blank), CallError> {
         let mut blank = None;
         let begun = self.turns.begin(self, deadline, |shared| {
-            Some(match shared.session.start(method) {
+            Some(match start(&mut shared.session) {
                 Ok(id) => {
                     blank = Some(shared.blank());
                     Ok(id)
@@ -158,10 +162,20 @@ impl Link {
         }
     }
 
+    /// What takes a call back unless its request is sent.
+    #[inline]
+    pub(super) fn unsent(&self, begun: Begun) -> Unsent<'_> {
+        Unsent { link: self, begun }
+    }
+
     /// Sends one message. What fails here has not been sent: no peer can have received a whole message of which the
     /// sending failed.
     #[inline]
-    fn send(&self, Blank { out, limit }: &Blank, deadline: Deadline) -> Result<(), CallError> {
+    pub(super) fn send(
+        &self,
+        Blank { out, limit }: &Blank,
+        deadline: Deadline,
+    ) -> Result<(), CallError> {
         check_size(out.len(), *limit)?;
         let sent = unless_it_panics(|| {
             let mut receive = || self.turns.read_if_nobody_does(self);
@@ -202,7 +216,10 @@ impl Link {
             self.cancel(begun.id);
         }
         match waited {
-            Ok(answer) => answer.map_err(|error| late(error, deadline)),
+            Ok(Ok(Some(answer))) => Ok(answer),
+            // The session lets only a stream end in this way.
+            Ok(Ok(None)) => Err(CallError::Protocol("a call that ends".to_owned())),
+            Ok(Err(error)) => Err(late(error, deadline)),
             Err(Over::TimedOut) => Err(CallError::TimedOut { sent: true }),
             Err(Over::Ended(why)) => {
                 // The server is to notice as well, also if it was the one to break the protocol.
@@ -214,7 +231,7 @@ impl Link {
 
     /// Tells the server that nobody waits for an answer. That is a courtesy: if it cannot be sent at once, the
     /// server finds out by its own clock.
-    fn cancel(&self, id: u32) {
+    pub(super) fn cancel(&self, id: u32) {
         let soon = Deadline::after(Duration::from_millis(20));
         let mut blank = self.turns.lock().shared.blank();
         wire::cancel(blank.out.bytes(), id);
@@ -239,9 +256,16 @@ impl Drop for Link {
 }
 
 /// A call whose request was not sent, be it that encoding it panics: dropping this makes room for another.
-struct Unsent<'a> {
+pub(super) struct Unsent<'a> {
     link: &'a Link,
     begun: Begun,
+}
+
+impl Unsent<'_> {
+    #[inline]
+    pub(super) fn sent(self) {
+        mem::forget(self);
+    }
 }
 
 impl Drop for Unsent<'_> {
@@ -254,7 +278,8 @@ impl Drop for Unsent<'_> {
 
 impl Source for Link {
     type Shared = Shared;
-    type Answer = Result<Answer, CallError>;
+    /// `None`: the end of a stream.
+    type Answer = Result<Option<Answer>, CallError>;
     type End = CallError;
     type Buffer = Arc<Vec<u8>>;
     type Received = (io::Result<bool>, Arc<Vec<u8>>);
@@ -305,7 +330,16 @@ impl Link {
         match shared.session.receive(&message) {
             Ok(ClientEvent::Reply { id, payload }) => {
                 let start = message.len() - payload.len();
-                turn.give(id, Ok(Answer { message, start }));
+                turn.give(id, Ok(Some(Answer { message, start })));
+            }
+            Ok(ClientEvent::Item { id, payload }) => {
+                let start = message.len() - payload.len();
+                let answer = Answer { message, start };
+                turn.give(id, Ok(Some(answer)));
+            }
+            Ok(ClientEvent::Ended { id }) => {
+                shared.keep(message);
+                turn.give(id, Ok(None));
             }
             Ok(ClientEvent::Failed { id, failure }) => {
                 let failure = call_failed(&failure, &self.ours, shared.session.server());
@@ -346,6 +380,13 @@ impl Shared {
             out: self.spare_out.pop().unwrap_or_default(),
             limit: self.session.server().map_or(u32::MAX, Party::takes),
         }
+    }
+
+    /// The credit that is to be sent for a stream now, and what to send it with.
+    #[inline]
+    pub(super) fn credit(&mut self, id: u32) -> Option<(u32, Blank)> {
+        let credit = self.session.credit_due(id)?;
+        Some((credit, self.blank()))
     }
 
     /// Takes back an empty message, for the next one.

@@ -15,6 +15,8 @@
 //! Nothing here knows a stream, a session or a clock. The primitives come from `super::sync`, so that
 //! `tests/model.rs` can go through every order in which the threads can run.
 
+use std::collections::VecDeque;
+
 use super::sync::{Deadline, Mutex, MutexGuard, Thread, briefly, current, park};
 
 /// What is read, and what is made of it.
@@ -46,6 +48,9 @@ pub(super) enum Over<E> {
     Ended(E),
 }
 
+/// What comes of waiting.
+type Waited<S> = Result<<S as Source>::Answer, Over<<S as Source>::End>>;
+
 /// The turns of one connection, behind their lock.
 pub(super) struct Turns<S: Source>(Mutex<Turn<S>>);
 
@@ -68,6 +73,8 @@ struct Waiter<A> {
     /// It waits, and reads if it is woken and nobody else does. If not, it still sends its request.
     waits: bool,
     answer: Option<A>,
+    /// What comes after the answer, of a stream.
+    more: VecDeque<A>,
 }
 
 /// A call that has begun: its place among those who wait, and its id.
@@ -96,7 +103,8 @@ impl<S: Source> Turns<S> {
     }
 
     /// Begins a call as soon as `start` gives an id or a reason not to; while it gives neither there is no room.
-    /// Then the request is sent, and one of [`wait`](Self::wait) and [`Turn::abandon`] has to follow.
+    /// Then the request is sent, and one of [`wait`](Self::wait) and [`Turn::abandon`] has to follow; or, of a
+    /// stream, any number of [`next`](Self::next), and then `abandon`.
     #[inline]
     pub(super) fn begin(
         &self,
@@ -144,16 +152,55 @@ impl<S: Source> Turns<S> {
         deadline: Deadline,
         sent: impl FnOnce(&mut S::Shared),
         give_up: impl FnOnce(&mut S::Shared),
-    ) -> Result<S::Answer, Over<S::End>> {
+    ) -> Waited<S> {
         let mut turn = self.lock();
         sent(&mut turn.shared);
-        if let Some(waiter) = turn.waiter(begun.ticket) {
+        let (mut turn, over) = self.wait_for_answer(source, turn, begun.ticket, deadline);
+        if matches!(over, Err(Over::TimedOut)) {
+            give_up(&mut turn.shared);
+        }
+        turn.leave(begun.ticket);
+        over
+    }
+
+    /// Waits for what a stream has next. Whatever comes of it, more may be waited for; `then` is told what it is before
+    /// anything else happens.
+    pub(super) fn next(
+        &self,
+        source: &S,
+        begun: Begun,
+        deadline: Deadline,
+        then: impl FnOnce(&mut S::Shared, &Waited<S>),
+    ) -> Waited<S> {
+        let mut turn = self.lock();
+        if let Some(me) = turn.waiter(begun.ticket) {
+            // It may have been another thread the last time.
+            me.thread = None;
+        }
+        let (mut turn, over) = self.wait_for_answer(source, turn, begun.ticket, deadline);
+        if let Some(me) = turn.waiter(begun.ticket) {
+            me.waits = false;
+        }
+        then(&mut turn.shared, &over);
+        turn.wake_next_reader();
+        over
+    }
+
+    #[inline]
+    fn wait_for_answer<'a>(
+        &'a self,
+        source: &S,
+        mut turn: MutexGuard<'a, Turn<S>>,
+        ticket: u64,
+        deadline: Deadline,
+    ) -> (MutexGuard<'a, Turn<S>>, Waited<S>) {
+        if let Some(waiter) = turn.waiter(ticket) {
             waiter.waits = true;
         }
         let (mut in_time, mut waited) = (true, false);
         let over = loop {
             // It may have come in the last moment.
-            if let Some(answer) = turn.waiter(begun.ticket).and_then(|me| me.answer.take()) {
+            if let Some(answer) = turn.waiter(ticket).and_then(Waiter::take) {
                 break Ok(answer);
             }
             if let Some(why) = &turn.ended {
@@ -161,18 +208,16 @@ impl<S: Source> Turns<S> {
             }
             // There may always be something to read that is not the answer.
             if !in_time || (waited && deadline.has_passed()) {
-                give_up(&mut turn.shared);
                 break Err(Over::TimedOut);
             }
             waited = true;
             (turn, in_time) = if turn.reading {
-                self.sleep(turn, begun.ticket, deadline)
+                self.sleep(turn, ticket, deadline)
             } else {
                 self.read(source, turn, deadline)
             };
         };
-        turn.leave(begun.ticket);
-        over
+        (turn, over)
     }
 
     /// Reads what has come, without waiting, if nobody else reads; whether there was anything. For a thread that
@@ -223,6 +268,15 @@ impl<S: Source> Turns<S> {
 
 impl<A> Waiter<A> {
     #[inline]
+    fn take(&mut self) -> Option<A> {
+        let answer = self.answer.take();
+        if answer.is_some() {
+            self.answer = self.more.pop_front();
+        }
+        answer
+    }
+
+    #[inline]
     fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.unpark();
@@ -231,18 +285,21 @@ impl<A> Waiter<A> {
 }
 
 impl<S: Source> Turn<S> {
-    /// Leaves a call whose request was not sent: there is room for another.
+    /// Leaves a call whose request was not sent, or a stream: there may be room for another.
     pub(super) fn abandon(&mut self, begun: Begun) {
         self.leave(begun.ticket);
         self.wake_for_room();
     }
 
-    /// Hands an answer to the call that waits for it.
+    /// Hands an answer to the call that waits for it. A stream may be given several, which it takes in their order.
     #[inline]
     pub(super) fn give(&mut self, call: u32, answer: S::Answer) {
         let mut waiters = self.waiters.iter_mut();
         if let Some(waiter) = waiters.find(|waiter| waiter.call == Some(call)) {
-            waiter.answer = Some(answer);
+            match &waiter.answer {
+                None => waiter.answer = Some(answer),
+                Some(_) => waiter.more.push_back(answer),
+            }
             waiter.wake();
         }
     }
@@ -277,6 +334,7 @@ impl<S: Source> Turn<S> {
             call,
             waits: call.is_none(),
             answer: None,
+            more: VecDeque::new(),
         });
         ticket
     }

@@ -32,8 +32,10 @@ struct State {
 }
 
 /// What has been seen while looking ahead.
-pub(super) enum Seen {
+pub(super) enum Seen<'a> {
     Cancel(u32),
+    /// The message, for a stream that has had its turn.
+    Credit(&'a [u8]),
     End,
 }
 
@@ -72,8 +74,14 @@ impl Ahead {
         place.map(|place| cancelled.swap_remove(place)).is_some()
     }
 
-    /// Receives what has come, without waiting, up to so many messages.
-    pub(super) fn look(&self, stream: &dyn Stream, limit: usize, mut seen: impl FnMut(Seen)) {
+    /// Receives what has come, without waiting, up to so many messages. `seen` says whether it has dealt with what it
+    /// is told; if not, the message waits for its turn.
+    pub(super) fn look(
+        &self,
+        stream: &dyn Stream,
+        limit: usize,
+        mut seen: impl FnMut(Seen<'_>) -> bool,
+    ) {
         let mut state = self.state.lock();
         while !state.ended && state.messages.len() < limit && state.bytes < stream.max_message() {
             match unless_it_panics(|| stream.peek()) {
@@ -85,7 +93,8 @@ impl Ahead {
                 Ok(Some(_)) => return,
                 Ok(None) | Err(_) => {
                     self.end(&mut state);
-                    return seen(Seen::End);
+                    seen(Seen::End);
+                    return;
                 }
             }
             let mut message = state.spare.pop().unwrap_or_default();
@@ -94,13 +103,22 @@ impl Ahead {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
                 Ok(false) | Err(_) => {
                     self.end(&mut state);
-                    return seen(Seen::End);
+                    seen(Seen::End);
+                    return;
                 }
             }
-            // A cancellation counts at once, and takes up no room: there may be any number of them.
-            if let Ok(wire::Message::Cancel { id }) = wire::parse(&message) {
-                seen(Seen::Cancel(id));
-                state.cancel(id);
+            // These count at once, and take up no room: there may be any number of them.
+            let dealt_with = match wire::parse(&message) {
+                Ok(wire::Message::Cancel { id }) => {
+                    state.cancel(id);
+                    seen(Seen::Cancel(id))
+                }
+                Ok(wire::Message::Credit { id, .. }) if !state.waits(id) => {
+                    seen(Seen::Credit(&message))
+                }
+                _ => false,
+            };
+            if dealt_with {
                 if state.spare.len() < SPARE {
                     state.spare.push(message);
                 }
@@ -119,12 +137,21 @@ impl Ahead {
 }
 
 impl State {
+    /// Whether a request or a stream waits for its turn.
+    fn waits(&self, id: u32) -> bool {
+        self.messages
+            .iter()
+            .any(|message| match wire::parse(message) {
+                Ok(wire::Message::Request { id: of, .. } | wire::Message::Open { id: of, .. }) => {
+                    of == id
+                }
+                _ => false,
+            })
+    }
+
     /// Notes the end of a request that waits for its turn.
     fn cancel(&mut self, id: u32) {
-        let waits = self.messages.iter().any(|message| {
-            matches!(wire::parse(message), Ok(wire::Message::Request { id: of, .. }) if of == id)
-        });
-        if waits && !self.cancelled.contains(&id) {
+        if self.waits(id) && !self.cancelled.contains(&id) {
             self.cancelled.push(id);
         }
     }

@@ -3,7 +3,7 @@
 //! The thread of the connection receives, and by default handles as well: one request after the other, with no
 //! thread hop. While it handles, nobody receives, except that the handler's [`Call::is_cancelled`] looks ahead at what
 //! has come: a cancellation counts at once, and the rest waits for its turn. With a pool the thread only receives,
-//! and the requests run on the pool's threads.
+//! and the requests run on the pool's threads. Streams have threads of their own: `emit.rs` says how.
 
 use std::fmt;
 use std::io;
@@ -12,16 +12,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Shared;
 use super::ahead::{Ahead, Seen};
 use super::call::{Call, Caller};
 use super::control::{self, Asked};
+use super::emit::wake;
 use super::handler::Payload;
 use super::job::{Job, Request, Running};
 use super::outbox::Outbox;
 use super::pool::Share;
+use super::streams::{Conversation, Waker};
 use crate::outgoing::Outgoing;
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::trace::Span;
@@ -45,11 +47,17 @@ pub(crate) struct Connection {
     /// The client takes nothing any more. What it had sent before is still there.
     deaf: AtomicBool,
     pub(super) share: Share,
+    /// The threads of streams' handlers.
+    pub(super) handlers: Share,
+    /// There are items to send.
+    pub(super) queued: Condvar,
 }
 
 /// What the threads that serve one client share. A request takes the lock three times, so there is only one.
 pub(super) struct State {
-    pub(super) session: ServerSession,
+    pub(super) talk: Conversation,
+    /// There is a thread that sends items.
+    pub(super) sending: bool,
     pub(super) running: Running,
     /// Buffers to receive into, kept for the next message.
     spare: Vec<Buffer>,
@@ -68,7 +76,8 @@ pub(crate) enum End {
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, peer: Peer, shared: Arc<Shared>) -> Connection {
         let state = State {
-            session: ServerSession::new(shared.options.max_in_flight),
+            talk: Conversation::new(ServerSession::new(shared.options.max_in_flight)),
+            sending: false,
             running: Running::default(),
             spare: Vec::new(),
             spare_out: Vec::new(),
@@ -84,11 +93,21 @@ impl Connection {
             client_takes: AtomicU32::new(u32::MAX),
             deaf: AtomicBool::new(false),
             share: Share::default(),
+            handlers: Share::default(),
+            queued: Condvar::new(),
         }
     }
 
     /// Serves the client until one of the two ends it.
     pub(super) fn serve(self: &Arc<Self>) {
+        self.serve_with_or_without_pool();
+        // Until then it counts as one of those that may be connected: who leaves and comes back has no more with the
+        // pool, and no more streams, than who stays.
+        self.share.wait_until_none();
+        self.handlers.wait_until_none();
+    }
+
+    fn serve_with_or_without_pool(self: &Arc<Self>) {
         let Some(outbox) = &self.outbox else {
             return self.serve_requests();
         };
@@ -101,9 +120,6 @@ impl Connection {
             outbox.finish();
         });
         self.hang_up();
-        // Until then it counts as one of those that may be connected: who leaves and comes back has no more with
-        // the pool than who stays.
-        self.share.wait_until_none();
     }
 
     /// Sends what the threads of the pool have to say.
@@ -160,7 +176,7 @@ impl Connection {
                         continue;
                     }
                     _ if error.kind() == io::ErrorKind::TimedOut => {
-                        if self.state.lock().session.client().is_some() {
+                        if self.state.lock().talk.session.client().is_some() {
                             return self.part(Deadline::after(COURTESY));
                         }
                         self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
@@ -185,7 +201,7 @@ impl Connection {
         self.shared
             .options
             .idle_timeout
-            .map_or(Deadline::NEVER, Deadline::after)
+            .map_or(Deadline::NEVER, Deadline::about)
     }
 
     /// Takes the connection off the server's list.
@@ -199,7 +215,7 @@ impl Connection {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.state.lock().session.in_flight()
+        self.state.lock().talk.session.in_flight()
     }
 
     /// Tells the client that the server ends.
@@ -213,6 +229,8 @@ impl Connection {
                 let _ = unless_it_panics(|| out.send(&*self.stream, courtesy));
             }
         }
+        let wakers = self.state.lock().talk.streams.wakers();
+        wake(wakers);
         if self.in_flight() == 0 {
             self.part(courtesy);
         }
@@ -241,6 +259,7 @@ impl Connection {
     /// Nobody waits for any answer any more.
     fn client_has_gone(&self) {
         self.state.lock().running.client_has_gone();
+        self.stop_streams();
     }
 
     /// Ends the connection after its last message: what a client that leaves has notified is still carried out.
@@ -252,6 +271,7 @@ impl Connection {
     /// Cancels what is being handled, and what waits for it.
     fn cancel_all(&self) {
         self.state.lock().running.close();
+        self.stop_streams();
     }
 
     /// The next message: what was received ahead first. False at the end.
@@ -264,8 +284,9 @@ impl Connection {
         }
     }
 
-    fn cancel(&self, id: u32) {
-        self.state.lock().running.cancel(id);
+    /// Whether a request, whose turn has come, was cancelled before.
+    pub(super) fn was_cancelled(&self, id: u32) -> bool {
+        self.ahead.was_cancelled(id)
     }
 
     /// Does what a message asks for, and gives a buffer for the next one.
@@ -273,15 +294,32 @@ impl Connection {
         let ours = self.shared.ours.identity();
         let mut state = self.state.lock();
         let event = state
+            .talk
             .session
             .receive(&ours, &message)
             .map_err(End::Malformed)?;
         match event {
             ServerEvent::Nothing => {}
+            ServerEvent::Credit { id } => {
+                let waker = state.talk.credit(id);
+                drop(state);
+                wake(waker);
+            }
+            ServerEvent::Open {
+                id,
+                method,
+                timeout,
+                payload,
+            } => {
+                let start = message.len() - payload.len();
+                let payload = Payload { message, start };
+                drop(state);
+                return self.open_stream(id, method, payload, timeout);
+            }
             ServerEvent::Hello => {
                 let mut out = state.blank();
-                state.session.greet(&ours, out.bytes());
-                let takes = state.session.client().map_or(u32::MAX, Party::takes);
+                state.talk.session.greet(&ours, out.bytes());
+                let takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 drop(state);
                 self.client_takes.store(takes, Ordering::Release);
                 self.deliver(out, self.patience()).map_err(|_| End::Gone)?;
@@ -290,7 +328,12 @@ impl Connection {
                 drop(state);
                 self.fail(id, &failure)?;
             }
-            ServerEvent::Cancel { id } => state.running.cancel(id),
+            ServerEvent::Cancel { id } => {
+                let waker = state.cancel(id);
+                drop(state);
+                self.queued.notify_one();
+                wake(waker);
+            }
             ServerEvent::Request {
                 id,
                 method,
@@ -301,10 +344,10 @@ impl Connection {
                 self.control(id, method, payload)?;
             }
             ServerEvent::Request { id, .. } if self.shared.is_draining() => {
-                state.session.answer(id);
+                state.talk.session.answer(id);
                 drop(state);
                 let told = self.fail(id, &Failure::new(Code::Unavailable, "ending"));
-                self.state.lock().session.answered();
+                self.state.lock().talk.session.answered();
                 told?;
             }
             ServerEvent::Request {
@@ -340,7 +383,7 @@ impl Connection {
             state.running.begin(&call.cancelled, id);
             let out = state.blank();
             drop(state);
-            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::about);
             if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
                 call.cancelled.store(true, Ordering::Release);
             }
@@ -374,15 +417,15 @@ impl Connection {
                 out: Outgoing::default(),
             },
         });
-        Ok(self.state.lock().spare.pop().unwrap_or_default())
+        Ok(self.state.lock().spare())
     }
 
     /// What every server answers, whatever its service.
     fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
-        self.state.lock().session.answer(id);
+        self.state.lock().talk.session.answer(id);
         let span = self.span(method);
         let answered = span.run(|| self.answer_control(id, method, payload));
-        self.state.lock().session.answered();
+        self.state.lock().talk.session.answered();
         span.end_request(answered.as_ref().ok().copied());
         answered.map(drop)
     }
@@ -429,7 +472,7 @@ impl Connection {
         .map_err(|_| End::Gone)
     }
 
-    fn fail(&self, id: u32, failure: &Failure<'_>) -> Result<(), End> {
+    pub(super) fn fail(&self, id: u32, failure: &Failure<'_>) -> Result<(), End> {
         self.send(self.patience(), |out| wire::error(out, id, failure))
             .map_err(|_| End::Gone)
     }
@@ -444,7 +487,7 @@ impl Connection {
 
     /// How long a client may take to read what it is sent.
     fn patience(&self) -> Deadline {
-        Deadline::after(self.shared.options.send_timeout)
+        Deadline::about(self.shared.options.send_timeout)
     }
 
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
@@ -478,7 +521,7 @@ impl Connection {
     }
 
     #[inline]
-    fn send_now(&self, message: &Outgoing, deadline: Deadline) -> io::Result<()> {
+    pub(super) fn send_now(&self, message: &Outgoing, deadline: Deadline) -> io::Result<()> {
         if self.deaf.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -502,7 +545,7 @@ impl Caller for Connection {
 
     fn client_version(&self) -> String {
         let state = self.state.lock();
-        let client = state.session.client();
+        let client = state.talk.session.client();
         client
             .map(|client| client.version.clone())
             .unwrap_or_default()
@@ -511,10 +554,35 @@ impl Caller for Connection {
     /// Without waiting.
     fn look_ahead(&self) {
         let limit = self.shared.options.max_in_flight;
+        let (mut wakers, mut has_gone) = (Vec::new(), false);
         self.ahead.look(&*self.stream, limit, |seen| match seen {
-            Seen::Cancel(id) => self.cancel(id),
-            Seen::End => self.client_has_gone(),
+            Seen::Cancel(id) => {
+                wakers.extend(self.state.lock().cancel(id));
+                self.queued.notify_one();
+                true
+            }
+            Seen::Credit(message) => {
+                let ours = self.shared.ours.identity();
+                let mut state = self.state.lock();
+                match state.talk.session.receive(&ours, message) {
+                    Ok(ServerEvent::Credit { id }) => {
+                        wakers.extend(state.talk.credit(id));
+                        true
+                    }
+                    Ok(_) => true,
+                    // In its turn it ends the connection, with words.
+                    Err(_) => false,
+                }
+            }
+            Seen::End => {
+                has_gone = true;
+                true
+            }
         });
+        if has_gone {
+            self.client_has_gone();
+        }
+        wake(wakers);
     }
 }
 
@@ -552,6 +620,17 @@ impl State {
         if self.spare_out.len() < SPARE_BUFFERS {
             self.spare_out.push(message);
         }
+    }
+
+    /// Cancels a request or a stream, and says whom to wake.
+    fn cancel(&mut self, id: u32) -> Option<Waker> {
+        self.running.cancel(id);
+        self.talk.streams.cancel(id)
+    }
+
+    /// A buffer to receive the next message into.
+    pub(super) fn spare(&mut self) -> Buffer {
+        self.spare.pop().unwrap_or_default()
     }
 
     /// Takes back a buffer to receive into, for the next message.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::Call;
+use super::sink::{ItemSink, Opening};
 use crate::blob;
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
@@ -49,6 +50,23 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
         call: &Call,
         reply: &mut Outgoing,
     ) -> Result<(), HandleError>;
+
+    /// Handles the request for a stream, on a thread of its own: makes of `opening` a sink for the items, and sends
+    /// them or hands the sink to somebody who does. Without a sink the stream has no items.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`] where there is no such stream, which is so unless this is implemented.
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        let _ = (method, payload, call, opening);
+        Err(HandleError::UnknownMethod)
+    }
 }
 
 /// Why a request has no reply.
@@ -140,6 +158,38 @@ where
     }
 }
 
+/// Marks closures as handlers of streams.
+#[derive(Debug)]
+pub struct StreamClosure<Request, Item>(PhantomData<fn(Request) -> Item>);
+
+/// A closure with a sink for items behind the [`Call`] answers each request by a stream, and plain requests not at all.
+impl<C, F, Request, Item> Handler<C, StreamClosure<Request, Item>> for F
+where
+    C: Codec,
+    F: Fn(Request, &Call, ItemSink<Item, C>) + Send + Sync + 'static,
+    Request: DeserializeOwned,
+    Item: Serialize,
+{
+    fn handle(&self, _: u32, _: &Payload, _: &Call, _: &mut Outgoing) -> Result<(), HandleError> {
+        Err(HandleError::UnknownMethod)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<C, Request>()?;
+        self(request, call, opening.into_sink());
+        Ok(())
+    }
+}
+
 /// A handler whose kind and codec do not matter any more.
 pub(super) trait AnyHandler: Send + Sync + 'static {
     fn handle(
@@ -148,6 +198,14 @@ pub(super) trait AnyHandler: Send + Sync + 'static {
         payload: &Payload,
         call: &Call,
         reply: &mut Outgoing,
+    ) -> Result<(), HandleError>;
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
     ) -> Result<(), HandleError>;
 }
 
@@ -162,5 +220,15 @@ impl<C: Codec, M: 'static, H: Handler<C, M>> AnyHandler for Erased<H, C, M> {
         reply: &mut Outgoing,
     ) -> Result<(), HandleError> {
         self.0.handle(method, payload, call, reply)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        self.0.open(method, payload, call, opening)
     }
 }

@@ -4,7 +4,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
 
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
@@ -106,24 +105,23 @@ impl Call {
         handled: Handled,
         mut out: Outgoing,
     ) -> Result<Option<Code>, End> {
-        let now = Instant::now();
-        let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_at(now);
+        let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed();
         let failure = failure(handled, unwanted, out.len(), connection.client_takes());
         if let Some(failure) = &failure {
             out.clear();
             failure.write(out.bytes(), id);
         }
-        let patience = Deadline::after_at(now, connection.shared.options.send_timeout);
+        let patience = Deadline::about(connection.shared.options.send_timeout);
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
-            connection.state.lock().session.answer(id);
+            connection.state.lock().talk.session.answer(id);
         }
         let (sent, out) = connection.hand_over(out, patience);
         let mut state = connection.state.lock();
         if self.inline {
-            state.session.answer(id);
+            state.talk.session.answer(id);
         }
-        state.session.answered();
+        state.talk.session.answered();
         state.running.finish(&self.cancelled);
         if let Some(out) = out {
             state.keep_out(out);

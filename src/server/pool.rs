@@ -8,6 +8,7 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 
 use super::job::Job;
+use crate::Deadline;
 
 /// A fixed number of threads. Dropping it lets them finish what is queued, and end.
 ///
@@ -87,6 +88,21 @@ impl Share {
         let mut jobs = self.jobs.lock();
         self.fewer.wait_while(&mut jobs, |jobs| *jobs >= limit);
         *jobs += 1;
+    }
+
+    /// Counts another one, if there are fewer than the limit by the deadline.
+    pub(super) fn add_by(&self, limit: usize, deadline: Deadline) -> bool {
+        let mut jobs = self.jobs.lock();
+        while *jobs >= limit {
+            match deadline.instant() {
+                Some(at) if !deadline.has_passed() => {
+                    self.fewer.wait_until(&mut jobs, at);
+                }
+                _ => return false,
+            }
+        }
+        *jobs += 1;
+        true
     }
 
     pub(super) fn done(&self) {

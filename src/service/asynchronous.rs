@@ -106,6 +106,20 @@ macro_rules! __service_async_trait {
         }
     };
     (
+        $attributes:tt stream $method:ident
+        ($($argument:ident : $type:ty),* $(,)?) [$item:ty]
+    ) => {
+        $crate::__service_item! {
+            [] $attributes
+            fn $method(
+                &self,
+                call: &$crate::Call $(, $argument: $type)*,
+                items: $crate::tokio::ItemSink<$item>
+            ) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send;
+        }
+    };
+    ($attributes:tt stream $($mistake:tt)*) => {};
+    (
         $attributes:tt $kind:ident $method:ident
         ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
     ) => {
@@ -132,7 +146,7 @@ macro_rules! __service_async_handler {
         struct __PipetalkAsync<__PipetalkService>(__PipetalkService);
 
         /// The arguments of a method.
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[allow(dead_code, non_camel_case_types, clippy::upper_case_acronyms)]
         enum __PipetalkRequest {
             $($method($crate::__service_tuple!($arguments))),*
         }
@@ -167,9 +181,7 @@ macro_rules! __service_async_handler {
             ) -> ::core::result::Result<__PipetalkRequest, $crate::server::HandleError> {
                 $(
                     if method == __PipetalkMethod::$method as ::core::primitive::u32 {
-                        return payload
-                            .decode::<$crate::DefaultCodec, _>()
-                            .map(__PipetalkRequest::$method);
+                        $crate::__service_async_decode! { $kind $method payload }
                     }
                 )*
                 ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
@@ -195,6 +207,29 @@ macro_rules! __service_async_handler {
                     (reply, handled)
                 }
             }
+
+            #[allow(deprecated, unused_variables)]
+            fn open(
+                self: ::std::sync::Arc<Self>,
+                method: ::core::primitive::u32,
+                payload: $crate::server::Payload,
+                call: $crate::Call,
+                opening: $crate::server::Opening,
+            ) -> impl ::core::future::Future<
+                Output = ::core::result::Result<(), $crate::server::HandleError>,
+            > + ::core::marker::Send + 'static {
+                async move {
+                    $(
+                        if method == __PipetalkMethod::$method as ::core::primitive::u32 {
+                            $crate::__service_async_open! {
+                                ($service, self, payload, call, opening)
+                                $kind $method $arguments $reply
+                            }
+                        }
+                    )*
+                    ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
+                }
+            }
         }
 
         #[allow(dead_code)]
@@ -216,10 +251,44 @@ macro_rules! __service_tuple {
     ($mistake:tt) => { () };
 }
 
+/// How the arguments of a method come. That of a stream is asked for in another way.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_async_decode {
+    (stream $($stream:tt)*) => {};
+    ($kind:ident $method:ident $payload:ident) => {
+        return $payload
+            .decode::<$crate::DefaultCodec, _>()
+            .map(__PipetalkRequest::$method);
+    };
+}
+
+/// What a stream does on the server.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_async_open {
+    (
+        ($trait:ident, $this:expr, $payload:ident, $call:ident, $opening:ident)
+        stream $method:ident ($($argument:ident : $type:ty),* $(,)?) [$item:ty]
+    ) => {
+        let ($($argument,)*) =
+            $payload.decode::<$crate::DefaultCodec, ($($type,)*)>()?;
+        <__PipetalkService as $trait>::$method(
+            &$this.0, &$call $(, $argument)*,
+            $opening.into_sink_tokio::<$item, $crate::DefaultCodec>()
+        ).await;
+        return ::core::result::Result::Ok(());
+    };
+    ($($other:tt)*) => {};
+}
+
 /// What a method does on the server.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __service_async_handle {
+    ($names:tt stream $($stream:tt)*) => {
+        ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
+    };
     (
         ($trait:ident, $this:expr, $call:ident, $out:ident, $arguments:ident)
         $kind:ident $method:ident ($($argument:ident : $type:ty),* $(,)?)

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Service;
-use crate::server::{Call, HandleError, Outgoing, Payload};
-use crate::{CallError, CallOptions, Channel, ClientOptions, Deadline, Stream, ToName};
+use crate::server::{Call, HandleError, Opening, Outgoing, Payload};
+use crate::{CallError, CallOptions, Channel, ClientOptions, Deadline, Items, Stream, ToName};
 
 #[cfg(feature = "tokio")]
 pub use crate::tokio::service::AsyncCaller;
@@ -27,15 +27,19 @@ pub struct Definition {
 
 pub type Dispatch<T> = fn(&T, u32, &Payload, &Call, &mut Outgoing) -> Result<(), HandleError>;
 
+pub type Open<T> = fn(&T, u32, &Payload, &Call, Opening) -> Result<(), HandleError>;
+
 pub fn service<T>(
     service: T,
     definition: &'static Definition,
     dispatch: Dispatch<T>,
+    open: Open<T>,
 ) -> Service<T> {
     Service {
         service,
         definition,
         dispatch,
+        open,
     }
 }
 
@@ -115,6 +119,14 @@ impl Caller {
     ) -> Result<(), CallError> {
         self.channel.notify(method, arguments, self.options)
     }
+
+    pub fn open<Arguments: Serialize, Item: DeserializeOwned>(
+        &self,
+        method: u32,
+        arguments: &Arguments,
+    ) -> Result<Items<Item>, CallError> {
+        self.channel.open(method, arguments, self.options)
+    }
 }
 
 /// What can be sent.
@@ -130,7 +142,7 @@ impl<T: Serialize + DeserializeOwned> Sent for T {}
 pub const fn sent<T: Sent>() {}
 
 /// Empty, so that what a method begins with otherwise is not found in it.
-pub mod a_method_is_fn_or_notify {}
+pub mod a_method_is_fn_notify_or_stream {}
 
 /// What a notification returns.
 #[diagnostic::on_unimplemented(

@@ -75,6 +75,16 @@ macro_rules! __service_trait {
             fn $method(&self, call: &$crate::Call $(, $argument: $type)*);
         }
     };
+    ($attributes:tt stream $method:ident ($($argument:ident : $type:ty),* $(,)?) [$($item:ty)?]) => {
+        $crate::__service_item! {
+            [] $attributes
+            fn $method(
+                &self,
+                call: &$crate::Call $(, $argument: $type)*,
+                items: $crate::ItemSink<$crate::__service_type!($($item)?)>
+            );
+        }
+    };
     (
         $attributes:tt $kind:ident $method:ident
         ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
@@ -127,9 +137,15 @@ macro_rules! __service_types {
         $($crate::__private::sent::<$type>();)*
         $($crate::__private::nothing::<$reply>();)?
     }};
+    (stream ($($argument:ident : $type:ty),* $(,)?) [$item:ty]) => {{
+        $($crate::__private::sent::<$type>();)*
+        $crate::__private::sent::<$item>();
+    }};
+    (stream $arguments:tt []) => { $crate::__service_no_item! { $arguments } };
     (fn $($mistake:tt)*) => {};
     (notify $($mistake:tt)*) => {};
-    ($kind:ident $($more:tt)*) => { $crate::__private::a_method_is_fn_or_notify::$kind };
+    (stream $($mistake:tt)*) => {};
+    ($kind:ident $($more:tt)*) => { $crate::__private::a_method_is_fn_notify_or_stream::$kind };
 }
 
 /// The part of a method in the fingerprint.
@@ -146,10 +162,37 @@ macro_rules! __service_signature {
     ($($mistake:tt)*) => { "" };
 }
 
+/// Fails, beside a stream that does not say what its items are.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_no_item {
+    (a stream says what its items are) => {};
+}
+
+/// What a stream does on the server.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_open {
+    (
+        ($trait:ident, $service:ident, $payload:ident, $call:ident, $opening:ident)
+        stream $method:ident ($($argument:ident : $type:ty),* $(,)?) [$item:ty]
+    ) => {
+        let ($($argument,)*) =
+            $payload.decode::<$crate::DefaultCodec, ($($type,)*)>()?;
+        <__PipetalkService as $trait>::$method(
+            $service, $call $(, $argument)*,
+            $opening.into_sink::<$item, $crate::DefaultCodec>()
+        );
+        return ::core::result::Result::Ok(());
+    };
+    ($($other:tt)*) => {};
+}
+
 /// What a method does on the server.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __service_dispatch {
+    ($names:tt stream $($stream:tt)*) => {};
     (
         ($trait:ident, $service:ident, $payload:ident, $call:ident, $out:ident)
         $kind:ident $method:ident ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
@@ -259,6 +302,26 @@ macro_rules! __service_client {
         }
     };
     (
+        @ $attributes:tt [$visibility:vis] stream $method:ident [$item:ty]
+        ($(($argument:ident : $type:ty))*)
+    ) => {
+        $crate::__service_item! {
+            [] $attributes
+            #[doc = ""]
+            #[doc = "# Errors"]
+            #[doc = ""]
+            #[doc = "`CallError` if the stream cannot be opened; what happens to it then, its items say."]
+            $visibility fn $method(
+                &self $(, $argument: $type)*
+            ) -> ::core::result::Result<$crate::Items<$item>, $crate::CallError> {
+                self.0.open(
+                    __PipetalkMethod::$method as ::core::primitive::u32,
+                    &($($argument,)*),
+                )
+            }
+        }
+    };
+    (
         @ [$($attribute:tt)*] [async $visibility:vis] fn $method:ident [$($reply:ty)?]
         ($(($argument:ident : $type:ty))*)
     ) => {
@@ -278,6 +341,30 @@ macro_rules! __service_client {
                 self.0.call(
                     __PipetalkMethod::$method as ::core::primitive::u32,
                     false $(|| $crate::__service_idempotent!($attribute))*,
+                    &($($argument,)*),
+                ).await
+            }
+        }
+    };
+    (
+        @ $attributes:tt [async $visibility:vis] stream $method:ident [$item:ty]
+        ($(($argument:ident : $type:ty))*)
+    ) => {
+        $crate::__service_item! {
+            [] $attributes
+            #[doc = ""]
+            #[doc = "# Errors"]
+            #[doc = ""]
+            #[doc = "`CallError` if the stream cannot be opened; what happens to it then, its items say."]
+            #[doc = ""]
+            #[doc = "# Cancel safety"]
+            #[doc = ""]
+            #[doc = "One that is dropped is given up, as a call is."]
+            $visibility async fn $method(
+                &self $(, $argument: $type)*
+            ) -> ::core::result::Result<$crate::tokio::Items<$item>, $crate::CallError> {
+                self.0.open(
+                    __PipetalkMethod::$method as ::core::primitive::u32,
                     &($($argument,)*),
                 ).await
             }

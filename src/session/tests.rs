@@ -203,6 +203,73 @@ fn control_requests_are_answered_before_and_after_the_welcome() {
     assert_eq!(ends, all_of(3, &[Outcome::Reply, Outcome::GivenUp]));
 }
 
+#[test]
+fn streams_take_turns_with_calls_within_their_windows() {
+    for window in 1..=2 {
+        let scenario = Scenario {
+            streams_from: 1,
+            window,
+            items: 3,
+            ..Scenario::new(2, 2)
+        };
+        let streams = [0, 1, 2, 3].map(Outcome::Items).into_iter();
+        let streams = streams.chain([PANICKED]);
+        let expected = streams.flat_map(|end| [[Outcome::Reply, end], [PANICKED, end]]);
+        let expected: HashSet<Vec<Outcome>> = expected.map(Vec::from).collect();
+        assert_eq!(explore(scenario), expected);
+    }
+}
+
+#[test]
+fn a_stream_is_given_up_while_items_and_credit_are_on_the_way() {
+    for window in [1, 4] {
+        let scenario = Scenario {
+            streams_from: 0,
+            window,
+            items: 3,
+            give_up: true,
+            unsend: true,
+            ..Scenario::new(1, 1)
+        };
+        let ends = explore(scenario);
+        for end in [
+            Outcome::GivenUp,
+            Outcome::Unsent,
+            PANICKED,
+            Outcome::Items(3),
+        ] {
+            assert!(ends.contains(&vec![end]), "{end:?}");
+        }
+        // A second one takes its place.
+        let scenario = Scenario {
+            items: 2,
+            unsend: false,
+            calls: 2,
+            ..scenario
+        };
+        let ends = explore(scenario);
+        for end in [Outcome::GivenUp, Outcome::Items(2)] {
+            assert!(ends.contains(&vec![Outcome::GivenUp, end]), "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn going_away_and_deadlines_cross_the_items_of_a_stream() {
+    let scenario = Scenario {
+        streams_from: 0,
+        window: 2,
+        items: 2,
+        going_away: true,
+        deadlines: true,
+        ..Scenario::new(1, 1)
+    };
+    let ends = explore(scenario);
+    for end in [UNAVAILABLE, Outcome::GivenUp, Outcome::Items(2)] {
+        assert!(ends.contains(&vec![end]), "{end:?}");
+    }
+}
+
 // ---------------------------------------------------------------- long orders, at random
 
 #[test]
@@ -212,6 +279,9 @@ fn long_conversations_at_random() {
         let mut pair = Pair::new(Scenario {
             calls: 400,
             control_from: if random.below(4) == 0 { 300 } else { u32::MAX },
+            streams_from: if random.below(2) == 0 { 10 } else { u32::MAX },
+            window: 1 + random.below(9) as u32,
+            items: 20,
             in_flight: 1 + random.below(70),
             compatible: random.below(8) != 0,
             give_up: random.below(2) == 0,
@@ -271,6 +341,22 @@ fn reply_to(id: u32) -> Vec<u8> {
 
 fn request_with(id: u32, method: u32) -> Vec<u8> {
     written(|out| wire::request(out, id, method, None))
+}
+
+fn open_with(id: u32, credit: u32) -> Vec<u8> {
+    written(|out| wire::open(out, id, 1, None, credit))
+}
+
+fn credit_of(id: u32, more: u32) -> Vec<u8> {
+    written(|out| wire::credit(out, id, more))
+}
+
+/// An item whose message is so long.
+fn item_of(id: u32, size: usize) -> Vec<u8> {
+    written(|out| {
+        wire::item(out, id);
+        out.resize(size, 0);
+    })
 }
 
 fn welcome_with(max_in_flight: u32) -> Vec<u8> {
@@ -423,6 +509,8 @@ fn each_side_refuses_the_messages_of_its_own() {
         request_with(1, 1),
         written(|out| wire::notify(out, 1)),
         written(|out| wire::cancel(out, 1)),
+        open_with(1, 1),
+        written(|out| wire::credit(out, 1, 1)),
     ];
     for message in of_a_client {
         assert_eq!(
@@ -435,6 +523,8 @@ fn each_side_refuses_the_messages_of_its_own() {
         refusal_with(Code::Denied),
         reply_to(1),
         written(|out| wire::error(out, 1, &failure)),
+        item_of(1, 8),
+        written(|out| wire::end(out, 1)),
         written(|out| wire::going_away(out, None)),
         written(wire::goodbye),
     ];
@@ -510,6 +600,148 @@ fn a_cancellation_counts_once_for_each_request_and_never_without_one() {
     assert_eq!(server.in_flight(), 1, "it is to be answered all the same");
     assert!(server.answer(1));
     assert_eq!(server.receive(&ours, &cancel), Ok(ServerEvent::Nothing));
+}
+
+#[test]
+fn an_item_of_no_stream_is_refused() {
+    let no_stream = Err(Malformed("an item of no stream"));
+    let mut client = ClientSession::default();
+    client.receive(&welcome_with(9)).unwrap();
+    assert_eq!(client.receive(&item_of(0x1_0000, 8)), no_stream);
+    let call = client.start(1).unwrap();
+    assert_eq!(client.receive(&item_of(call, 8)), no_stream);
+    assert!(client.give_up(call));
+    assert_eq!(client.receive(&item_of(call, 8)), no_stream);
+    let (id, _) = client.open(1, 9).unwrap();
+    assert_eq!(client.receive(&item_of(id ^ 0x1_0000, 8)), no_stream);
+    let end = written(|out| wire::end(out, id));
+    assert_eq!(client.receive(&end), Ok(ClientEvent::Ended { id }));
+    assert_eq!(client.receive(&item_of(id, 8)), no_stream);
+    let no_request = Err(Malformed("an answer to no request"));
+    assert_eq!(client.receive(&end), no_request);
+}
+
+#[test]
+fn a_call_is_answered_by_a_reply_and_a_stream_by_its_end() {
+    for given_up in [false, true] {
+        let mut client = ClientSession::default();
+        let id = client.start(1).unwrap();
+        if given_up {
+            assert!(client.give_up(id));
+        }
+        let end = written(|out| wire::end(out, id));
+        let wrong = Err(Malformed("the end of what is no stream"));
+        assert_eq!(client.receive(&end), wrong);
+
+        let mut client = ClientSession::default();
+        let (id, _) = client.open(1, 9).unwrap();
+        if given_up {
+            assert!(client.give_up(id));
+        }
+        let wrong = Err(Malformed("a reply to the request for a stream"));
+        assert_eq!(client.receive(&reply_to(id)), wrong);
+    }
+}
+
+#[test]
+fn a_server_that_exceeds_the_window_breaks_the_protocol() {
+    let beyond = Err(Malformed("an item beyond its credit"));
+    for given_up in [false, true] {
+        let mut client = ClientSession::default();
+        let (id, credit) = client.open(1, 4).unwrap();
+        assert_eq!(credit, 4);
+        if given_up {
+            assert!(client.give_up(id));
+        }
+        assert!(client.receive(&item_of(id, 3 << 10)).is_ok());
+        // The last credit pays for a large item too.
+        assert!(client.receive(&item_of(id, 9 << 10)).is_ok());
+        assert_eq!(client.receive(&item_of(id, 8)), beyond);
+    }
+    let mut client = ClientSession::default();
+    let (id, _) = client.open(1, 4).unwrap();
+    for _ in 0..2 {
+        assert!(client.receive(&item_of(id, 4 << 10)).is_ok());
+        client.take(id, 4 << 10);
+        assert_eq!(client.credit_due(id), Some(4));
+    }
+    assert!(client.receive(&item_of(id, 4 << 10)).is_ok());
+    assert_eq!(client.receive(&item_of(id, 8)), beyond);
+}
+
+#[test]
+fn a_server_pays_for_each_item_and_waits_for_credit() {
+    let mut server = greeted(2);
+    let ours = Identity::default();
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
+    let event = ServerEvent::Open {
+        id: 1,
+        method: 1,
+        timeout: None,
+        payload: b"",
+    };
+    assert_eq!(server.receive(&ours, &open_with(1, 0)), Ok(event));
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
+    let credit = Ok(ServerEvent::Credit { id: 1 });
+    assert_eq!(server.receive(&ours, &credit_of(1, 2)), credit);
+    assert!(
+        server.pay(1, 1024).is_some()
+            && server.pay(1, 5000).is_some()
+            && server.pay(1, 8).is_none()
+    );
+    assert_eq!(server.receive(&ours, &credit_of(1, 4)), credit);
+    assert!(!server.may_send(1));
+    assert_eq!(server.receive(&ours, &credit_of(1, 1)), credit);
+    assert!(server.may_send(1));
+    // What comes after the end is late.
+    assert!(server.answer(1));
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
+    let nothing = Ok(ServerEvent::Nothing);
+    assert_eq!(server.receive(&ours, &credit_of(1, u32::MAX)), nothing);
+    // Of a call there are no items.
+    at(&mut server, &request_with(1, 1)).unwrap();
+    assert!(!server.may_send(1) && server.pay(1, 8).is_none());
+    let wrong = Err(Malformed("credit for what is no stream"));
+    assert_eq!(server.receive(&ours, &credit_of(1, 1)), wrong);
+}
+
+#[test]
+fn more_credit_than_there_can_be_is_refused() {
+    let over = Err(Malformed("more credit than there can be"));
+    let most = i32::MAX as u32;
+    for credit in [most + 1, u32::MAX] {
+        assert_eq!(at(&mut greeted(1), &open_with(1, credit)), over);
+    }
+    for (credit, more) in [(most, 1), (1, most), (0, most + 1), (5, u32::MAX)] {
+        let mut server = greeted(1);
+        at(&mut server, &open_with(1, credit)).unwrap();
+        assert_eq!(at(&mut server, &credit_of(1, more)), over);
+    }
+}
+
+#[test]
+fn a_stream_is_a_request_in_flight() {
+    let mut server = greeted(1);
+    let ours = Identity::default();
+    at(&mut server, &open_with(1, 1)).unwrap();
+    assert_eq!(server.in_flight(), 1);
+    let in_use = Err(Malformed("an id that is in use"));
+    assert_eq!(at(&mut server, &open_with(1, 1)), in_use);
+    let failure = Failure::new(Code::OverLimit, "requests in flight");
+    let over = Ok(ServerEvent::Reject { id: 2, failure });
+    assert_eq!(server.receive(&ours, &open_with(2, 1)), over);
+    let cancel = written(|out| wire::cancel(out, 1));
+    assert_eq!(
+        server.receive(&ours, &cancel),
+        Ok(ServerEvent::Cancel { id: 1 })
+    );
+    assert!(server.answer(1));
+    server.answered();
+    let control = written(|out| wire::open(out, 3, control::INFO, None, 1));
+    let failure = Failure::new(Code::UnknownMethod, "no control request is a stream");
+    let rejected = Ok(ServerEvent::Reject { id: 3, failure });
+    assert_eq!(server.receive(&ours, &control), rejected);
+    assert_eq!(server.in_flight(), 0);
 }
 
 #[test]

@@ -41,6 +41,11 @@ impl Alarm {
         }
     }
 
+    /// Whether it is set, and has not fired.
+    pub(super) fn is_set(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// Ready when the time has come; then it is no longer set.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(sleep) = &mut self.sleep else {

@@ -1,6 +1,7 @@
 //! [`Client`]: calls, from any number of tasks, over one connection.
 
 mod calls;
+mod items;
 mod link;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use super::runtime;
 use super::transport::Stream;
 use crate::call_error::{CallError, Version};
 use crate::client::common::{Answer, encoding, may_try_again};
-use crate::client::{CallOptions, ClientOptions, ServerInfo};
+use crate::client::{CallOptions, ClientOptions, DEFAULT_WINDOW, ServerInfo};
 use crate::codec::{Codec, DefaultCodec};
 use crate::options::Backoff;
 use crate::outgoing::Outgoing;
@@ -28,6 +29,7 @@ use crate::session::Party;
 use crate::trace::Span;
 use crate::wire::{self, control};
 use crate::{Deadline, Name, ToName};
+pub use items::Items;
 use link::Link;
 
 /// For async programs, with feature `tokio`: within a tokio runtime that has its timers on.
@@ -92,7 +94,7 @@ impl ClientOptions {
         stream: impl Stream,
     ) -> Result<Channel<C>, CallError> {
         let channel = Channel::new(self, None);
-        channel.open(stream)?;
+        channel.inner.open(stream)?;
         Ok(channel)
     }
 }
@@ -282,6 +284,53 @@ impl<C: Codec> Channel<C> {
             .await
     }
 
+    /// Opens a stream: a method that is answered by any number of items.
+    ///
+    /// It is ready when the request has been sent; that the server has no such method, for example, is what the first
+    /// item says. A stream that has been opened is never opened again by itself, whatever
+    /// [`ClientOptions::reconnect`] says: after what has come, [`Items`] ends with the error.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] says how a call can fail.
+    pub async fn open<Request, Item>(
+        &self,
+        method: u32,
+        request: &Request,
+        options: CallOptions,
+    ) -> Result<Items<Item, C>, CallError>
+    where
+        Request: Serialize + ?Sized,
+        Item: DeserializeOwned,
+    {
+        let mut encode = encoding::<C, _>(request);
+        let ends = options.deadline.unwrap_or(Deadline::NEVER);
+        let deadline = ends.min(self.deadline());
+        let window = options.window.unwrap_or(DEFAULT_WINDOW);
+        let span = self.span(method);
+        let opened = within(&span, async {
+            let mut attempts = Attempts::new(&self.inner, deadline, false);
+            loop {
+                let attempted = match attempts.link().await {
+                    Ok(link) => {
+                        span.peer(|| link.peer_pid());
+                        let link = link.as_arc();
+                        link.open_stream(method, &mut encode, window, deadline, ends)
+                            .await
+                    }
+                    Err(error) => Err(error),
+                };
+                match attempted {
+                    Ok(feed) => return Ok(feed),
+                    Err(error) => attempts.after(error).await?,
+                }
+            }
+        })
+        .await;
+        span.end_call(opened.as_ref().map(|_| ()));
+        Ok(Items::new(opened?, options.item_timeout))
+    }
+
     /// Sends what needs no reply to a method by its number.
     ///
     /// # Errors
@@ -426,10 +475,6 @@ impl<C: Codec> Channel<C> {
     async fn link(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
         self.inner.link(deadline).await
     }
-
-    fn open(&self, stream: impl Stream) -> Result<Arc<Link>, CallError> {
-        self.inner.open(stream)
-    }
 }
 
 impl Inner {
@@ -552,18 +597,24 @@ impl<'a> Attempts<'a> {
 
 /// A connection that is the only one, or perhaps not.
 enum Cow<'a> {
-    Borrowed(&'a Link),
+    Borrowed(&'a Arc<Link>),
     Owned(Arc<Link>),
+}
+
+impl Cow<'_> {
+    fn as_arc(&self) -> &Arc<Link> {
+        match self {
+            Cow::Borrowed(link) => link,
+            Cow::Owned(link) => link,
+        }
+    }
 }
 
 impl std::ops::Deref for Cow<'_> {
     type Target = Link;
 
     fn deref(&self) -> &Link {
-        match self {
-            Cow::Borrowed(link) => link,
-            Cow::Owned(link) => link,
-        }
+        self.as_arc()
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::runtime;
 use super::transport::{Listener, Stream};
-use crate::options::DEFAULT_TIMEOUT;
+use crate::options::{DEFAULT_TIMEOUT, no_reply};
 use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, Waiting, sys};
 
 /// A listener on a Windows named pipe or a Unix domain socket, for async programs: the mirror of
@@ -229,5 +229,28 @@ impl ConnectOptions {
         let name = name.to_name()?;
         let sys = sys::tokio::connect(self, &name, deadline).await?;
         Ok(LocalStream { sys })
+    }
+
+    /// Connects, sends a request, receives the reply into `reply`, and closes, as [`call`](Self::call) does, for async
+    /// programs (feature `tokio`). Returns the length of the reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call) and [`connect_tokio`](Self::connect_tokio).
+    ///
+    /// # Cancel safety
+    ///
+    /// One that is dropped leaves no connection behind. The request may have been sent.
+    pub async fn call_tokio(
+        &self,
+        name: impl ToName,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<usize> {
+        let stream = self.connect_tokio(name, deadline).await?;
+        stream.send(request, deadline).await?;
+        let received = stream.recv_message(reply, deadline).await?;
+        received.ok_or_else(no_reply)
     }
 }

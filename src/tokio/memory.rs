@@ -37,6 +37,7 @@
 //! ```
 
 use std::io::{self, IoSlice};
+use std::sync::atomic::AtomicU8;
 
 use super::runtime;
 use super::transport;
@@ -79,23 +80,31 @@ impl Options {
 /// What is said of [`pipetalk::memory::Stream`](crate::memory::Stream) is true here. A send that is dropped before its
 /// message is sent takes it back; only if the receiver has begun with it is the connection closed for good.
 #[derive(Debug)]
-pub struct Stream(memory::Stream);
+pub struct Stream {
+    inner: memory::Stream,
+    /// How many calls there were.
+    calls: AtomicU8,
+}
 
 impl From<memory::Stream> for Stream {
-    fn from(stream: memory::Stream) -> Self {
-        Stream(stream)
+    fn from(inner: memory::Stream) -> Self {
+        Stream {
+            inner,
+            calls: AtomicU8::new(0),
+        }
     }
 }
 
 impl From<Stream> for memory::Stream {
     fn from(stream: Stream) -> Self {
-        stream.0
+        stream.inner
     }
 }
 
 impl Stream {
     async fn push(&self, message: Vec<u8>, deadline: Deadline) -> io::Result<()> {
-        let stream = &self.0;
+        runtime::take_turns(&self.calls, deadline).await;
+        let stream = &self.inner;
         let id = stream.begin_send(&mut stream.lock(), message)?;
         let _unsent = Unsent { stream, id };
         loop {
@@ -120,13 +129,14 @@ impl Stream {
         deadline: Deadline,
         mut take: impl FnMut(&mut Queue) -> Option<T>,
     ) -> io::Result<Option<T>> {
+        runtime::take_turns(&self.calls, deadline).await;
         loop {
             let arrived = {
-                let mut ends = self.0.lock();
-                if let Some(taken) = self.0.receive_now(&mut ends, transacting, &mut take)? {
+                let mut ends = self.inner.lock();
+                if let Some(taken) = self.inner.receive_now(&mut ends, transacting, &mut take)? {
                     return Ok(taken);
                 }
-                self.0.signals().arrived.notified()
+                self.inner.signals().arrived.notified()
             };
             runtime::by(deadline, arrived).await?;
         }
@@ -177,15 +187,15 @@ impl transport::Stream for Stream {
     }
 
     fn close(&self) {
-        self.0.close();
+        self.inner.close();
     }
 
     fn abort(&self) {
-        self.0.abort();
+        self.inner.abort();
     }
 
     fn max_message(&self) -> usize {
-        self.0.max_message()
+        self.inner.max_message()
     }
 
     async fn recv_message(
@@ -195,7 +205,7 @@ impl transport::Stream for Stream {
     ) -> io::Result<Option<usize>> {
         message.clear();
         let taken = self.receive(false, deadline, Queue::take).await?;
-        self.0.keep(taken, message)
+        self.inner.keep(taken, message)
     }
 
     async fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
@@ -204,7 +214,7 @@ impl transport::Stream for Stream {
     }
 
     fn peek(&self) -> io::Result<Option<Waiting>> {
-        self.0.peek()
+        self.inner.peek()
     }
 
     async fn transact(
@@ -214,7 +224,7 @@ impl transport::Stream for Stream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
-        let stream = &self.0;
+        let stream = &self.inner;
         loop {
             let ended = {
                 let mut ends = stream.lock();
@@ -241,7 +251,7 @@ impl transport::Stream for Stream {
     }
 
     fn peer(&self) -> io::Result<Peer> {
-        self.0.peer()
+        self.inner.peer()
     }
 }
 

@@ -4,6 +4,7 @@ mod budget;
 mod connection;
 mod handler;
 mod job;
+mod streaming;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::codec::{Codec, DefaultCodec};
 use crate::outgoing::Outgoing;
 use crate::server::connection::Buffer;
 use crate::server::control;
-use crate::server::{self, Call, HandleError, LINGER, Payload, TURNED_AWAY};
+use crate::server::{self, Call, HandleError, LINGER, Opening, Payload, TURNED_AWAY};
 use crate::session::Party;
 use crate::trace::Within;
 use crate::wire::{self, Failure};
@@ -31,6 +32,7 @@ use crate::{Deadline, Error, ServerHandle, ServerOptions, ToName};
 use budget::Budget;
 use connection::Connection;
 pub use handler::{Handler, Replied, Replies};
+use streaming::Opened;
 
 /// For async programs, with feature `tokio`: within a tokio runtime that has its drivers on.
 impl ServerOptions {
@@ -161,8 +163,12 @@ impl<L: Listener> Server<L> {
             let request = decoder.decode(method, &payload);
             (request, Some(payload.message))
         };
+        let opener = Arc::clone(&handler);
+        let open = move |method, payload, call, opening| {
+            Box::pin(Arc::clone(&opener).open(method, payload, call, opening)) as Opened
+        };
         let start = move |request, call, reply| Arc::clone(&handler).handle(request, call, reply);
-        self.run(ours, methods, true, decode, start).await
+        self.run(ours, methods, true, decode, start, open).await
     }
 
     /// Serves with a handler that blocks, as [`pipetalk::Server`](crate::Server) takes it: a closure of a request and
@@ -208,25 +214,21 @@ impl<L: Listener> Server<L> {
         let methods = handler.methods();
         let handler = Arc::new(handler);
         let decode = |method, payload: Payload| (Ok((method, payload)), None);
+        let opener = Arc::clone(&handler);
+        let open = move |method, payload: Payload, call: Call, opening| {
+            let handler = Arc::clone(&opener);
+            Box::pin(on_a_thread(move || {
+                handler.open(method, &payload, &call, opening)
+            })) as Opened
+        };
         let start = move |(method, payload): (u32, Payload), call: Call, mut reply: Outgoing| {
             let handler = Arc::clone(&handler);
-            let span = Within::current();
-            let handle = move || {
-                let handled = span.run(|| handler.handle(method, &payload, &call, &mut reply));
+            on_a_thread(move || {
+                let handled = handler.handle(method, &payload, &call, &mut reply);
                 (reply, handled)
-            };
-            async move {
-                match ::tokio::task::spawn_blocking(handle).await {
-                    Ok(replied) => replied,
-                    Err(error) => match error.try_into_panic() {
-                        Ok(panic) => panic::resume_unwind(panic),
-                        // Only a runtime that ends drops what has not begun.
-                        Err(_) => std::future::pending().await,
-                    },
-                }
-            }
+            })
         };
-        self.run(ours, methods, false, decode, start).await
+        self.run(ours, methods, false, decode, start, open).await
     }
 
     async fn run<Q, F>(
@@ -236,6 +238,7 @@ impl<L: Listener> Server<L> {
         aborts: bool,
         decode: impl Fn(u32, Payload) -> Decoded<Q> + Send + Sync + 'static,
         start: impl Fn(Q, Call, Outgoing) -> F + Send + Sync + 'static,
+        open: impl Fn(u32, Payload, Call, Opening) -> Opened + Send + Sync + 'static,
     ) -> io::Result<()>
     where
         Q: 'static,
@@ -255,6 +258,7 @@ impl<L: Listener> Server<L> {
             aborts,
             decode: Box::new(decode),
             start: Box::new(start),
+            open: Box::new(open),
             handle,
             changed,
             budget: Budget::default(),
@@ -284,6 +288,23 @@ impl<L: Listener> Server<L> {
     }
 }
 
+/// Runs what blocks on a thread of the runtime's for that.
+fn on_a_thread<R: Send + 'static>(
+    run: impl FnOnce() -> R + Send + 'static,
+) -> impl Future<Output = R> + Send {
+    let span = Within::current();
+    async move {
+        match ::tokio::task::spawn_blocking(move || span.run(run)).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => panic::resume_unwind(panic),
+                // Only a runtime that ends drops what has not begun.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
 /// A request that was decoded, or not; and what it was received in, if that is not needed any more.
 type Decoded<Q> = (Result<Q, HandleError>, Option<Buffer>);
 
@@ -300,6 +321,7 @@ struct Shared<S, Q, F> {
     aborts: bool,
     decode: Decode<Q>,
     start: Start<Q, F>,
+    open: Box<dyn Fn(u32, Payload, Call, Opening) -> Opened + Send + Sync>,
     handle: ServerHandle,
     changed: Arc<Notify>,
     budget: Budget,

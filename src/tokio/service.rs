@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::Channel;
+use super::client::{Channel, Items};
 use super::transport::Stream;
 use crate::service::hidden::Definition;
 use crate::{CallError, CallOptions, ClientOptions, Deadline, ToName};
@@ -80,6 +80,14 @@ impl AsyncCaller {
             self.options
         };
         self.channel.call(method, arguments, options).await
+    }
+
+    pub async fn open<Arguments: Serialize, Item: DeserializeOwned>(
+        &self,
+        method: u32,
+        arguments: &Arguments,
+    ) -> Result<Items<Item>, CallError> {
+        self.channel.open(method, arguments, self.options).await
     }
 
     pub async fn notify<Arguments: Serialize>(

@@ -124,6 +124,7 @@ fn of_error(error: &CallError) -> &'static str {
         CallError::Panicked => "panicked",
         CallError::TooLarge { .. } => "too large",
         CallError::Refused(_) => "refused",
+        CallError::Failed(_) => "failed",
         CallError::Incompatible(_) => "incompatible",
         CallError::Unavailable => "unavailable",
         CallError::Unreachable { .. } => "unreachable",
@@ -145,6 +146,6 @@ fn of_code(code: Code) -> &'static str {
         Code::UnknownMethod => "unknown method",
         Code::Malformed => "malformed",
         Code::Denied => "denied",
-        Code::Other(_) => "failed",
+        Code::Failed | Code::Other(_) => "failed",
     }
 }

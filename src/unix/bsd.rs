@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sockopt};
@@ -13,6 +14,12 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/var/run";
 
 /// There is no flag everywhere; [`prepare`] sets an option on the socket instead.
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
+
+/// Not all of these systems have a coarse clock.
+#[inline]
+pub(super) fn recently() -> Instant {
+    Instant::now()
+}
 
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;

@@ -181,8 +181,8 @@ impl Endpoint {
     }
 }
 
-/// Whether accepting may work again later: a client that gave up, or a limit of descriptors or memory.
-fn is_passing(error: &io::Error) -> bool {
+/// Whether what failed may work again later: accepting a client that gave up, or a limit of descriptors or memory.
+pub(super) fn is_passing(error: &io::Error) -> bool {
     let passing = [
         Errno::CONNABORTED,
         Errno::INTR,

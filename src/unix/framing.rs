@@ -111,6 +111,12 @@ impl Framing {
         }
     }
 
+    /// Whether there is nothing for a receive until something comes.
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.head, Head::Between) && self.buffer.len() == 0 && !self.cut
+    }
+
     /// The peer has closed: between two messages that is the end, elsewhere the message is cut off.
     fn end<T>(&mut self, source: &impl Source, in_message: bool) -> io::Result<Option<T>> {
         source.connection().check_open()?;
@@ -155,12 +161,15 @@ impl Framing {
         let Some(mut left) = self.begin(source)? else {
             return Ok(None);
         };
+        // A stash is older than the call, and is the first that it gets.
         let len = buf.len().min(*got + self.stash.len() + left);
         let buf = &mut buf[..len];
-        let stashed = self.stash.len().min(len - *got);
-        buf[*got..*got + stashed].copy_from_slice(&self.stash[..stashed]);
-        self.stash.drain(..stashed);
-        *got += stashed;
+        if !self.stash.is_empty() {
+            let stashed = self.stash.len().min(len);
+            buf[..stashed].copy_from_slice(&self.stash[..stashed]);
+            self.stash.drain(..stashed);
+            *got = stashed;
+        }
         while *got < len {
             let mut n = self.buffer.take(&mut buf[*got..]);
             if n == 0 {

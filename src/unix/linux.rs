@@ -3,7 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// `sun_path` has 108 bytes with the closing NUL: unix(7).
@@ -13,6 +16,23 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/run";
 
 /// Sending to a peer that has closed is an error, not a signal: send(2).
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+/// When the last tick was, by the clock that [`Instant`] reads (`CLOCK_MONOTONIC`): reading the coarse one costs a third,
+/// because it does not ask the processor for the time since that tick. clock_gettime(2).
+///
+/// By the C library, because rustix looks for the kernel's code in a way that ends a program under valgrind.
+#[inline]
+pub(super) fn recently() -> Instant {
+    /// One point in time by both. An [`Instant`] cannot be made from a reading of the clock.
+    static BASE: OnceLock<Option<(Instant, Duration)>> = OnceLock::new();
+    let read = |clock| clock_gettime(clock).map(Duration::from).ok();
+    let base = BASE.get_or_init(|| Some((Instant::now(), read(ClockId::CLOCK_MONOTONIC)?)));
+    let (Some((instant, base)), Some(tick)) = (base, read(ClockId::CLOCK_MONOTONIC_COARSE)) else {
+        return Instant::now();
+    };
+    // The first tick after the base may still be to come.
+    *instant + tick.saturating_sub(*base)
+}
 
 pub(super) fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(

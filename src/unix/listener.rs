@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::Stream;
 use super::endpoint::{BACKOFF, Endpoint, Next};
 use super::instances::Instance;
-use crate::{Deadline, Error, ListenOptions, Name};
+use crate::{Deadline, Error, ListenOptions, Name, Spin};
 
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -20,6 +20,7 @@ pub(crate) struct Listener {
     /// Readable for ever once the other end has been shut down, which is how `stop` wakes `accept`.
     wakes: UnixStream,
     waker: UnixStream,
+    spin: Spin,
 }
 
 impl Listener {
@@ -30,6 +31,7 @@ impl Listener {
             endpoint,
             wakes,
             waker,
+            spin: options.spin,
         })
     }
 
@@ -48,7 +50,7 @@ impl Listener {
             let Some((socket, peer)) = self.endpoint.admit(self.next(deadline)?)? else {
                 continue;
             };
-            let stream = Stream::new(socket, peer, self.endpoint.max_message)?;
+            let stream = Stream::new(socket, peer, self.endpoint.max_message, self.spin)?;
             stream.occupy(instance.connected());
             return Ok(stream);
         }

@@ -8,7 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-use crate::Deadline;
+use crate::spin::Spinner;
+use crate::{Deadline, Spin};
 
 /// What receives while a send has to wait, and says whether there was anything to receive.
 pub(super) type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
@@ -22,6 +23,8 @@ pub(super) type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
 pub(super) struct Patience {
     which: Timeout,
     step: Option<Duration>,
+    /// What a receive does before it sleeps.
+    spinner: Spinner,
 }
 
 /// How long a send that waits leaves what has come to another thread that receives, before it looks again.
@@ -48,7 +51,19 @@ const LONGEST_STEP: Duration = Duration::from_millis(1 << 22);
 
 impl Patience {
     pub(super) fn new(which: Timeout) -> Patience {
-        Patience { which, step: None }
+        Patience {
+            which,
+            step: None,
+            spinner: Spinner::default(),
+        }
+    }
+
+    /// For receiving, with or without spinning.
+    pub(super) fn spinning(spin: Spin) -> Patience {
+        Patience {
+            spinner: Spinner::new(spin),
+            ..Patience::default()
+        }
     }
 
     /// Runs a system call until it succeeds, fails, or the deadline has passed. `call` is told whether it may
@@ -61,6 +76,15 @@ impl Patience {
         mut call: impl FnMut(bool) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
         // There is nearly always room to send: then it does not matter what time it is.
+        if self.spinner.is_on() {
+            let found = self.spinner.spin(deadline, || match call(false) {
+                Err(Errno::AGAIN | Errno::INTR) => None,
+                result => Some(result),
+            });
+            if let Some(result) = found {
+                return result.map_err(Into::into);
+            }
+        }
         let mut try_first = self.which == Timeout::Send && deadline.instant().is_some();
         loop {
             let wait = !try_first && self.prepare(socket, deadline)?;
@@ -116,7 +140,7 @@ impl Patience {
         socket: BorrowedFd<'_>,
         deadline: Deadline,
     ) -> io::Result<bool> {
-        let step = match deadline.remaining() {
+        let step = match deadline.remaining_at_least() {
             None if self.step.is_none() => return Ok(true),
             None => None,
             Some(Duration::ZERO) => return Ok(false),

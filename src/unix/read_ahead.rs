@@ -57,9 +57,12 @@ impl ReadAhead {
             self.bytes.extend_from_slice(ahead);
         }
     }
+}
 
+/// For a connection that has no room of its own while it waits.
+#[cfg(feature = "tokio")]
+impl ReadAhead {
     /// Puts what was received behind what is unread.
-    #[cfg(feature = "tokio")]
     pub(super) fn extend(&mut self, received: &[u8]) {
         self.bytes.drain(..self.start);
         self.start = 0;
@@ -67,7 +70,6 @@ impl ReadAhead {
     }
 
     /// Exchanges the vector behind it, when there is nothing in it.
-    #[cfg(feature = "tokio")]
     pub(super) fn exchange(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         debug_assert!(self.len() == 0);
         bytes.clear();
@@ -76,7 +78,6 @@ impl ReadAhead {
     }
 
     /// Lets go of what memory it has beyond what is unread.
-    #[cfg(feature = "tokio")]
     pub(super) fn shrink(&mut self) {
         if self.bytes.capacity() > self.len() {
             self.bytes = self.unread().to_vec();

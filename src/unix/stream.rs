@@ -15,7 +15,7 @@ use super::os;
 use super::patience::{Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
 use crate::transport::{check_sendable, total_len};
-use crate::{Deadline, Error, Part, Peer, Waiting};
+use crate::{Deadline, Error, Part, Peer, Spin, Waiting};
 
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -29,10 +29,14 @@ impl Stream {
         socket: OwnedFd,
         peer: Option<Peer>,
         max_message: usize,
+        spin: Spin,
     ) -> io::Result<Stream> {
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
-            receiving: Mutex::new(Receiving::default()),
+            receiving: Mutex::new(Receiving {
+                framing: Framing::default(),
+                patience: Patience::spinning(spin),
+            }),
             sending: Mutex::new(Sending {
                 patience: Patience::new(Timeout::Send),
                 small: Vec::new(),
@@ -344,7 +348,7 @@ struct Sending {
     small: Vec<u8>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Receiving {
     framing: Framing,
     patience: Patience,
@@ -357,7 +361,7 @@ mod tests {
     #[test]
     fn a_debug_print_holds_no_lock() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let stream = Stream::new(socket.into(), None, 1).unwrap();
+        let stream = Stream::new(socket.into(), None, 1, Spin::OFF).unwrap();
         let _receiving = stream.receiving.lock();
         assert!(format!("{stream:?}").contains("locked"));
     }

@@ -11,7 +11,7 @@ use super::instances::{BACKOFF, Bell, Instance, Instances, is_passing};
 use super::overlapped::{self, Event, Operation, Undone, Woken};
 use super::pipe::{Direction, End};
 use super::stream::{Parts, Stream};
-use crate::{Deadline, Error, ListenOptions};
+use crate::{Deadline, Error, ListenOptions, Spin};
 
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -20,6 +20,7 @@ pub(crate) struct Listener {
     stop: Event,
     /// Whoever accepts holds it, and uses the event in it.
     accepting: Mutex<Event>,
+    spin: Spin,
 }
 
 impl Bell for Event {
@@ -34,6 +35,7 @@ impl Listener {
             instances: Arc::new(Instances::bind(options, path, Event::new()?)?),
             stop: Event::new()?,
             accepting: Mutex::new(Event::new()?),
+            spin: options.spin,
         })
     }
 
@@ -185,6 +187,7 @@ impl<'a> Taken<'a> {
                     Direction::Both,
                     instances.read_mode(),
                     instances.max_message,
+                    self.listener.spin,
                 );
                 stream.occupy(Instance::of(instances));
                 Ok(stream)

@@ -8,24 +8,25 @@
 use std::any::Any;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, HANDLE,
+    ERROR_IO_PENDING, ERROR_MORE_DATA, ERROR_OPERATION_ABORTED, GetLastError, STATUS_PENDING,
     WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::{ConnectNamedPipe, TransactNamedPipe};
 use windows_sys::Win32::System::Threading::{
-    CreateEventW, INFINITE, ResetEvent, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
+    CreateEventW, INFINITE, ResetEvent, SetEvent, WaitForMultipleObjects,
 };
 use windows_sys::core::BOOL;
 
 use crate::Deadline;
+use crate::spin::Spinner;
 
 /// An event that stays set until it is reset.
 #[derive(Debug)]
@@ -51,16 +52,10 @@ impl Event {
         // SAFETY: the handle is an event and open. Resetting an event that is there cannot fail.
         unsafe { ResetEvent(self.0.as_raw_handle()) };
     }
+}
 
-    #[cfg(feature = "tokio")]
-    pub(super) fn is_set(&self) -> bool {
-        // SAFETY: the handle is an event and open.
-        let waited = unsafe { WaitForSingleObject(self.0.as_raw_handle(), 0) };
-        waited == WAIT_OBJECT_0
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(super) fn as_raw(&self) -> HANDLE {
+impl AsRawHandle for Event {
+    fn as_raw_handle(&self) -> RawHandle {
         self.0.as_raw_handle()
     }
 }
@@ -137,6 +132,8 @@ pub(super) struct Operation<'a, 'b> {
     pub(super) deadline: Deadline,
     /// Called now and then while the operation has to wait; it says whether there is much to do.
     pub(super) meanwhile: Meanwhile<'b>,
+    /// What looks for the end of the operation before it is waited for.
+    pub(super) spinner: Option<&'a mut Spinner>,
 }
 
 impl<'a> Operation<'a, '_> {
@@ -152,6 +149,7 @@ impl<'a> Operation<'a, '_> {
             stop,
             deadline,
             meanwhile: None,
+            spinner: None,
         }
     }
 }
@@ -254,6 +252,7 @@ impl Operation<'_, '_> {
             ERROR_MORE_DATA => return self.result(overlapped, false),
             code => return Err(Undone::Code(code)),
         }
+        self.spin(overlapped);
         let (waited, panic) = self.wait();
         let why = match waited {
             Ok(Woken::First) => {
@@ -276,6 +275,25 @@ impl Operation<'_, '_> {
             // It completed before it could be cancelled.
             ended => ended,
         }
+    }
+
+    /// Looks for the end of the operation for a while. It is waited for all the same, because the event has to be that
+    /// of no other operation when the next one begins; but then nobody sleeps.
+    fn spin(&mut self, overlapped: *const OVERLAPPED) {
+        let deadline = self.deadline;
+        let Some(spinner) = self.spinner.as_deref_mut().filter(|it| it.is_on()) else {
+            return;
+        };
+        // SAFETY: the OVERLAPPED is that of the operation, and lives until the operation has ended.
+        let status = unsafe { &raw const (*overlapped).Internal };
+        spinner.spin_in_memory(deadline, || {
+            // SAFETY: it is aligned and initialised, and whatever the kernel writes to it meanwhile is a status; that
+            // another writes is why it is read as volatile.
+            let status = unsafe { ptr::read_volatile(status) };
+            // As `HasOverlappedIoCompleted` does:
+            // <https://learn.microsoft.com/en-us/windows/win32/api/ioapiset/nf-ioapiset-hasoverlappediocompleted>
+            status as i32 != STATUS_PENDING
+        });
     }
 
     /// Waits for the operation, and does what there is to do meanwhile. A panic of that is caught, because the

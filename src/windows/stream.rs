@@ -14,8 +14,9 @@ use super::head::Head;
 use super::instances::Instance;
 use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
 use super::pipe::{Direction, End, Pipe, Why, write_error};
+use crate::spin::Spinner;
 use crate::transport::{check_sendable, gather, total_len};
-use crate::{Deadline, Error, Part, Peer, ReadMode, Waiting};
+use crate::{Deadline, Error, Part, Peer, ReadMode, Spin, Waiting};
 
 /// The room for a message of which nothing is known yet: most fit, and cost one read.
 const FIRST_READ: usize = 4096;
@@ -39,6 +40,7 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 struct Receiving {
     event: Event,
+    spinner: Spinner,
     /// Its stash is the beginning of a message of which the rest is in the pipe: what a call had received before it
     /// timed out.
     head: Head,
@@ -74,12 +76,14 @@ impl Parts {
         direction: Direction,
         read_mode: ReadMode,
         max_message: usize,
+        spin: Spin,
     ) -> Stream {
         Stream {
             pipe: Pipe::new(pipe, end, direction, read_mode),
             closing: self.closing,
             receiving: Mutex::new(Receiving {
                 event: self.receiving,
+                spinner: Spinner::new(spin),
                 head: Head::default(),
             }),
             sending: Mutex::new(Sending {
@@ -296,10 +300,12 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<Option<Done>> {
         self.pipe.check_can_receive()?;
-        let event = &mut receiving.event;
-        let result = self
-            .pipe
-            .with(|pipe| Operation::new(pipe, event, &self.closing, deadline).read(buf))?;
+        let Receiving { event, spinner, .. } = receiving;
+        let result = self.pipe.with(|pipe| {
+            let mut operation = Operation::new(pipe, event, &self.closing, deadline);
+            operation.spinner = Some(spinner);
+            operation.read(buf)
+        })?;
         self.after_read(receiving, result)
     }
 
@@ -423,9 +429,11 @@ impl Stream {
         reply: &mut [u8],
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
-        let event = &mut receiving.event;
+        let Receiving { event, spinner, .. } = receiving;
         let result = self.pipe.with(|pipe| {
-            Operation::new(pipe, event, &self.closing, deadline).transact(request, reply)
+            let mut operation = Operation::new(pipe, event, &self.closing, deadline);
+            operation.spinner = Some(spinner);
+            operation.transact(request, reply)
         })?;
         match result {
             Err(Undone::Code(ERROR_PIPE_BUSY)) => Err(Error::Busy.into()),

@@ -42,6 +42,7 @@
 
 mod listener;
 mod operation;
+mod scratch;
 mod stream;
 
 use std::io;
@@ -119,3 +120,6 @@ fn open_ready(
     let (handle, direction) = open_once(options, path)?;
     Ok(make_ready(options, name, &handle, direction).map(|()| (handle, direction)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ fn golden() -> Vec<(Message<'static>, Vec<u8>)> {
         timeout,
         payload: b"hi",
     };
-    let table: [(Message<'static>, &[&str]); 15] = [
+    let table: [(Message<'static>, &[&str]); 20] = [
         (
             Message::Hello(identity()),
             &["50 54 4c 4b  01 01", IDENTITY],
@@ -92,6 +92,35 @@ fn golden() -> Vec<(Message<'static>, Vec<u8>)> {
             &["11 00 00 00  00 00 00 00  07 00 00 00  68 69"],
         ),
         (Message::Cancel { id: ID }, &["12 00 00 00  02 00 01 00"]),
+        (
+            Message::Open {
+                id: ID,
+                method: 7,
+                timeout: None,
+                credit: 64,
+                payload: b"hi",
+            },
+            &["13 00 00 00  02 00 01 00  07 00 00 00  ff ff ff ff  40 00 00 00  68 69"],
+        ),
+        (
+            Message::Credit { id: ID, more: 32 },
+            &["14 00 00 00  02 00 01 00  20 00 00 00"],
+        ),
+        (
+            Message::Item {
+                id: ID,
+                payload: b"hi",
+            },
+            &["22 00 00 00  02 00 01 00  68 69"],
+        ),
+        (Message::End { id: ID }, &["23 00 00 00  02 00 01 00"]),
+        (
+            Message::Error {
+                id: ID,
+                failure: Failure::new(Code::Failed, "no"),
+            },
+            &["21 00 0a 00  02 00 01 00", "10 02 00 0a 00  11 02 00 6e 6f"],
+        ),
         (
             Message::Reply {
                 id: ID,
@@ -160,8 +189,9 @@ fn with_fields(message: &[u8], fields: &[u8]) -> Vec<u8> {
     }
     let had = usize::from(u16::from_le_bytes([message[2], message[3]]));
     let header = match message[0] {
+        kind::OPEN => 20,
         kind::REQUEST => 16,
-        kind::NOTIFY | kind::GOING_AWAY => 12,
+        kind::NOTIFY | kind::GOING_AWAY | kind::CREDIT => 12,
         _ => 8,
     };
     let (before, behind) = message.split_at(header + had);
@@ -211,8 +241,8 @@ fn the_numbers_of_codes_and_control_requests_are_frozen() {
         assert_eq!(Code::from_number(number), code);
     }
     let numbers = CODES.map(|(_, number)| number);
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    for number in [0, 10, u16::MAX] {
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    for number in [0, 11, u16::MAX] {
         assert_eq!(Code::from_number(number), Code::Other(number));
         assert_eq!(Code::Other(number).number(), number);
     }
@@ -297,13 +327,17 @@ fn unknown_kinds_are_refused() {
         kind::REQUEST,
         kind::NOTIFY,
         kind::CANCEL,
+        kind::OPEN,
+        kind::CREDIT,
         kind::REPLY,
         kind::ERROR,
+        kind::ITEM,
+        kind::END,
         kind::GOING_AWAY,
         kind::GOODBYE,
     ];
     for first in 0..=u8::MAX {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; 20];
         bytes[0] = first;
         // What must be empty behind the header of some is a payload of others.
         let refused = matches!(
@@ -341,9 +375,10 @@ fn a_message_may_be_cut_anywhere() {
         for end in 0..bytes.len() {
             let cut = parse(&bytes[..end]);
             let may_end = match message {
+                Message::Open { .. } => end >= 20,
                 Message::Request { .. } => end >= 16,
                 Message::Notify { .. } => end >= 12,
-                Message::Reply { .. } => end >= 8,
+                Message::Reply { .. } | Message::Item { .. } => end >= 8,
                 // Between two fields.
                 Message::Hello(_) | Message::Welcome(_) | Message::Refusal(..) => {
                     end >= 6 && Fields(&bytes[6..end]).all(|field| field.is_ok())
@@ -361,9 +396,11 @@ fn what_goes_on_where_it_should_end_is_refused() {
         bytes.push(0);
         let parsed = parse(&bytes);
         match message {
-            Message::Request { .. } | Message::Notify { .. } | Message::Reply { .. } => {
-                assert!(parsed.is_ok());
-            }
+            Message::Request { .. }
+            | Message::Notify { .. }
+            | Message::Open { .. }
+            | Message::Reply { .. }
+            | Message::Item { .. } => assert!(parsed.is_ok()),
             _ => assert!(parsed.is_err(), "{message:?}"),
         }
     }
@@ -537,8 +574,12 @@ fn bytes_at_random_are_harmless() {
         "10",
         "11",
         "12",
+        "13",
+        "14",
         "20",
         "21",
+        "22",
+        "23",
         "30",
         "31",
         "",

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pipetalk::{ConnectOptions, Deadline, Error, Listener, LocalListener, LocalStream, Stream};
+use pipetalk::{ConnectOptions, Deadline, Error, Listener, Stream};
 
 use crate::harness::*;
 use crate::util::skip;
@@ -18,9 +18,9 @@ pub(crate) fn c01_nobody_listens_is_not_found_at_once<T: Transport>() {
     }
 }
 
-pub(crate) fn c01_a_name_that_never_was_is_not_found() {
+pub(crate) fn c01_a_name_that_never_was_is_not_found<T: Named>() {
     let place = Place::new();
-    let dialed = promptly("finding nobody", || LocalStream::connect(place.name()));
+    let dialed = promptly("finding nobody", || T::connect(place.name()));
     let error = dialed.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("nobody listens"), "{error}");
@@ -79,14 +79,14 @@ pub(crate) fn c02_a_busy_server_is_reached_once_it_has_room<T: Transport>() {
     }
 }
 
-pub(crate) fn c03_a_server_that_is_still_starting_is_waited_for() {
+pub(crate) fn c03_a_server_that_is_still_starting_is_waited_for<T: Named>() {
     let mut rng = Rng::new();
     for round in 0..rounds(60) {
         let place = Place::new();
         thread::scope(|scope| {
             let dialing = scope.spawn(|| {
                 let patient = ConnectOptions::new().wait_for_server(true);
-                let client = patient.connect(place.name(), soon()).unwrap();
+                let client = T::connect_with(&patient, place.name(), soon()).unwrap();
                 send(&client, b"at last");
             });
             rng.shake();
@@ -94,7 +94,7 @@ pub(crate) fn c03_a_server_that_is_still_starting_is_waited_for() {
                 // Long enough for the dialer to have found nobody several times.
                 thread::sleep(Duration::from_millis(30));
             }
-            let listener = LocalListener::bind(place.name()).unwrap();
+            let listener = T::bind(place.name()).unwrap();
             let server = listener.accept(soon()).unwrap();
             assert_eq!(recv(&server).as_deref(), Some(b"at last".as_slice()));
             dialing.join().unwrap();
@@ -102,14 +102,14 @@ pub(crate) fn c03_a_server_that_is_still_starting_is_waited_for() {
     }
 }
 
-pub(crate) fn c03_a_server_that_does_not_start_is_waited_for_until_the_deadline() {
+pub(crate) fn c03_a_server_that_does_not_start_is_waited_for_until_the_deadline<T: Named>() {
     let place = Place::new();
     let patient = ConnectOptions::new().wait_for_server(true);
     assert_times_out("waiting for a server", |deadline| {
-        patient.connect(place.name(), deadline)
+        T::connect_with(&patient, place.name(), deadline)
     });
     let dialed = promptly("not waiting", || {
-        patient.connect(place.name(), Deadline::NOW)
+        T::connect_with(&patient, place.name(), Deadline::NOW)
     });
     assert!(matches!(
         kind(dialed),

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pipetalk::{
-    ConnectOptions, Deadline, Error, ListenOptions, Listener, LocalListener, LocalStream, Part,
-    Stream, memory,
+    ConnectOptions, DEFAULT_TIMEOUT, Deadline, Error, ListenOptions, Listener, LocalListener,
+    LocalStream, Part, Spin, Stream, memory,
 };
 
 pub(crate) use crate::util::{
@@ -35,6 +35,45 @@ pub(crate) trait Transport: 'static {
 
     /// A listener at a place of its own, and the way to it.
     fn listen(setup: &Setup) -> (Self::Listener, Self::Dialer);
+}
+
+/// A transport whose listeners have names.
+pub(crate) trait Named: Transport {
+    /// How other processes are told which it is.
+    #[cfg_attr(
+        windows,
+        allow(dead_code, reason = "no process of a test has to be told on Windows")
+    )]
+    const WORD: &str;
+
+    fn bind_with(options: &ListenOptions, name: &str) -> io::Result<Self::Listener>;
+
+    fn connect_with(
+        options: &ConnectOptions,
+        name: &str,
+        deadline: Deadline,
+    ) -> io::Result<Self::Stream>;
+
+    fn call_with(
+        options: &ConnectOptions,
+        name: &str,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<usize>;
+
+    fn access(listener: &Self::Listener) -> io::Result<String>;
+
+    fn impersonate<R>(stream: &Self::Stream, act: impl FnOnce() -> R) -> io::Result<R>;
+
+    fn bind(name: &str) -> io::Result<Self::Listener> {
+        Self::bind_with(&ListenOptions::new(), name)
+    }
+
+    fn connect(name: &str) -> io::Result<Self::Stream> {
+        let deadline = Deadline::after(DEFAULT_TIMEOUT);
+        Self::connect_with(&ConnectOptions::new(), name, deadline)
+    }
 }
 
 /// A client of one listener.
@@ -106,10 +145,68 @@ impl Transport for Local {
     const STREAMS_KEEP_THE_NAME: bool = cfg!(windows);
 
     fn listen(setup: &Setup) -> (LocalListener, LocalDialer) {
-        let place = Arc::new(Place::new());
-        let (listen, options) = setup.local();
-        let listener = listen.bind(place.name()).unwrap();
-        (listener, LocalDialer { place, options })
+        listen_locally(setup, Spin::OFF)
+    }
+}
+
+/// The same with receives that spin before they sleep.
+#[derive(Debug)]
+pub(crate) struct Spinning;
+
+impl Transport for Spinning {
+    type Stream = LocalStream;
+    type Listener = LocalListener;
+    type Dialer = LocalDialer;
+
+    const ABORT_DROPS: bool = Local::ABORT_DROPS;
+    const PEEK_SEES_EMPTY: bool = Local::PEEK_SEES_EMPTY;
+    const LIMIT_IS_BUSY: bool = Local::LIMIT_IS_BUSY;
+    const STREAMS_KEEP_THE_NAME: bool = Local::STREAMS_KEEP_THE_NAME;
+
+    fn listen(setup: &Setup) -> (LocalListener, LocalDialer) {
+        listen_locally(setup, Spin::adaptive(Duration::from_micros(100)))
+    }
+}
+
+fn listen_locally(setup: &Setup, spin: Spin) -> (LocalListener, LocalDialer) {
+    let place = Arc::new(Place::new());
+    let (listen, options) = setup.local();
+    let listener = listen.spin(spin).bind(place.name()).unwrap();
+    let options = options.spin(spin);
+    (listener, LocalDialer { place, options })
+}
+
+impl Named for Local {
+    const WORD: &str = "blocking";
+
+    fn bind_with(options: &ListenOptions, name: &str) -> io::Result<LocalListener> {
+        options.bind(name)
+    }
+
+    fn connect_with(
+        options: &ConnectOptions,
+        name: &str,
+        deadline: Deadline,
+    ) -> io::Result<LocalStream> {
+        options.connect(name, deadline)
+    }
+
+    fn call_with(
+        options: &ConnectOptions,
+        name: &str,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<usize> {
+        options.call(name, request, reply, deadline)
+    }
+
+    fn access(listener: &LocalListener) -> io::Result<String> {
+        listener.access()
+    }
+
+    fn impersonate<R>(stream: &LocalStream, act: impl FnOnce() -> R) -> io::Result<R> {
+        stream.impersonate(act)
     }
 }
 

@@ -4,10 +4,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 
-use pipetalk::{
-    ConnectOptions, Deadline, ListenOptions, Listener, LocalListener, LocalStream, Peer, Stream,
-    Trust, UserId,
-};
+use pipetalk::{ConnectOptions, Deadline, ListenOptions, Listener, Peer, Stream, Trust, UserId};
 
 use crate::harness::*;
 use crate::util::{Actor, PEER_HAS_PID, skipped_under_wine};
@@ -30,9 +27,9 @@ pub(crate) fn i01_both_ends_know_the_others_process_and_user<T: Transport>() {
     assert_is_this_process(&client.peer().unwrap());
 }
 
-pub(crate) fn i01_another_process_is_known_by_its_id() {
+pub(crate) fn i01_another_process_is_known_by_its_id<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut child = Actor::start("greet", &[place.name()]);
     let stream = listener.accept(soon()).unwrap();
     assert_eq!(recv(&stream).unwrap(), b"hello");
@@ -47,20 +44,20 @@ pub(crate) fn i01_another_process_is_known_by_its_id() {
     let place = Place::new();
     let mut child = Actor::start("listen", &[place.name()]);
     assert_eq!(child.says(), "listening");
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     assert_eq!(recv(&client).unwrap(), b"welcome");
     if PEER_HAS_PID {
         assert_eq!(client.peer().unwrap().pid, Some(child.id()));
     }
 }
 
-pub(crate) fn i03_a_client_talks_to_whom_it_trusts() {
+pub(crate) fn i03_a_client_talks_to_whom_it_trusts<T: Named>() {
     let me = UserId::current().unwrap();
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     for trust in [Trust::default(), Trust::User(me), Trust::Anyone] {
         let options = ConnectOptions::new().trust(trust.clone());
-        let client = match options.connect(place.name(), soon()) {
+        let client = match T::connect_with(&options, place.name(), soon()) {
             Ok(client) => client,
             Err(error) => panic!("{trust:?}: {error}"),
         };
@@ -68,17 +65,19 @@ pub(crate) fn i03_a_client_talks_to_whom_it_trusts() {
     }
 }
 
-pub(crate) fn i03_a_server_of_another_user_is_not_trusted() {
+pub(crate) fn i03_a_server_of_another_user_is_not_trusted<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     for stranger in [
         UserId::Uid(54_321),
         UserId::Sid("S-1-5-21-1-2-3-1001".into()),
     ] {
-        let error = ConnectOptions::new()
-            .trust(Trust::User(stranger))
-            .connect(place.name(), soon())
-            .unwrap_err();
+        let error = T::connect_with(
+            &ConnectOptions::new().trust(Trust::User(stranger)),
+            place.name(),
+            soon(),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
         assert!(error.to_string().contains("trust"), "{error}");
         // It left before it said anything.
@@ -87,36 +86,38 @@ pub(crate) fn i03_a_server_of_another_user_is_not_trusted() {
     }
 }
 
-pub(crate) fn i04_a_stopped_listener_shows_no_access() {
+pub(crate) fn i04_a_stopped_listener_shows_no_access<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
-    assert!(!listener.access().unwrap().is_empty());
+    let listener = T::bind(place.name()).unwrap();
+    assert!(!T::access(&listener).unwrap().is_empty());
     listener.stop();
-    assert_eq!(kind(listener.access()), ErrorKind::ConnectionAborted);
+    assert_eq!(kind(T::access(&listener)), ErrorKind::ConnectionAborted);
 }
 
 /// Where impersonation is not possible, what was to be done as the client is not done.
-pub(crate) fn i05_a_failed_impersonation_never_runs_the_closure() {
+pub(crate) fn i05_a_failed_impersonation_never_runs_the_closure<T: Named>() {
     let place = Place::new();
-    let listener = ListenOptions::new().bind(place.name()).unwrap();
+    let listener = T::bind_with(&ListenOptions::new(), place.name()).unwrap();
     let options = ConnectOptions::new().allow_impersonation(true);
-    let client = options.connect(place.name(), Deadline::NEVER).unwrap();
+    let client = T::connect_with(&options, place.name(), Deadline::NEVER).unwrap();
     let server = listener.accept(soon()).unwrap();
     send(&client, b"hello");
     assert_eq!(recv(&server).unwrap(), b"hello");
     // A client cannot act as the server anywhere.
     let mut ran = false;
-    let refused = client.impersonate(|| ran = true);
+    let refused = T::impersonate(&client, || ran = true);
     assert_eq!(kind(refused), ErrorKind::Unsupported);
     assert!(!ran);
     // And a server as its client only on Windows; either the closure ran, or there was an error.
     let me = UserId::current().unwrap();
-    let result = server.impersonate(|| ran = true);
+    let result = T::impersonate(&server, || ran = true);
     assert_eq!(result.is_ok(), ran, "{result:?}");
     assert_eq!(UserId::current().unwrap(), me);
     // A panic in it does not leave this thread as somebody else.
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let _ = server.impersonate(|| std::panic::resume_unwind(Box::new("as the client")));
+        let _ = T::impersonate(&server, || {
+            std::panic::resume_unwind(Box::new("as the client"))
+        });
     }));
     assert_eq!(panicked.is_err(), ran);
     assert_eq!(UserId::current().unwrap(), me);

@@ -14,11 +14,13 @@ use pipetalk::{
 };
 
 use crate::harness::*;
+#[cfg(feature = "tokio")]
+use crate::on_tokio::AsyncLocal;
 use crate::unix::descriptors::hoard_descriptors;
 use crate::util::{Actor, PortableName, STRANGER, Stranger, announce, here, limit};
 
 /// Fills the backlog of a listener that does not accept; the clients that got into it.
-fn fill_backlog(dial: impl Fn() -> std::io::Result<LocalStream>) -> Vec<LocalStream> {
+fn fill_backlog<S>(dial: impl Fn() -> std::io::Result<S>) -> Vec<S> {
     let mut waiting = Vec::new();
     let busy = loop {
         match dial() {
@@ -30,12 +32,10 @@ fn fill_backlog(dial: impl Fn() -> std::io::Result<LocalStream>) -> Vec<LocalStr
     waiting
 }
 
-#[test]
-fn c02_a_full_backlog_is_busy_and_never_success() {
-    let _limit = limit(here!());
+pub(crate) fn c02_a_full_backlog_is_busy_and_never_success<T: Named>() {
     let place = Place::new();
-    let listener = ListenOptions::new().backlog(3).bind(place.name()).unwrap();
-    let dial = || ConnectOptions::new().connect(place.name(), Deadline::NOW);
+    let listener = T::bind_with(&ListenOptions::new().backlog(3), place.name()).unwrap();
+    let dial = || T::connect_with(&ConnectOptions::new(), place.name(), Deadline::NOW);
     let waiting = fill_backlog(dial);
     assert!(
         (3..=4).contains(&waiting.len()),
@@ -43,7 +43,7 @@ fn c02_a_full_backlog_is_busy_and_never_success() {
         waiting.len()
     );
     assert_times_out("dialing past a full backlog", |deadline| {
-        ConnectOptions::new().connect(place.name(), deadline)
+        T::connect_with(&ConnectOptions::new(), place.name(), deadline)
     });
     // Whoever was told that it is connected is.
     for (n, client) in waiting.iter().enumerate() {
@@ -58,17 +58,17 @@ fn c02_a_full_backlog_is_busy_and_never_success() {
     assert_eq!(kind(listener.accept(Deadline::NOW)), ErrorKind::TimedOut);
 }
 
-#[test]
-fn c02_a_full_backlog_is_waited_for() {
-    let _limit = limit(here!());
+pub(crate) fn c02_a_full_backlog_is_waited_for<T: Named>() {
     let place = Place::new();
-    let listener = ListenOptions::new().backlog(1).bind(place.name()).unwrap();
-    let waiting = fill_backlog(|| ConnectOptions::new().connect(place.name(), Deadline::NOW));
+    let listener = T::bind_with(&ListenOptions::new().backlog(1), place.name()).unwrap();
+    let waiting =
+        fill_backlog(|| T::connect_with(&ConnectOptions::new(), place.name(), Deadline::NOW));
     thread::scope(|scope| {
         let dialing: Vec<_> = [soon(), Deadline::NEVER]
             .map(|deadline| {
                 let name = place.name();
-                scope.spawn(move || ConnectOptions::new().connect(name, deadline).unwrap())
+                scope
+                    .spawn(move || T::connect_with(&ConnectOptions::new(), name, deadline).unwrap())
             })
             .into();
         let accepted: Vec<_> = (0..waiting.len() + 2)
@@ -86,11 +86,9 @@ fn c02_a_full_backlog_is_waited_for() {
     });
 }
 
-#[test]
-fn c04_a_thousand_connects_leave_no_descriptor_behind() {
-    let _limit = limit(here!());
+pub(crate) fn c04_a_thousand_connects_leave_no_descriptor_behind<T: Named>() {
     let place = Place::new();
-    let mut actor = Actor::start("count descriptors", &[place.name()]);
+    let mut actor = Actor::start("count descriptors", &[T::WORD, place.name()]);
     assert_eq!(actor.says(), "as many as before");
 }
 
@@ -99,13 +97,15 @@ fn descriptors() -> usize {
 }
 
 /// The part of [`c04_a_thousand_connects_leave_no_descriptor_behind`].
-fn count_descriptors(name: &str) {
+pub(crate) fn count_descriptors<T: Named>(name: &str) {
+    // Whatever is kept for all times.
+    drop(T::bind(name).unwrap());
     let before = descriptors();
     for round in 0..10 {
         let options = ListenOptions::new().instances(1 + round);
-        let listener = options.bind(name).unwrap();
+        let listener = T::bind_with(&options, name).unwrap();
         for n in 0..100 {
-            let client = LocalStream::connect(name).unwrap();
+            let client = T::connect(name).unwrap();
             match n % 3 {
                 0 => client.close(),
                 1 => send(&client, b"x"),
@@ -118,9 +118,9 @@ fn count_descriptors(name: &str) {
         }
         // Both ways of not getting a connection.
         let refused = ConnectOptions::new().trust(pipetalk::Trust::User(UserId::Uid(54_321)));
-        refused.connect(name, soon()).unwrap_err();
+        assert!(T::connect_with(&refused, name, soon()).is_err());
         listener.stop();
-        LocalStream::connect(name).unwrap_err();
+        T::connect(name).unwrap_err();
     }
     let after = descriptors();
     announce(&if after == before {
@@ -130,18 +130,16 @@ fn count_descriptors(name: &str) {
     });
 }
 
-#[test]
-fn l09_waiting_for_descriptors_costs_no_processor_time() {
-    let _limit = limit(here!());
+pub(crate) fn l09_waiting_for_descriptors_costs_no_processor_time<T: Named>() {
     let place = Place::new();
-    let mut actor = Actor::start("wait for descriptors", &[place.name()]);
+    let mut actor = Actor::start("wait for descriptors", &[T::WORD, place.name()]);
     assert_eq!(actor.says(), "done");
 }
 
 /// The part of [`l09_waiting_for_descriptors_costs_no_processor_time`].
-fn wait_for_descriptors(name: &str) {
-    let listener = LocalListener::bind(name).unwrap();
-    let _waiting = LocalStream::connect(name).unwrap();
+pub(crate) fn wait_for_descriptors<T: Named>(name: &str) {
+    let listener = T::bind(name).unwrap();
+    let _waiting = T::connect(name).unwrap();
     let mut stat = File::open("/proc/thread-self/stat").unwrap();
     let _hoard = hoard_descriptors();
     let before = processor_time(&mut stat);
@@ -166,8 +164,12 @@ fn processor_time(stat: &mut File) -> u64 {
 /// The parts that only Linux has, in processes of their own.
 pub(crate) fn platform_part(part: &str, args: &[&str]) {
     match (part, args) {
-        ("count descriptors", [name]) => count_descriptors(name),
-        ("wait for descriptors", [name]) => wait_for_descriptors(name),
+        ("count descriptors", ["blocking", name]) => count_descriptors::<Local>(name),
+        ("wait for descriptors", ["blocking", name]) => wait_for_descriptors::<Local>(name),
+        #[cfg(feature = "tokio")]
+        ("count descriptors", ["async", name]) => count_descriptors::<AsyncLocal>(name),
+        #[cfg(feature = "tokio")]
+        ("wait for descriptors", ["async", name]) => wait_for_descriptors::<AsyncLocal>(name),
         _ => crate::unix::platform_part(part, args),
     }
 }

@@ -7,70 +7,56 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use pipetalk::{
-    ConnectOptions, Deadline, Error, ListenOptions, Listener, LocalListener, LocalStream, Stream,
-};
+use pipetalk::{ConnectOptions, Deadline, Error, ListenOptions, Listener, Stream};
 
 use crate::harness::*;
 use crate::util::{Actor, allow_many_descriptors, skipped_under_wine};
 
-pub(crate) fn l01_a_name_in_use_is_addr_in_use() {
+pub(crate) fn l01_a_name_in_use_is_addr_in_use<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     if skipped_under_wine("L1", "FILE_FLAG_FIRST_PIPE_INSTANCE is ignored") {
         return;
     }
     for _ in 0..3 {
-        assert_eq!(
-            kind(LocalListener::bind(place.name())),
-            ErrorKind::AddrInUse
-        );
+        assert_eq!(kind(T::bind(place.name())), ErrorKind::AddrInUse);
     }
     // Who tried has done the one who listens no harm.
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     assert_works(&client, &server);
-    assert_eq!(
-        kind(LocalListener::bind(place.name())),
-        ErrorKind::AddrInUse
-    );
+    assert_eq!(kind(T::bind(place.name())), ErrorKind::AddrInUse);
 }
 
-pub(crate) fn l01_a_name_in_use_by_another_process_is_addr_in_use() {
+pub(crate) fn l01_a_name_in_use_by_another_process_is_addr_in_use<T: Named>() {
     let place = Place::new();
     let mut other = Actor::start("listen", &[place.name()]);
     assert_eq!(other.says(), "listening");
     if skipped_under_wine("L1", "FILE_FLAG_FIRST_PIPE_INSTANCE is ignored") {
         return;
     }
-    assert_eq!(
-        kind(LocalListener::bind(place.name())),
-        ErrorKind::AddrInUse
-    );
-    let client = LocalStream::connect(place.name()).unwrap();
+    assert_eq!(kind(T::bind(place.name())), ErrorKind::AddrInUse);
+    let client = T::connect(place.name()).unwrap();
     assert_eq!(recv(&client).as_deref(), Some(b"welcome".as_slice()));
 }
 
-pub(crate) fn l02_the_name_of_a_crashed_process_is_taken_over() {
+pub(crate) fn l02_the_name_of_a_crashed_process_is_taken_over<T: Named>() {
     let place = Place::new();
     let mut other = Actor::start("listen", &[place.name()]);
     assert_eq!(other.says(), "listening");
     other.kill();
-    assert_eq!(
-        kind(LocalStream::connect(place.name())),
-        ErrorKind::NotFound
-    );
-    let listener = LocalListener::bind(place.name()).unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    assert_eq!(kind(T::connect(place.name())), ErrorKind::NotFound);
+    let listener = T::bind(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     assert_works(&client, &server);
 }
 
-pub(crate) fn l02_a_name_that_was_given_back_is_free() {
+pub(crate) fn l02_a_name_that_was_given_back_is_free<T: Named>() {
     let place = Place::new();
     for round in 0..rounds(100) {
-        let listener = LocalListener::bind(place.name()).unwrap();
-        let client = LocalStream::connect(place.name()).unwrap();
+        let listener = T::bind(place.name()).unwrap();
+        let client = T::connect(place.name()).unwrap();
         let server = listener.accept(soon()).unwrap();
         assert_works(&client, &server);
         drop((client, server));
@@ -303,11 +289,11 @@ pub(crate) fn l08_stopping_wakes_accept_and_swallows_no_later_client<T: Transpor
     }
 }
 
-pub(crate) fn l08_the_next_listener_at_the_name_gets_the_later_client() {
+pub(crate) fn l08_the_next_listener_at_the_name_gets_the_later_client<T: Named>() {
     let mut rng = Rng::new();
     let place = Place::new();
     for _ in 0..rounds(1_000) {
-        let old = LocalListener::bind(place.name()).unwrap();
+        let old = T::bind(place.name()).unwrap();
         thread::scope(|scope| {
             let mut acceptor_rng = rng.fork();
             let old = &old;
@@ -317,8 +303,8 @@ pub(crate) fn l08_the_next_listener_at_the_name_gets_the_later_client() {
             });
             rng.shake();
             old.stop();
-            let new = LocalListener::bind(place.name()).unwrap();
-            let client = LocalStream::connect(place.name()).unwrap();
+            let new = T::bind(place.name()).unwrap();
+            let client = T::connect(place.name()).unwrap();
             let server = new.accept(soon()).unwrap();
             assert_works(&client, &server);
             assert_eq!(ours(acceptor.join().unwrap()), Error::Stopped);
@@ -378,10 +364,10 @@ pub(crate) fn l09_running_out_of_instances_does_not_end_the_accept_loop<T: Trans
     });
 }
 
-pub(crate) fn l10_a_child_process_inherits_nothing() {
+pub(crate) fn l10_a_child_process_inherits_nothing<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     // A child that is started with pipes inherits what can be inherited, on Windows as well.
     let mut child = Actor::start("idle", &[]);
@@ -391,38 +377,47 @@ pub(crate) fn l10_a_child_process_inherits_nothing() {
     drop((server, listener));
     // Nothing in the child keeps the name alive.
     assert_eq!(
-        kind(ConnectOptions::new().connect(place.name(), Deadline::NOW)),
+        kind(T::connect_with(
+            &ConnectOptions::new(),
+            place.name(),
+            Deadline::NOW
+        )),
         ErrorKind::NotFound
     );
-    let listener = LocalListener::bind(place.name()).unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     assert_works(&client, &server);
     child.release();
 }
 
 /// A listener may be told what it makes no use of here, as long as that is harmless.
-pub(crate) fn l06_options_that_cannot_be_are_refused() {
+pub(crate) fn l06_options_that_cannot_be_are_refused<T: Named>() {
     let place = Place::new();
-    let none = ListenOptions::new().instances(0).bind(place.name());
+    let none = T::bind_with(&ListenOptions::new().instances(0), place.name());
     assert_eq!(kind(none), ErrorKind::InvalidInput);
-    let huge = ListenOptions::new()
-        .max_message(pipetalk::MAX_MESSAGE + 1)
-        .bind(place.name());
+    let huge = T::bind_with(
+        &ListenOptions::new().max_message(pipetalk::MAX_MESSAGE + 1),
+        place.name(),
+    );
     assert_eq!(kind(huge), ErrorKind::InvalidInput);
-    let huge = ConnectOptions::new()
-        .max_message(usize::MAX)
-        .connect(place.name(), Deadline::NOW);
+    let huge = T::connect_with(
+        &ConnectOptions::new().max_message(usize::MAX),
+        place.name(),
+        Deadline::NOW,
+    );
     assert_eq!(kind(huge), ErrorKind::InvalidInput);
-    let listener = ListenOptions::new()
-        .instances(3)
-        .backlog(7)
-        .buffer_size(100_000)
-        .max_message(0)
-        .write_through(true)
-        .bind(place.name())
-        .unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let listener = T::bind_with(
+        &ListenOptions::new()
+            .instances(3)
+            .backlog(7)
+            .buffer_size(100_000)
+            .max_message(0)
+            .write_through(true),
+        place.name(),
+    )
+    .unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     send(&client, b"");
     assert_eq!(recv(&server).as_deref(), Some(b"".as_slice()));

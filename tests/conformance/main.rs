@@ -1,7 +1,8 @@
 //! The conformance suite: what `Stream` and `Listener` promise, item by item, on every transport.
 //!
 //! A test is named after the item that it proves, and runs as `memory::m05_...` and as `local::m05_...`, which is
-//! the platform's own transport; with feature `tokio` also as `async_memory::m05_...` and `async_local::m05_...`. What only one platform has is in `unix::`, `linux::` or `windows::`. The test
+//! the platform's own transport; with feature `tokio` also as `async_memory::m05_...` and `async_local::m05_...`.
+//! What only one platform has is in `unix.rs`, `linux.rs` or `windows.rs`. The test
 //! `table_of_items` prints which item is proven where, and fails if one is not.
 //!
 //! `PIPETALK_SEED` repeats the timing of a run that failed, `PIPETALK_ROUNDS` multiplies how often what is about a
@@ -30,6 +31,8 @@ mod table;
 mod unfinished;
 
 #[cfg(feature = "tokio")]
+mod dropping;
+#[cfg(feature = "tokio")]
 mod on_tokio;
 
 #[cfg(target_os = "linux")]
@@ -41,6 +44,9 @@ mod windows;
 
 #[path = "../util/mod.rs"]
 mod util;
+
+#[cfg(unix)]
+use unix::descriptors as unix_descriptors;
 
 #[cfg(target_os = "linux")]
 use linux::platform_part;
@@ -177,25 +183,156 @@ mod memory {
     conformance!(crate::harness::Memory);
 }
 
+mod spinning {
+    conformance!(crate::harness::Spinning);
+}
+
+/// What takes a name, another process or the system, on every transport that has names.
+macro_rules! named {
+    ($transport:ty) => {
+        tests! { <$transport>
+            listening {
+                l01_a_name_in_use_is_addr_in_use
+                l01_a_name_in_use_by_another_process_is_addr_in_use
+                l02_the_name_of_a_crashed_process_is_taken_over
+                l02_a_name_that_was_given_back_is_free
+                l08_the_next_listener_at_the_name_gets_the_later_client
+                l10_a_child_process_inherits_nothing
+                l06_options_that_cannot_be_are_refused
+            }
+            connecting {
+                c01_a_name_that_never_was_is_not_found
+                c03_a_server_that_is_still_starting_is_waited_for
+                c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
+            }
+            unfinished {
+                m09_a_process_that_dies_in_mid_message_is_truncated
+            }
+            requests {
+                m15_call_connects_asks_and_closes
+                m15_call_fails_by_one_deadline_and_in_words
+            }
+            identity {
+                i01_another_process_is_known_by_its_id
+                i03_a_client_talks_to_whom_it_trusts
+                i03_a_server_of_another_user_is_not_trusted
+                i04_a_stopped_listener_shows_no_access
+                i05_a_failed_impersonation_never_runs_the_closure
+            }
+        }
+
+        #[cfg(unix)]
+        tests! { <$transport>
+            unix {
+                e01_a_peer_that_shuts_down_its_sending_can_still_receive
+                e02_a_reset_counts_as_the_end_once_drained
+                i05_impersonation_is_unsupported
+                m12_there_is_no_byte_mode
+            }
+            unix_descriptors {
+                i07_unexpected_descriptors_are_closed
+                l09_running_out_of_descriptors_is_waited_out
+            }
+        }
+
+        #[cfg(windows)]
+        tests! { <$transport>
+            windows {
+                c05_a_byte_type_pipe_is_read_when_asked_for
+                c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way
+                c05_an_inbound_only_pipe_is_opened_to_send
+                c05_an_inbound_only_pipe_of_byte_type_is_reported_too
+                c05_an_outbound_only_pipe_is_opened_to_receive
+                c05_the_client_reads_in_message_mode
+                c06_a_client_lets_nobody_act_in_its_name_unless_asked_to
+                c06_a_client_needs_no_right_to_create_instances
+                i02_by_default_the_pipe_is_its_users_only
+                i03_the_owner_of_the_pipe_is_the_servers_user
+                i04_access_is_asked_for_in_words_and_shown
+                i04_access_that_cannot_be_is_refused_in_words
+                i05_the_server_acts_as_the_client_that_lets_it
+                l01_a_foreign_listener_is_addr_in_use
+                l11_a_byte_type_pipe_cannot_be_opened_in_message_mode
+                m12_a_foreign_byte_mode_reader_gets_the_bytes
+                m12_byte_read_mode_on_either_end_loses_the_boundaries_only
+                m12_each_write_of_a_foreign_byte_mode_writer_is_a_message
+                n01_a_portable_name_is_that_pipe
+                n02_the_pipe_is_found_in_any_case
+                n05_a_pipe_of_another_machine_can_only_be_connected_to
+                n05_a_socket_path_is_unsupported
+            }
+        }
+
+        #[cfg(target_os = "linux")]
+        tests! { <$transport>
+            linux {
+                c02_a_full_backlog_is_busy_and_never_success
+                c02_a_full_backlog_is_waited_for
+                c04_a_thousand_connects_leave_no_descriptor_behind
+                l09_waiting_for_descriptors_costs_no_processor_time
+            }
+        }
+    };
+}
+
+/// What is promised beside that where calls are futures.
+#[cfg(feature = "tokio")]
+macro_rules! dropping {
+    ($transport:ty) => {
+        tests! { <$transport>
+            dropping {
+                d05_dropped_receives_lose_nothing
+                d05_dropped_sends_are_whole_or_nothing
+                d05_a_send_that_is_dropped_half_way_closes_or_goes_on
+                d05_a_dropped_transaction_closes_for_good
+                d05_dropped_accepts_lose_no_connection
+                d05_dropped_connects_leave_no_connection
+                d05_drops_among_many_tasks_lose_nothing
+            }
+        }
+    };
+}
+
 #[cfg(feature = "tokio")]
 mod async_memory {
-    conformance!(crate::on_tokio::Memory<crate::util::on_tokio::ManyThreads>);
+    use crate::on_tokio::Memory;
+    use crate::util::on_tokio::ManyThreads;
+
+    conformance!(Memory<ManyThreads>);
+    dropping!(Memory<ManyThreads>);
 }
 
 #[cfg(feature = "tokio")]
 mod async_local {
-    conformance!(crate::on_tokio::Local<crate::util::on_tokio::ManyThreads>);
+    use crate::on_tokio::Local;
+    use crate::util::on_tokio::ManyThreads;
+
+    conformance!(Local<ManyThreads>);
+    named!(Local<ManyThreads>);
+    dropping!(Local<ManyThreads>);
+
+    tests! {
+        dropping {
+            d05_a_dropped_call_leaves_no_connection
+        }
+    }
 }
 
+/// The same on a runtime that whoever waits has to drive.
 #[cfg(feature = "tokio")]
 mod async_local_on_one_thread {
-    conformance!(crate::on_tokio::Local<crate::util::on_tokio::OneThread>);
+    use crate::on_tokio::Local;
+    use crate::util::on_tokio::OneThread;
+
+    conformance!(Local<OneThread>);
+    named!(Local<OneThread>);
+    dropping!(Local<OneThread>);
 }
 
 mod local {
     conformance!(crate::harness::Local);
+    named!(crate::harness::Local);
 
-    // What takes a name, another process or the system.
     tests! {
         names {
             n01_a_portable_name_is_found_by_its_pipe_path
@@ -205,34 +342,6 @@ mod local {
             n04_a_name_that_cannot_be_is_refused_in_words
             n05_a_listener_says_the_name_it_listens_at
             n06_a_local_pipe_path_is_accepted
-        }
-        listening {
-            l01_a_name_in_use_is_addr_in_use
-            l01_a_name_in_use_by_another_process_is_addr_in_use
-            l02_the_name_of_a_crashed_process_is_taken_over
-            l02_a_name_that_was_given_back_is_free
-            l08_the_next_listener_at_the_name_gets_the_later_client
-            l10_a_child_process_inherits_nothing
-            l06_options_that_cannot_be_are_refused
-        }
-        connecting {
-            c01_a_name_that_never_was_is_not_found
-            c03_a_server_that_is_still_starting_is_waited_for
-            c03_a_server_that_does_not_start_is_waited_for_until_the_deadline
-        }
-        unfinished {
-            m09_a_process_that_dies_in_mid_message_is_truncated
-        }
-        requests {
-            m15_call_connects_asks_and_closes
-            m15_call_fails_by_one_deadline_and_in_words
-        }
-        identity {
-            i01_another_process_is_known_by_its_id
-            i03_a_client_talks_to_whom_it_trusts
-            i03_a_server_of_another_user_is_not_trusted
-            i04_a_stopped_listener_shows_no_access
-            i05_a_failed_impersonation_never_runs_the_closure
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use pipetalk::{ConnectOptions, Error, Listener, LocalListener, Part, Stream, Waiting};
+use pipetalk::{ConnectOptions, Error, Listener, Part, Stream, Waiting};
 
 use crate::harness::*;
 
@@ -151,9 +151,9 @@ pub(crate) fn m14_a_peer_that_closes_without_a_reply_is_the_end<T: Transport>() 
     });
 }
 
-pub(crate) fn m15_call_connects_asks_and_closes() {
+pub(crate) fn m15_call_connects_asks_and_closes<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     thread::scope(|scope| {
         let listener = &listener;
         scope.spawn(move || {
@@ -168,28 +168,26 @@ pub(crate) fn m15_call_connects_asks_and_closes() {
         let mut reply = Vec::new();
         for size in [0, 10, 5_000, 700_000] {
             let request = content(size, size);
-            let len = options
-                .call(place.name(), &request, &mut reply, soon())
-                .unwrap();
+            let len = T::call_with(&options, place.name(), &request, &mut reply, soon()).unwrap();
             assert_eq!(len, size * 2);
             assert!(reply == request.repeat(2));
         }
         let small = ConnectOptions::new().max_message(9);
-        let too_large = small.call(place.name(), b"12345", &mut reply, soon());
+        let too_large = T::call_with(&small, place.name(), b"12345", &mut reply, soon());
         assert_eq!(ours(too_large), Error::TooLarge { limit: 9, size: 10 });
         listener.stop();
     });
 }
 
-pub(crate) fn m15_call_fails_by_one_deadline_and_in_words() {
+pub(crate) fn m15_call_fails_by_one_deadline_and_in_words<T: Named>() {
     let place = Place::new();
     let options = ConnectOptions::new();
     let mut reply = Vec::new();
-    let nobody = options.call(place.name(), b"?", &mut reply, soon());
+    let nobody = T::call_with(&options, place.name(), b"?", &mut reply, soon());
     assert_eq!(kind(nobody), ErrorKind::NotFound);
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     assert_times_out("a call", |deadline| {
-        options.call(place.name(), b"?", &mut Vec::new(), deadline)
+        T::call_with(&options, place.name(), b"?", &mut Vec::new(), deadline)
     });
     let stream = listener.accept(soon()).unwrap();
     assert_eq!(recv(&stream).unwrap(), b"?");
@@ -199,7 +197,7 @@ pub(crate) fn m15_call_fails_by_one_deadline_and_in_words() {
             let stream = listener.accept(soon()).unwrap();
             assert_eq!(recv(&stream).unwrap(), b"no answer");
         });
-        let ended = options.call(place.name(), b"no answer", &mut reply, soon());
+        let ended = T::call_with(&options, place.name(), b"no answer", &mut reply, soon());
         assert_eq!(kind(ended), ErrorKind::UnexpectedEof);
     });
 }

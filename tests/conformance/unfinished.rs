@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::thread;
 use std::time::Duration;
 
-use pipetalk::{Deadline, Error, Listener, LocalListener, Part, Stream};
+use pipetalk::{Deadline, Error, Listener, Part, Stream};
 
 use crate::harness::*;
 use crate::util::Actor;
@@ -87,9 +87,9 @@ pub(crate) fn m09_a_whole_receive_is_whole_or_truncated<T: Transport>() {
     }
 }
 
-pub(crate) fn m09_a_process_that_dies_in_mid_message_is_truncated() {
+pub(crate) fn m09_a_process_that_dies_in_mid_message_is_truncated<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut writer = Actor::start("send without end", &[place.name()]);
     let stream = listener.accept(soon()).unwrap();
     assert_eq!(writer.says(), "connected");

@@ -11,61 +11,55 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use pipetalk::{
-    ConnectOptions, ListenOptions, Listener, LocalListener, LocalStream, Name, ReadMode,
-};
+use pipetalk::{ConnectOptions, ListenOptions, Listener, LocalStream, Name, ReadMode};
 
 use crate::harness::*;
-use crate::util::{here, limit};
 
-fn assert_listens(path: &Path, listener: &LocalListener) {
-    let client = ConnectOptions::new()
-        .connect(Name::path(path).unwrap(), soon())
-        .unwrap();
-    assert_works(&client, &listener.accept(soon()).unwrap());
+fn assert_listens<L: Listener>(path: &Path, listener: &L) {
+    let client = LocalStream::connect(Name::path(path).unwrap()).unwrap();
+    let server = listener.accept(soon()).unwrap();
+    send(&client, b"listening?");
+    assert_eq!(recv(&server).as_deref(), Some(b"listening?".as_slice()));
 }
 
 fn mode(path: &Path) -> u32 {
     path.symlink_metadata().unwrap().mode() & 0o7777
 }
 
-#[test]
-fn m12_there_is_no_byte_mode() {
-    let _limit = limit(here!());
+pub(crate) fn m12_there_is_no_byte_mode<T: Named>() {
     let place = Place::new();
-    let bound = ListenOptions::new()
-        .read_mode(ReadMode::Byte)
-        .bind(place.name());
+    let bound = T::bind_with(
+        &ListenOptions::new().read_mode(ReadMode::Byte),
+        place.name(),
+    );
     assert_eq!(kind(bound), ErrorKind::Unsupported);
-    let _listener = LocalListener::bind(place.name()).unwrap();
-    let dialed = ConnectOptions::new()
-        .read_mode(ReadMode::Byte)
-        .connect(place.name(), soon());
+    let _listener = T::bind(place.name()).unwrap();
+    let dialed = T::connect_with(
+        &ConnectOptions::new().read_mode(ReadMode::Byte),
+        place.name(),
+        soon(),
+    );
     assert_eq!(kind(dialed), ErrorKind::Unsupported);
 }
 
-#[test]
-fn i05_impersonation_is_unsupported() {
-    let _limit = limit(here!());
+pub(crate) fn i05_impersonation_is_unsupported<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     for stream in [client, server] {
         let mut ran = false;
         assert_eq!(
-            kind(stream.impersonate(|| ran = true)),
+            kind(T::impersonate(&stream, || ran = true)),
             ErrorKind::Unsupported
         );
         assert!(!ran);
     }
 }
 
-#[test]
-fn e02_a_reset_counts_as_the_end_once_drained() {
-    let _limit = limit(here!());
+pub(crate) fn e02_a_reset_counts_as_the_end_once_drained<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut raw = UnixStream::connect(place.path()).unwrap();
     let stream = listener.accept(soon()).unwrap();
     send(&stream, b"never read");
@@ -75,11 +69,9 @@ fn e02_a_reset_counts_as_the_end_once_drained() {
     assert_ended(&stream);
 }
 
-#[test]
-fn e01_a_peer_that_shuts_down_its_sending_can_still_receive() {
-    let _limit = limit(here!());
+pub(crate) fn e01_a_peer_that_shuts_down_its_sending_can_still_receive<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut raw = UnixStream::connect(place.path()).unwrap();
     let stream = listener.accept(soon()).unwrap();
     raw.write_all(b"\x04\0\0\0last").unwrap();
@@ -97,7 +89,13 @@ fn e01_a_peer_that_shuts_down_its_sending_can_still_receive() {
 /// The parts that only Unix has, in processes of their own: nobody else's descriptors are to run out.
 pub(crate) fn platform_part(part: &str, args: &[&str]) {
     match (part, args) {
-        ("out of descriptors", [name]) => descriptors::out_of_descriptors(name),
+        ("out of descriptors", ["blocking", name]) => {
+            descriptors::out_of_descriptors::<Local>(name);
+        }
+        #[cfg(feature = "tokio")]
+        ("out of descriptors", ["async", name]) => {
+            descriptors::out_of_descriptors::<crate::on_tokio::AsyncLocal>(name);
+        }
         _ => panic!("there is no part {part:?} with {args:?}"),
     }
 }

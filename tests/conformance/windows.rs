@@ -13,8 +13,7 @@ use interprocess::os::windows::ToWtf16;
 use interprocess::os::windows::named_pipe::{PipeListenerOptions, PipeMode, pipe_mode};
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use pipetalk::{
-    Access, ConnectOptions, Deadline, ListenOptions, Listener, LocalListener, LocalStream, Name,
-    Part, ReadMode, Stream, UserId,
+    Access, ConnectOptions, Deadline, ListenOptions, Listener, Name, Part, ReadMode, Stream, UserId,
 };
 
 use crate::harness::*;
@@ -36,11 +35,9 @@ fn foreign(place: &Place, mode: PipeMode) -> PipeListenerOptions<'static> {
     PipeListenerOptions::new().path(place.pipe()).mode(mode)
 }
 
-#[test]
-fn n01_a_portable_name_is_that_pipe() {
-    let _limit = limit(here!());
+pub(crate) fn n01_a_portable_name_is_that_pipe<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut client = open(&place.pipe()).unwrap();
     let server = listener.accept(soon()).unwrap();
     client.write_all(b"hello").unwrap();
@@ -51,11 +48,9 @@ fn n01_a_portable_name_is_that_pipe() {
     assert_eq!(&reply, b"you");
 }
 
-#[test]
-fn n02_the_pipe_is_found_in_any_case() {
-    let _limit = limit(here!());
+pub(crate) fn n02_the_pipe_is_found_in_any_case<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name().to_uppercase()).unwrap();
+    let listener = T::bind(&place.name().to_uppercase()).unwrap();
     for pipe in [place.pipe(), place.pipe().to_uppercase()] {
         let _client = open(&pipe).unwrap();
         listener.accept(soon()).unwrap();
@@ -70,26 +65,22 @@ fn n03_the_longest_name_works() {
     assert_same_place(&name, &name);
 }
 
-#[test]
-fn n05_a_pipe_of_another_machine_can_only_be_connected_to() {
-    let _limit = limit(here!());
+pub(crate) fn n05_a_pipe_of_another_machine_can_only_be_connected_to<T: Named>() {
     let name = PortableName::new();
     let remote = format!(r"\\127.0.0.1\pipe\{}", &*name);
-    assert_eq!(kind(LocalListener::bind(&remote)), ErrorKind::Unsupported);
+    assert_eq!(kind(T::bind(&remote)), ErrorKind::Unsupported);
     // The system looks for it, and there is none.
-    let dialed = kind(ConnectOptions::new().connect(&remote, soon()));
+    let dialed = kind(T::connect_with(&ConnectOptions::new(), &remote, soon()));
     assert!(
         !matches!(dialed, ErrorKind::Unsupported | ErrorKind::InvalidInput),
         "{dialed:?}"
     );
 }
 
-#[test]
-fn n05_a_socket_path_is_unsupported() {
-    let _limit = limit(here!());
+pub(crate) fn n05_a_socket_path_is_unsupported<T: Named>() {
     for name in ["/run/acme.sock", "./acme.sock", "@acme"] {
-        assert_eq!(kind(LocalListener::bind(name)), ErrorKind::Unsupported);
-        let dialed = ConnectOptions::new().connect(name, soon());
+        assert_eq!(kind(T::bind(name)), ErrorKind::Unsupported);
+        let dialed = T::connect_with(&ConnectOptions::new(), name, soon());
         assert_eq!(kind(dialed), ErrorKind::Unsupported);
     }
 }
@@ -104,18 +95,13 @@ fn n01_a_name_for_each_user_ends_in_the_sid() {
     assert_eq!(Name::system(&name).unwrap(), Name::new(&name).unwrap());
 }
 
-#[test]
-fn l01_a_foreign_listener_is_addr_in_use() {
-    let _limit = limit(here!());
+pub(crate) fn l01_a_foreign_listener_is_addr_in_use<T: Named>() {
     let place = Place::new();
     let only_one = foreign(&place, PipeMode::Messages)
         .instance_limit(NonZeroU8::new(1))
         .create_duplex::<pipe_mode::Messages>()
         .unwrap();
-    assert_eq!(
-        kind(LocalListener::bind(place.name())),
-        ErrorKind::AddrInUse
-    );
+    assert_eq!(kind(T::bind(place.name())), ErrorKind::AddrInUse);
     drop(only_one);
     let _any_number = foreign(&place, PipeMode::Messages)
         .create_duplex::<pipe_mode::Messages>()
@@ -123,32 +109,25 @@ fn l01_a_foreign_listener_is_addr_in_use() {
     if skipped_under_wine("L1", "FILE_FLAG_FIRST_PIPE_INSTANCE is ignored") {
         return;
     }
-    assert_eq!(
-        kind(LocalListener::bind(place.name())),
-        ErrorKind::AddrInUse
-    );
+    assert_eq!(kind(T::bind(place.name())), ErrorKind::AddrInUse);
 }
 
-#[test]
-fn l11_a_byte_type_pipe_cannot_be_opened_in_message_mode() {
-    let _limit = limit(here!());
+pub(crate) fn l11_a_byte_type_pipe_cannot_be_opened_in_message_mode<T: Named>() {
     let place = Place::new();
     let _foreign = foreign(&place, PipeMode::Bytes)
         .create_duplex::<pipe_mode::Bytes>()
         .unwrap();
-    let error = LocalStream::connect(place.name()).unwrap_err();
+    let error = T::connect(place.name()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("byte"), "{error}");
 }
 
-#[test]
-fn c05_the_client_reads_in_message_mode() {
-    let _limit = limit(here!());
+pub(crate) fn c05_the_client_reads_in_message_mode<T: Named>() {
     let place = Place::new();
     let listener =
         foreign(&place, PipeMode::Messages).create::<pipe_mode::Bytes, pipe_mode::Messages>();
     let listener = listener.unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let mut server = listener.accept().unwrap();
     for message in [&b"one"[..], b"", b"three", &[7; 300]] {
         server.send(message).unwrap();
@@ -176,15 +155,13 @@ fn c05_the_client_reads_in_message_mode() {
     server.assume_flushed();
 }
 
-#[test]
-fn c05_a_byte_type_pipe_is_read_when_asked_for() {
-    let _limit = limit(here!());
+pub(crate) fn c05_a_byte_type_pipe_is_read_when_asked_for<T: Named>() {
     let place = Place::new();
     let listener = foreign(&place, PipeMode::Bytes)
         .create_duplex::<pipe_mode::Bytes>()
         .unwrap();
     let bytes = ConnectOptions::new().read_mode(ReadMode::Byte);
-    let client = bytes.connect(place.name(), soon()).unwrap();
+    let client = T::connect_with(&bytes, place.name(), soon()).unwrap();
     let mut server = listener.accept().unwrap();
     server.write_all(b"one").unwrap();
     server.write_all(b"two").unwrap();
@@ -212,14 +189,12 @@ fn recv_bytes<S: Stream>(stream: &S, len: usize) -> Vec<u8> {
     received
 }
 
-#[test]
-fn c05_an_outbound_only_pipe_is_opened_to_receive() {
-    let _limit = limit(here!());
+pub(crate) fn c05_an_outbound_only_pipe_is_opened_to_receive<T: Named>() {
     let place = Place::new();
     let listener = foreign(&place, PipeMode::Messages)
         .create_send_only::<pipe_mode::Messages>()
         .unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept().unwrap();
     server.send(b"one").unwrap();
     server.send(b"two").unwrap();
@@ -230,14 +205,12 @@ fn c05_an_outbound_only_pipe_is_opened_to_receive() {
     assert_ended(&client);
 }
 
-#[test]
-fn c05_an_inbound_only_pipe_is_opened_to_send() {
-    let _limit = limit(here!());
+pub(crate) fn c05_an_inbound_only_pipe_is_opened_to_send<T: Named>() {
     let place = Place::new();
     let listener = foreign(&place, PipeMode::Messages)
         .create_recv_only::<pipe_mode::Bytes>()
         .unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let mut server = listener.accept().unwrap();
     send(&client, b"one");
     send(&client, b"two");
@@ -246,9 +219,7 @@ fn c05_an_inbound_only_pipe_is_opened_to_send() {
     assert_eq!(&received, b"onetwo");
 }
 
-#[test]
-fn c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way() {
-    let _limit = limit(here!());
+pub(crate) fn c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way<T: Named>() {
     if skipped_under_wine("C5", "it opens a one-way pipe for both ways") {
         return;
     }
@@ -256,7 +227,7 @@ fn c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way() {
     let _listener = foreign(&place, PipeMode::Messages)
         .create_send_only::<pipe_mode::Messages>()
         .unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let error = client.send(b"?", soon()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("send"), "{error}");
@@ -267,7 +238,7 @@ fn c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way() {
     let _listener = foreign(&place, PipeMode::Messages)
         .create_recv_only::<pipe_mode::Bytes>()
         .unwrap();
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let error = client.recv(&mut [0; 8], soon()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("receive"), "{error}");
@@ -277,16 +248,14 @@ fn c05_a_one_way_pipe_is_told_by_the_call_that_goes_the_other_way() {
     assert_eq!(kind(transacted), ErrorKind::Unsupported);
 }
 
-#[test]
-fn c05_an_inbound_only_pipe_of_byte_type_is_reported_too() {
-    let _limit = limit(here!());
+pub(crate) fn c05_an_inbound_only_pipe_of_byte_type_is_reported_too<T: Named>() {
     for read_mode in [ReadMode::Message, ReadMode::Byte] {
         let place = Place::new();
         let _listener = foreign(&place, PipeMode::Bytes)
             .create_recv_only::<pipe_mode::Bytes>()
             .unwrap();
         let options = ConnectOptions::new().read_mode(read_mode);
-        match options.connect(place.name(), soon()) {
+        match T::connect_with(&options, place.name(), soon()) {
             Ok(_) => assert_eq!(read_mode, ReadMode::Byte),
             Err(error) => {
                 assert_eq!(read_mode, ReadMode::Message);
@@ -298,9 +267,7 @@ fn c05_an_inbound_only_pipe_of_byte_type_is_reported_too() {
 }
 
 /// The rights themselves are asserted beside them, in `src/windows.rs`.
-#[test]
-fn c06_a_client_needs_no_right_to_create_instances() {
-    let _limit = limit(here!());
+pub(crate) fn c06_a_client_needs_no_right_to_create_instances<T: Named>() {
     if skipped_under_wine("C6", "it checks no rights on pipes") {
         return;
     }
@@ -313,28 +280,24 @@ fn c06_a_client_needs_no_right_to_create_instances() {
         .unwrap();
     // GENERIC_WRITE includes that right.
     assert_eq!(kind(open(&place.pipe())), ErrorKind::PermissionDenied);
-    LocalStream::connect(place.name()).unwrap();
+    T::connect(place.name()).unwrap();
 }
 
-#[test]
-fn c06_a_client_lets_nobody_act_in_its_name_unless_asked_to() {
-    let _limit = limit(here!());
+pub(crate) fn c06_a_client_lets_nobody_act_in_its_name_unless_asked_to<T: Named>() {
     if skipped_under_wine("C6", "it does not keep the level of impersonation") {
         return;
     }
-    let Pair { client, server, .. } = pair::<Local>();
+    let Pair { client, server, .. } = pair::<T>();
     send(&client, b"hello");
     assert_eq!(recv(&server).unwrap(), b"hello");
     // Who the client is may be seen, but nothing be opened as it.
-    let opened = server.impersonate(|| File::open(env::current_exe().unwrap()));
+    let opened = T::impersonate(&server, || File::open(env::current_exe().unwrap()));
     assert!(matches!(opened, Err(_) | Ok(Err(_))), "{opened:?}");
 }
 
-#[test]
-fn m12_a_foreign_byte_mode_reader_gets_the_bytes() {
-    let _limit = limit(here!());
+pub(crate) fn m12_a_foreign_byte_mode_reader_gets_the_bytes<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut client = open(&place.pipe()).unwrap();
     let server = listener.accept(soon()).unwrap();
     for n in 0..100 {
@@ -347,11 +310,9 @@ fn m12_a_foreign_byte_mode_reader_gets_the_bytes() {
     }
 }
 
-#[test]
-fn m12_each_write_of_a_foreign_byte_mode_writer_is_a_message() {
-    let _limit = limit(here!());
+pub(crate) fn m12_each_write_of_a_foreign_byte_mode_writer_is_a_message<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let mut client = open(&place.pipe()).unwrap();
     let server = listener.accept(soon()).unwrap();
     thread::scope(|scope| {
@@ -369,16 +330,12 @@ fn m12_each_write_of_a_foreign_byte_mode_writer_is_a_message() {
     assert_ended(&server);
 }
 
-#[test]
-fn m12_byte_read_mode_on_either_end_loses_the_boundaries_only() {
-    let _limit = limit(here!());
+pub(crate) fn m12_byte_read_mode_on_either_end_loses_the_boundaries_only<T: Named>() {
     let place = Place::new();
-    let listener = ListenOptions::new()
-        .read_mode(ReadMode::Byte)
-        .bind(place.name())
-        .unwrap();
+    let options = ListenOptions::new().read_mode(ReadMode::Byte);
+    let listener = T::bind_with(&options, place.name()).unwrap();
     let bytes = ConnectOptions::new().read_mode(ReadMode::Byte);
-    let client = bytes.connect(place.name(), soon()).unwrap();
+    let client = T::connect_with(&bytes, place.name(), soon()).unwrap();
     let server = listener.accept(soon()).unwrap();
     for (from, to) in [(&client, &server), (&server, &client)] {
         send(from, b"one");
@@ -394,7 +351,7 @@ fn m12_byte_read_mode_on_either_end_loses_the_boundaries_only() {
     drop(client);
     assert_ended(&server);
     // The other end's mode is its own business.
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
     let server = listener.accept(soon()).unwrap();
     send(&server, b"one");
     send(&server, b"two");
@@ -402,13 +359,11 @@ fn m12_byte_read_mode_on_either_end_loses_the_boundaries_only() {
     assert_eq!(recv(&client).unwrap(), b"two");
 }
 
-#[test]
-fn i02_by_default_the_pipe_is_its_users_only() {
-    let _limit = limit(here!());
+pub(crate) fn i02_by_default_the_pipe_is_its_users_only<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let user = UserId::current().unwrap().to_string();
-    let shown = listener.access().unwrap();
+    let shown = T::access(&listener).unwrap();
     let entries: Vec<_> = shown.split('(').skip(1).collect();
     assert_eq!(entries.len(), 1, "{shown}");
     assert!(
@@ -427,19 +382,15 @@ fn i02_another_user_is_kept_out() {
     }
 }
 
-#[test]
-fn i03_the_owner_of_the_pipe_is_the_servers_user() {
-    let _limit = limit(here!());
-    let Pair { client, .. } = pair::<Local>();
+pub(crate) fn i03_the_owner_of_the_pipe_is_the_servers_user<T: Named>() {
+    let Pair { client, .. } = pair::<T>();
     assert_eq!(
         client.peer().unwrap().user,
         Some(UserId::current().unwrap())
     );
 }
 
-#[test]
-fn i04_access_is_asked_for_in_words_and_shown() {
-    let _limit = limit(here!());
+pub(crate) fn i04_access_is_asked_for_in_words_and_shown<T: Named>() {
     let user = UserId::current().unwrap().to_string();
     let sddl = format!("O:{user}D:P(A;;FA;;;{user})(A;;FR;;;SY)");
     let cases = [
@@ -449,26 +400,25 @@ fn i04_access_is_asked_for_in_words_and_shown() {
     ];
     for (access, entries, ends) in cases {
         let place = Place::new();
-        let listener = ListenOptions::new()
-            .access(access.clone())
-            .bind(place.name())
-            .unwrap();
-        let shown = listener.access().unwrap();
+        let options = ListenOptions::new().access(access.clone());
+        let listener = T::bind_with(&options, place.name()).unwrap();
+        let shown = T::access(&listener).unwrap();
         assert_eq!(shown.matches("(A;").count(), entries, "{access:?}: {shown}");
         assert!(
             shown.contains(ends) && shown.contains(&user),
             "{access:?}: {shown}"
         );
-        let client = LocalStream::connect(place.name()).unwrap();
+        let client = T::connect(place.name()).unwrap();
         assert_works(&client, &listener.accept(soon()).unwrap());
     }
 }
 
-#[test]
-fn i04_access_that_cannot_be_is_refused_in_words() {
-    let _limit = limit(here!());
+pub(crate) fn i04_access_that_cannot_be_is_refused_in_words<T: Named>() {
     let place = Place::new();
-    let bind = |access: Access| ListenOptions::new().access(access).bind(place.name());
+    let bind = |access: Access| {
+        let options = ListenOptions::new().access(access);
+        T::bind_with(&options, place.name())
+    };
     assert_eq!(kind(bind(Access::Mode(0o666))), ErrorKind::Unsupported);
     let nonsense = bind(Access::Sddl("nonsense".into())).unwrap_err();
     assert_eq!(nonsense.kind(), ErrorKind::InvalidInput);
@@ -478,31 +428,29 @@ fn i04_access_that_cannot_be_is_refused_in_words() {
         nobody.to_string().contains("no-such-group-anywhere"),
         "{nobody}"
     );
-    let listening = ConnectOptions::new().connect(place.name(), Deadline::NOW);
+    let listening = T::connect_with(&ConnectOptions::new(), place.name(), Deadline::NOW);
     assert_eq!(kind(listening), ErrorKind::NotFound);
 }
 
-#[test]
-fn i05_the_server_acts_as_the_client_that_lets_it() {
-    let _limit = limit(here!());
+pub(crate) fn i05_the_server_acts_as_the_client_that_lets_it<T: Named>() {
     if skipped_under_wine("I5", "its impersonation has gaps") {
         return;
     }
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     let options = ConnectOptions::new().allow_impersonation(true);
-    let client = options.connect(place.name(), soon()).unwrap();
+    let client = T::connect_with(&options, place.name(), soon()).unwrap();
     let server = listener.accept(soon()).unwrap();
     send(&client, b"hello");
     assert_eq!(recv(&server).unwrap(), b"hello");
-    let opened = server.impersonate(|| File::open(env::current_exe().unwrap()));
+    let opened = T::impersonate(&server, || File::open(env::current_exe().unwrap()));
     opened.unwrap().unwrap();
     // The closure may use the stream, and close it.
-    server.impersonate(|| send(&server, b"as you")).unwrap();
+    T::impersonate(&server, || send(&server, b"as you")).unwrap();
     assert_eq!(recv(&client).unwrap(), b"as you");
-    server.impersonate(|| server.close()).unwrap();
+    T::impersonate(&server, || server.close()).unwrap();
     let mut ran = false;
-    let closed = server.impersonate(|| ran = true);
+    let closed = T::impersonate(&server, || ran = true);
     assert_eq!(kind(closed), ErrorKind::NotConnected);
     assert!(!ran);
 }

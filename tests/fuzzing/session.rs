@@ -18,6 +18,11 @@ pub(crate) struct Scenario {
     pub(crate) calls: u32,
     /// From which of them on they are control requests.
     pub(crate) control_from: u32,
+    /// From which of them on they are streams, if not control requests, with a window of so many credits, and how
+    /// many items each has at most.
+    pub(crate) streams_from: u32,
+    pub(crate) window: u32,
+    pub(crate) items: u32,
     /// How many requests the server takes at once.
     pub(crate) in_flight: usize,
     pub(crate) compatible: bool,
@@ -38,6 +43,9 @@ impl Scenario {
         Scenario {
             calls,
             control_from: u32::MAX,
+            streams_from: u32::MAX,
+            window: 1,
+            items: 2,
             in_flight,
             compatible: true,
             give_up: false,
@@ -68,12 +76,19 @@ pub(crate) enum Step {
     Refuse,
     /// The clock moves to the next deadline.
     Tick,
+    /// A handler sends an item.
+    Item(usize),
+    /// The consumer of a stream takes an item; or does, and credit cannot be sent.
+    Take(usize),
+    TakeUnsent(usize),
 }
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Reply,
+    /// A stream, with so many items.
+    Items(u32),
     Failed(Code),
     GivenUp,
     Unsent,
@@ -94,6 +109,10 @@ pub(crate) struct Call {
     /// The server has got the request, and so often it was answered.
     arrived: bool,
     answers: u32,
+    /// Of a stream: the items that were sent, that have come, and that the consumer has taken.
+    sent: u32,
+    come: u32,
+    taken: u32,
 }
 
 /// A request that a handler has.
@@ -188,6 +207,16 @@ impl Pair {
         );
         may(refusal.is_some() && !self.closing, Step::Refuse);
         may(self.next_deadline().is_some(), Step::Tick);
+        for (n, handling) in self.handling.iter().enumerate() {
+            let sent = self.calls[handling.call as usize].sent;
+            let more = !handling.cancelled && sent < self.scenario.items;
+            may(more && self.server.may_send(handling.id), Step::Item(n));
+        }
+        for (n, call) in self.calls.iter().enumerate() {
+            let waits = call.outcome.is_none() && call.taken < call.come;
+            may(waits, Step::Take(n));
+            may(waits && unsend, Step::TakeUnsent(n));
+        }
         steps
     }
 
@@ -239,6 +268,9 @@ impl Pair {
                     .collect();
                 late.into_iter().for_each(|n| self.give_up(n));
             }
+            Step::Item(n) => self.item(n),
+            Step::Take(n) => self.take(n, true),
+            Step::TakeUnsent(n) => self.take(n, false),
         }
         self.check();
     }
@@ -278,19 +310,31 @@ impl Pair {
             answered: false,
             arrived: false,
             answers: 0,
+            sent: 0,
+            come: 0,
+            taken: 0,
         };
-        match self.client.start(method) {
-            Ok(id) if sent => {
+        let started = if self.is_stream(n) {
+            let opened = self.client.open(method, self.scenario.window);
+            opened.map(|(id, credit)| (id, Some(credit)))
+        } else {
+            self.client.start(method).map(|id| (id, None))
+        };
+        match started {
+            Ok((id, credit)) if sent => {
                 call.id = Some(id);
                 if !self.closing {
                     let timeout = deadline.map(|deadline| deadline - self.now);
                     let mut out = Vec::new();
-                    wire::request(&mut out, id, method, timeout);
+                    match credit {
+                        Some(credit) => wire::open(&mut out, id, method, timeout, credit),
+                        None => wire::request(&mut out, id, method, timeout),
+                    }
                     out.extend_from_slice(&n.to_le_bytes());
                     self.to_server.push_back(out);
                 }
             }
-            Ok(id) => {
+            Ok((id, _)) => {
                 self.client.unsend(id);
                 call.outcome = Some(Outcome::Unsent);
             }
@@ -320,6 +364,41 @@ impl Pair {
         }
     }
 
+    fn is_stream(&self, n: u32) -> bool {
+        (self.scenario.streams_from..self.scenario.control_from).contains(&n)
+    }
+
+    fn item(&mut self, n: usize) {
+        let Handling { id, call, .. } = self.handling[n];
+        let number = &mut self.calls[call as usize].sent;
+        let mut out = Vec::new();
+        wire::item(&mut out, id);
+        out.extend_from_slice(&call.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+        // Every third is a large one.
+        out.resize(if *number % 3 == 1 { 3 << 10 } else { 16 }, 0);
+        *number += 1;
+        assert!(self.server.pay(id, out.len()).is_some(), "there is credit");
+        self.to_client.push_back(out);
+    }
+
+    fn take(&mut self, n: usize, sent: bool) {
+        let call = &mut self.calls[n];
+        let id = call.id.expect("a stream");
+        let size = if call.taken % 3 == 1 { 3 << 10 } else { 16 };
+        call.taken += 1;
+        self.client.take(id, size);
+        match self.client.credit_due(id) {
+            Some(back) if !sent => self.client.keep_credit(id, back),
+            Some(back) if !self.closing => {
+                let mut out = Vec::new();
+                wire::credit(&mut out, id, back);
+                self.to_server.push_back(out);
+            }
+            _ => {}
+        }
+    }
+
     fn at_server(&mut self, bytes: &[u8]) {
         let identity = self.ours.identity();
         match self.server.receive(&identity, bytes).expect("a message") {
@@ -333,8 +412,16 @@ impl Pair {
                 method,
                 timeout,
                 payload,
+            }
+            | ServerEvent::Open {
+                id,
+                method,
+                timeout,
+                payload,
             } => {
                 let call = self.arrive(id, payload);
+                let opens = matches!(wire::parse(bytes), Ok(Message::Open { .. }));
+                assert_eq!(opens, self.is_stream(call));
                 if method >= control::FIRST {
                     self.answer(id, call, None);
                 } else if self.draining {
@@ -352,7 +439,9 @@ impl Pair {
             ServerEvent::Reject { id, failure } => {
                 assert_eq!(failure.code, Code::Incompatible, "a client knows the limit");
                 assert!(!self.scenario.compatible);
-                let Ok(Message::Request { payload, .. }) = wire::parse(bytes) else {
+                let (Ok(Message::Request { payload, .. }) | Ok(Message::Open { payload, .. })) =
+                    wire::parse(bytes)
+                else {
                     panic!("only a request is rejected");
                 };
                 let call = self.arrive(id, payload);
@@ -364,10 +453,15 @@ impl Pair {
                 handling.expect("a request that is under way").cancelled = true;
             }
             ServerEvent::Nothing => {
-                let Ok(Message::Cancel { id }) = wire::parse(bytes) else {
+                let (Ok(Message::Cancel { id }) | Ok(Message::Credit { id, .. })) =
+                    wire::parse(bytes)
+                else {
                     panic!("nothing else means nothing");
                 };
                 assert!(self.handling.iter().all(|handling| handling.id != id));
+            }
+            ServerEvent::Credit { id } => {
+                assert!(self.handling.iter().any(|handling| handling.id == id));
             }
             ServerEvent::Notify { .. } => panic!("nobody sent one"),
         }
@@ -387,7 +481,9 @@ impl Pair {
         assert!(!self.server.answer(id), "which is answered now");
         self.calls[call as usize].answers += 1;
         let text = call.to_string();
+        let stream = self.is_stream(call);
         self.send_to_client(|out| match why_not {
+            None if stream => wire::end(out, id),
             None => {
                 wire::reply(out, id);
                 out.extend_from_slice(&call.to_le_bytes());
@@ -412,6 +508,20 @@ impl Pair {
                 self.hear(n);
                 self.end(n, Outcome::Reply);
             }
+            ClientEvent::Item { id, payload } => {
+                let (call, number) = (&payload[..4], &payload[4..8]);
+                let n = u32::from_le_bytes(call.try_into().expect("a number")) as usize;
+                let call = &mut self.calls[n];
+                assert_eq!((call.id, call.outcome), (Some(id), None));
+                assert_eq!(number, call.come.to_le_bytes(), "in order");
+                call.come += 1;
+            }
+            ClientEvent::Ended { id } => {
+                let n = self.waiting(id, |call| call.outcome.is_none());
+                assert_eq!(self.calls[n].come, self.calls[n].sent, "all have come");
+                self.hear(n);
+                self.end(n, Outcome::Items(self.calls[n].come));
+            }
             ClientEvent::Failed { id, failure } => {
                 let n = self.waiting(id, |call| call.outcome.is_none());
                 if failure.code != Code::Incompatible {
@@ -421,14 +531,12 @@ impl Pair {
                 self.end(n, Outcome::Failed(failure.code));
             }
             ClientEvent::Nothing => {
-                let (Ok(Message::Reply { id, .. }) | Ok(Message::Error { id, .. })) =
-                    wire::parse(bytes)
-                else {
-                    panic!("nothing else means nothing");
-                };
+                let (id, item) = dropped(bytes);
                 let given_up = |call: &Call| call.outcome == Some(Outcome::GivenUp);
                 let n = self.waiting(id, |call| given_up(call) && !call.answered);
-                self.hear(n);
+                if !item {
+                    self.hear(n);
+                }
             }
             ClientEvent::Welcome => {
                 assert!(!self.welcomed, "a second welcome");
@@ -508,6 +616,14 @@ impl Pair {
             assert_eq!(self.server.in_flight(), self.handling.len());
         }
         assert!(self.calls.iter().all(|call| call.answers <= 1));
+        for call in &self.calls {
+            let outstanding = (call.taken..call.sent).map(|n| if n % 3 == 1 { 3 } else { 1 });
+            let outstanding: u32 = outstanding.sum();
+            assert!(
+                outstanding < self.scenario.window + 3,
+                "a window and one item"
+            );
+        }
     }
 
     /// What holds when nothing is on its way.
@@ -522,6 +638,17 @@ impl Pair {
         if !self.closing {
             assert_eq!((self.client.unanswered(), self.server.in_flight()), (0, 0));
         }
+    }
+}
+
+/// What the client drops: the id, and whether it is an item.
+fn dropped(bytes: &[u8]) -> (u32, bool) {
+    match wire::parse(bytes) {
+        Ok(Message::Item { id, .. }) => (id, true),
+        Ok(Message::Reply { id, .. } | Message::Error { id, .. } | Message::End { id }) => {
+            (id, false)
+        }
+        _ => panic!("nothing else means nothing"),
     }
 }
 
@@ -546,6 +673,9 @@ fn well_behaved(data: &[u8]) {
     let mut pair = Pair::new(Scenario {
         calls: u32::MAX,
         control_from: if flag(0) { 20 } else { u32::MAX },
+        streams_from: if flag(7) { 2 } else { u32::MAX },
+        window: u32::from(in_flight / 5 % 8) + 1,
+        items: 9,
         in_flight: usize::from(in_flight % 5) + 1,
         compatible: !flag(1),
         give_up: flag(2),
@@ -572,6 +702,7 @@ fn hostile(data: &[u8]) {
     let mut client = ClientSession::default();
     let mut waiting: Vec<u32> = Vec::new();
     let mut given_up: Vec<u32> = Vec::new();
+    let mut streams: Vec<u32> = Vec::new();
     let mut server = ServerSession::new(LIMIT);
     let mut unanswered: Vec<u32> = Vec::new();
     let mut data = data;
@@ -584,11 +715,12 @@ fn hostile(data: &[u8]) {
                 .unwrap_or_else(|| u32::from(which))
         };
         message.clear();
-        match what % 13 {
+        match what % 20 {
             0 => match client.start(u32::from(which)) {
                 Ok(id) => {
                     assert!(!waiting.contains(&id) && !given_up.contains(&id));
                     waiting.push(id);
+                    streams.retain(|other| *other != id);
                 }
                 Err(NotNow::Full) => {
                     assert_eq!(client.unanswered(), waiting.len() + given_up.len())
@@ -635,13 +767,49 @@ fn hostile(data: &[u8]) {
             9 => wire::hello(&mut message, &ours.identity()),
             10 => wire::welcome(&mut message, &ours.identity()),
             11 => wire::goodbye(&mut message),
+            13 => {
+                if let Ok((id, credit)) = client.open(METHOD, u32::from(which)) {
+                    assert!(!waiting.contains(&id) && !given_up.contains(&id));
+                    assert!(credit > 0);
+                    waiting.push(id);
+                    streams.push(id);
+                }
+            }
+            14 => {
+                let id = pick(&waiting);
+                client.take(id, usize::from(which) << 6);
+                let credit = client.credit_due(id);
+                assert!(credit.is_none() || streams.contains(&id));
+            }
+            15 => {
+                let paid = server.may_send(pick(&unanswered));
+                let price = server.pay(pick(&unanswered), usize::from(which) << 6);
+                assert_eq!(price.is_some(), paid);
+            }
+            16 => {
+                wire::item(&mut message, pick(&waiting));
+                message.resize(8 + (usize::from(which) << 3), 0);
+            }
+            17 => wire::end(&mut message, pick(&given_up)),
+            18 => wire::open(
+                &mut message,
+                u32::from(which % 8),
+                METHOD,
+                None,
+                which.into(),
+            ),
+            19 => wire::credit(
+                &mut message,
+                pick(&unanswered),
+                u32::from(which) << (which % 25),
+            ),
             _ => {
                 let (taken, rest) = data.split_at(usize::from(which % 64).min(data.len()));
                 message.extend_from_slice(taken);
                 data = rest;
             }
         }
-        if what % 13 < 4 {
+        if what % 20 < 4 || (13..16).contains(&(what % 20)) {
             continue;
         }
         match client.receive(&message) {
@@ -649,30 +817,40 @@ fn hostile(data: &[u8]) {
                 let place = waiting.iter().position(|waiting| *waiting == id);
                 waiting.swap_remove(place.expect("the call waits"));
             }
+            Ok(ClientEvent::Item { id, .. }) => {
+                assert!(waiting.contains(&id) && streams.contains(&id));
+            }
+            Ok(ClientEvent::Ended { id }) => {
+                assert!(streams.contains(&id));
+                let place = waiting.iter().position(|waiting| *waiting == id);
+                waiting.swap_remove(place.expect("the stream is open"));
+            }
             Ok(ClientEvent::Nothing) => {
-                let (Ok(Message::Reply { id, .. }) | Ok(Message::Error { id, .. })) =
-                    wire::parse(&message)
-                else {
-                    panic!("nothing else means nothing");
-                };
+                let (id, item) = dropped(&message);
                 let place = given_up.iter().position(|given_up| *given_up == id);
-                given_up.swap_remove(place.expect("the call was given up"));
+                let place = place.expect("the call was given up");
+                if !item {
+                    given_up.swap_remove(place);
+                }
             }
             Ok(_) => {}
             Err(_) => {
                 client = ClientSession::default();
                 waiting.clear();
                 given_up.clear();
+                streams.clear();
             }
         }
         assert_eq!(client.unanswered(), waiting.len() + given_up.len());
         match server.receive(&ours.identity(), &message) {
-            Ok(ServerEvent::Request { id, .. }) => {
+            Ok(ServerEvent::Request { id, .. } | ServerEvent::Open { id, .. }) => {
                 assert!(!unanswered.contains(&id));
                 unanswered.push(id);
             }
             Ok(ServerEvent::Reject { id, .. }) => assert!(!unanswered.contains(&id)),
-            Ok(ServerEvent::Cancel { id }) => assert!(unanswered.contains(&id)),
+            Ok(ServerEvent::Cancel { id } | ServerEvent::Credit { id }) => {
+                assert!(unanswered.contains(&id));
+            }
             Ok(_) => {}
             Err(_) => {
                 server = ServerSession::new(LIMIT);

@@ -63,6 +63,22 @@ pub(crate) fn encoded(message: &Message<'_>) -> Vec<u8> {
             out.extend_from_slice(payload);
         }
         Message::Cancel { id } => wire::cancel(&mut out, *id),
+        Message::Open {
+            id,
+            method,
+            timeout,
+            credit,
+            payload,
+        } => {
+            wire::open(&mut out, *id, *method, *timeout, *credit);
+            out.extend_from_slice(payload);
+        }
+        Message::Credit { id, more } => wire::credit(&mut out, *id, *more),
+        Message::Item { id, payload } => {
+            wire::item(&mut out, *id);
+            out.extend_from_slice(payload);
+        }
+        Message::End { id } => wire::end(&mut out, *id),
         Message::Reply { id, payload } => {
             wire::reply(&mut out, *id);
             out.extend_from_slice(payload);

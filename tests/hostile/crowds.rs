@@ -4,16 +4,14 @@ use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use pipetalk::{ConnectOptions, Deadline, ListenOptions, Listener, LocalStream, Stream};
+use pipetalk::{ConnectOptions, Deadline, ListenOptions, Listener, Stream};
 
-use crate::town::{Town, assert_ended, recv};
-use crate::util::{Place, allow_many_descriptors, here, limit, promptly, soon};
+use crate::town::{Kind, Town, assert_ended, recv};
+use crate::util::{Place, allow_many_descriptors, promptly, soon};
 
-#[test]
-fn many_that_connect_and_say_nothing_hold_nobody_up() {
-    let _limit = limit(here!());
+pub(crate) fn many_that_connect_and_say_nothing_hold_nobody_up<K: Kind>() {
     allow_many_descriptors();
-    let town = Town::new();
+    let town = Town::<K>::new();
     let mut silent = Vec::new();
     for n in 0..300 {
         let mut raw = UnixStream::connect(town.place.path()).unwrap();
@@ -32,15 +30,13 @@ fn many_that_connect_and_say_nothing_hold_nobody_up() {
     town.assert_unharmed();
 }
 
-#[test]
-fn a_listener_is_not_its_clients_hostage() {
-    let _limit = limit(here!());
+pub(crate) fn a_listener_is_not_its_clients_hostage<K: Kind>() {
     // Clients that fill the backlog and never come: whoever comes then is told, and can come later.
     let place = Place::new();
-    let listener = ListenOptions::new().backlog(4).bind(place.name()).unwrap();
+    let listener = K::bind(&ListenOptions::new().backlog(4), place.name()).unwrap();
     let mut waiting = Vec::new();
     while waiting.len() < 1_000 {
-        match ConnectOptions::new().connect(place.name(), Deadline::NOW) {
+        match K::connect(&ConnectOptions::new(), place.name(), Deadline::NOW) {
             Ok(client) => waiting.push(client),
             Err(error) => {
                 assert!(matches!(
@@ -58,7 +54,7 @@ fn a_listener_is_not_its_clients_hostage() {
         let stream = listener.accept(soon()).unwrap();
         assert_ended(&stream);
     }
-    let client = LocalStream::connect(place.name()).unwrap();
+    let client = K::connect(&ConnectOptions::new(), place.name(), soon()).unwrap();
     let server = listener.accept(soon()).unwrap();
     client.send(b"at last", soon()).unwrap();
     assert_eq!(recv(&server).unwrap(), b"at last");

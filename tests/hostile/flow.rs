@@ -6,13 +6,11 @@ use std::thread;
 
 use pipetalk::{Deadline, Error, Stream};
 
-use crate::town::{Town, assert_ended, assert_ours, framed, recv, recv_error};
-use crate::util::{A_MOMENT, here, limit, promptly, soon};
+use crate::town::{Kind, Town, assert_ended, assert_ours, framed, recv, recv_error};
+use crate::util::{A_MOMENT, promptly, soon};
 
-#[test]
-fn a_peer_that_never_reads_gets_a_timeout_and_then_nothing_more() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_never_reads_gets_a_timeout_and_then_nothing_more<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|mut raw, stream| {
         stream.send(b"first", soon()).unwrap();
         let message = vec![7; 4 << 20];
@@ -33,10 +31,8 @@ fn a_peer_that_never_reads_gets_a_timeout_and_then_nothing_more() {
     });
 }
 
-#[test]
-fn a_peer_that_never_reads_and_dies_is_a_broken_pipe() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_never_reads_and_dies_is_a_broken_pipe<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|raw, stream| {
         thread::scope(|scope| {
             let sending = scope.spawn(|| stream.send(&vec![7; 4 << 20], soon()));
@@ -51,10 +47,8 @@ fn a_peer_that_never_reads_and_dies_is_a_broken_pipe() {
     });
 }
 
-#[test]
-fn a_peer_that_resets_with_data_unread_loses_nothing_of_its_own() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_resets_with_data_unread_loses_nothing_of_its_own<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|mut raw, stream| {
         for n in 0..20 {
             stream.send(&vec![n; 1_000], soon()).unwrap();
@@ -70,10 +64,8 @@ fn a_peer_that_resets_with_data_unread_loses_nothing_of_its_own() {
     });
 }
 
-#[test]
-fn a_peer_that_floods_is_read_as_fast_as_is_asked_for() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_floods_is_read_as_fast_as_is_asked_for<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|raw, stream| {
         // A million empty messages, and nobody reads: the sender has to wait, and memory stays what it is.
         raw.set_write_timeout(Some(A_MOMENT)).unwrap();

@@ -1,4 +1,4 @@
-//! Lies about lengths: what cannot be, what is over the limit, and what never comes. None of it costs memory.
+//! Lies about lengths: what cannot be, what is over the and what never comes. None of it costs memory.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -8,14 +8,12 @@ use std::thread;
 use pipetalk::{DEFAULT_MAX_MESSAGE, Deadline, Error, Listener, MAX_MESSAGE, Stream, Waiting};
 
 use crate::town::{
-    Town, assert_ended, assert_ours, assert_times_out, framed, patient, recv, recv_error,
+    Kind, Town, assert_ended, assert_ours, assert_times_out, framed, patient, recv, recv_error,
 };
-use crate::util::{A_MOMENT, Actor, announce, here, limit, promptly, skip, soon, until};
+use crate::util::{A_MOMENT, Actor, announce, promptly, skip, soon, until};
 
-#[test]
-fn a_claim_of_four_gigabytes_is_malformed() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_claim_of_four_gigabytes_is_malformed<K: Kind>() {
+    let town = Town::<K>::new();
     let claims = (28..32)
         .map(|bit| 1_u32 << bit)
         .chain([u32::MAX, (1 << 28) + 5]);
@@ -52,10 +50,8 @@ fn a_claim_of_four_gigabytes_is_malformed() {
     }
 }
 
-#[test]
-fn a_malformed_header_is_seen_in_parts_and_by_peek() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_malformed_header_is_seen_in_parts_and_by_peek<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|mut raw, stream| {
         raw.write_all(&u32::MAX.to_le_bytes()).unwrap();
         let part = stream.recv(&mut [0; 100], soon()).unwrap_err();
@@ -76,10 +72,8 @@ fn a_malformed_header_is_seen_in_parts_and_by_peek() {
     });
 }
 
-#[test]
-fn a_claim_over_the_limit_is_too_large_at_once_and_costs_no_memory() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_claim_over_the_limit_is_too_large_at_once_and_costs_no_memory<K: Kind>() {
+    let town = Town::<K>::new();
     for size in [MAX_MESSAGE, DEFAULT_MAX_MESSAGE + 1] {
         town.each_end(|mut raw, stream| {
             raw.write_all(&(size as u32).to_le_bytes()).unwrap();
@@ -103,10 +97,8 @@ fn a_claim_over_the_limit_is_too_large_at_once_and_costs_no_memory() {
     }
 }
 
-#[test]
-fn what_is_over_the_limit_is_dropped_as_it_comes_and_the_next_is_intact() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn what_is_over_the_limit_is_dropped_as_it_comes_and_the_next_is_intact<K: Kind>() {
+    let town = Town::<K>::new();
     let size = DEFAULT_MAX_MESSAGE + 12_345;
     town.each_end(|mut raw, stream| {
         thread::scope(|scope| {
@@ -144,10 +136,8 @@ fn what_is_over_the_limit_is_dropped_as_it_comes_and_the_next_is_intact() {
     });
 }
 
-#[test]
-fn a_claim_within_the_limit_costs_little_until_it_is_kept() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_claim_within_the_limit_costs_little_until_it_is_kept<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|mut raw, stream| {
         raw.write_all(&(DEFAULT_MAX_MESSAGE as u32).to_le_bytes())
             .unwrap();
@@ -161,10 +151,8 @@ fn a_claim_within_the_limit_costs_little_until_it_is_kept() {
     });
 }
 
-#[test]
-fn lies_about_lengths_cost_no_memory() {
-    let _limit = limit(here!());
-    let mut actor = Actor::start("measure", &[]);
+pub(crate) fn lies_about_lengths_cost_no_memory<K: Kind>() {
+    let mut actor = Actor::start("measure", &[K::WORD]);
     let said = actor.says();
     match said.strip_prefix("skipped ") {
         Some(why) => skip("memory", why),
@@ -182,11 +170,11 @@ fn most_memory() -> Option<usize> {
 }
 
 /// The part of [`lies_about_lengths_cost_no_memory`].
-pub(crate) fn measure() {
+pub(crate) fn measure<K: Kind>() {
     let Some(before) = most_memory() else {
         return announce("skipped this system does not tell how much memory a process has");
     };
-    let town = Town::new();
+    let town = Town::<K>::new();
     let mut open = Vec::new();
     // A hundred that claim as much as is allowed, and send nothing of it.
     for _ in 0..100 {

@@ -16,15 +16,80 @@ mod town;
 #[path = "../util/mod.rs"]
 mod util;
 
+#[cfg(feature = "tokio")]
+mod on_tokio;
+
+/// The tests, each with a limit on its time, for one kind of those who are to come to no harm.
+macro_rules! hostile {
+    (@each $kind:ty: $($module:ident { $($test:ident)+ })+) => {$($(
+        #[test]
+        fn $test() {
+            let _limit = crate::util::limit(concat!(module_path!(), "::", stringify!($test)));
+            crate::$module::$test::<$kind>();
+        }
+    )+)+};
+    ($kind:ty) => {
+        hostile! { @each $kind:
+            pieces {
+                a_peer_that_sends_half_a_header_and_dies_is_truncated
+                a_peer_that_dies_within_a_message_is_truncated
+                a_peer_that_stalls_costs_its_deadline_and_loses_nothing
+                a_message_that_comes_byte_by_byte_is_a_message
+                messages_that_come_in_one_piece_are_taken_apart
+            }
+            lengths {
+                a_claim_of_four_gigabytes_is_malformed
+                a_malformed_header_is_seen_in_parts_and_by_peek
+                a_claim_over_the_limit_is_too_large_at_once_and_costs_no_memory
+                what_is_over_the_limit_is_dropped_as_it_comes_and_the_next_is_intact
+                a_claim_within_the_limit_costs_little_until_it_is_kept
+                lies_about_lengths_cost_no_memory
+            }
+            flow {
+                a_peer_that_never_reads_gets_a_timeout_and_then_nothing_more
+                a_peer_that_never_reads_and_dies_is_a_broken_pipe
+                a_peer_that_resets_with_data_unread_loses_nothing_of_its_own
+                a_peer_that_floods_is_read_as_fast_as_is_asked_for
+            }
+            crowds {
+                many_that_connect_and_say_nothing_hold_nobody_up
+                a_listener_is_not_its_clients_hostage
+            }
+            noise {
+                whatever_comes_is_read_as_the_format_says
+            }
+        }
+    };
+}
+
+mod blocking {
+    hostile!(crate::town::Blocking);
+}
+
+#[cfg(feature = "tokio")]
+mod async_many_threads {
+    hostile!(crate::on_tokio::OnRuntime<crate::util::on_tokio::ManyThreads>);
+}
+
+#[cfg(feature = "tokio")]
+mod async_one_thread {
+    hostile!(crate::on_tokio::OnRuntime<crate::util::on_tokio::OneThread>);
+}
+
 mod actors {
     use crate::lengths::measure;
+    #[cfg(feature = "tokio")]
+    use crate::on_tokio::OnRuntime;
+    use crate::town::Blocking;
     use crate::util::play;
 
     /// A process of its own, where nobody else's memory is counted.
     #[test]
     fn actor() {
         play(|part, args| match (part, args) {
-            ("measure", []) => measure(),
+            ("measure", ["blocking"]) => measure::<Blocking>(),
+            #[cfg(feature = "tokio")]
+            ("measure", ["async"]) => measure::<OnRuntime<crate::util::on_tokio::OneThread>>(),
             _ => panic!("there is no part {part:?} with {args:?}"),
         });
     }

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use pipetalk::{Deadline, Error, Listener, LocalStream, MAX_MESSAGE, Stream};
+use pipetalk::{Deadline, Error, Listener, MAX_MESSAGE, Stream};
 
-use crate::town::{Town, framed, patient};
-use crate::util::{Rng, here, limit, rounds, soon};
+use crate::town::{Kind, Town, framed, patient};
+use crate::util::{Rng, rounds, soon};
 
 /// What a receiver with a limit is to make of some bytes and the end behind them.
 #[derive(Debug, PartialEq)]
@@ -67,12 +67,10 @@ fn noise(rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn whatever_comes_is_read_as_the_format_says() {
-    let _limit = limit(here!());
+pub(crate) fn whatever_comes_is_read_as_the_format_says<K: Kind>() {
     const LIMIT: usize = 3_000;
     let mut rng = Rng::new();
-    let town = Town::with_limit(LIMIT);
+    let town = Town::<K>::with_limit(LIMIT);
     let mut seen = [0; 5];
     for _ in 0..rounds(1_500) {
         let bytes = noise(&mut rng);
@@ -113,7 +111,7 @@ fn whatever_comes_is_read_as_the_format_says() {
 
 /// The next of what is expected, by calls that look, time out and try again. Looking at what is malformed
 /// closes the stream.
-fn receive(stream: &LocalStream, rng: &mut Rng, malformed: bool) -> Expected {
+fn receive(stream: &impl Stream, rng: &mut Rng, malformed: bool) -> Expected {
     let mut message = Vec::new();
     let give_up = soon();
     loop {

@@ -5,13 +5,13 @@ use std::thread;
 
 use pipetalk::{Deadline, Error, Part, Stream};
 
-use crate::town::{Town, assert_ended, assert_ours, assert_times_out, framed, recv, recv_error};
-use crate::util::{A_MOMENT, here, limit, soon};
+use crate::town::{
+    Kind, Town, assert_ended, assert_ours, assert_times_out, framed, recv, recv_error,
+};
+use crate::util::{A_MOMENT, soon};
 
-#[test]
-fn a_peer_that_sends_half_a_header_and_dies_is_truncated() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_sends_half_a_header_and_dies_is_truncated<K: Kind>() {
+    let town = Town::<K>::new();
     for half in [&b"\x05"[..], b"\x05\0", b"\x05\0\0", b"\0\0\0"] {
         town.each_end(|mut raw, stream| {
             raw.write_all(&framed(b"whole")).unwrap();
@@ -26,10 +26,8 @@ fn a_peer_that_sends_half_a_header_and_dies_is_truncated() {
     }
 }
 
-#[test]
-fn a_peer_that_dies_within_a_message_is_truncated() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_dies_within_a_message_is_truncated<K: Kind>() {
+    let town = Town::<K>::new();
     for (size, sent) in [(5, 0), (5, 4), (5_000, 4_999), (1_000_000, 60_000)] {
         town.each_end(|mut raw, stream| {
             let frame = framed(&vec![7; size]);
@@ -55,10 +53,8 @@ fn a_peer_that_dies_within_a_message_is_truncated() {
     }
 }
 
-#[test]
-fn a_peer_that_stalls_costs_its_deadline_and_loses_nothing() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_peer_that_stalls_costs_its_deadline_and_loses_nothing<K: Kind>() {
+    let town = Town::<K>::new();
     let message: Vec<u8> = (0..3_000_u32).map(|n| n as u8).collect();
     let frame = framed(&message);
     for stall in [1, 3, 4, 5, 100, frame.len() - 1] {
@@ -100,10 +96,8 @@ fn a_peer_that_stalls_costs_its_deadline_and_loses_nothing() {
     }
 }
 
-#[test]
-fn a_message_that_comes_byte_by_byte_is_a_message() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn a_message_that_comes_byte_by_byte_is_a_message<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|mut raw, stream| {
         let messages = [&b"hello"[..], b"", b"", b"more"];
         thread::scope(|scope| {
@@ -123,10 +117,8 @@ fn a_message_that_comes_byte_by_byte_is_a_message() {
     });
 }
 
-#[test]
-fn messages_that_come_in_one_piece_are_taken_apart() {
-    let _limit = limit(here!());
-    let town = Town::new();
+pub(crate) fn messages_that_come_in_one_piece_are_taken_apart<K: Kind>() {
+    let town = Town::<K>::new();
     town.each_end(|mut raw, stream| {
         let sizes = [0, 1, 5, 0, 0, 4_000, 3, 9_000, 0];
         let all: Vec<u8> = sizes

@@ -4,3 +4,4 @@ mod excess;
 mod hello;
 mod nonsense;
 mod requests;
+mod streams;

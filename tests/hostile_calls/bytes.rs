@@ -6,8 +6,12 @@ pub(crate) const REFUSAL: u8 = 0x03;
 pub(crate) const REQUEST: u8 = 0x10;
 pub(crate) const NOTIFY: u8 = 0x11;
 pub(crate) const CANCEL: u8 = 0x12;
+pub(crate) const OPEN: u8 = 0x13;
+pub(crate) const CREDIT: u8 = 0x14;
 pub(crate) const REPLY: u8 = 0x20;
 pub(crate) const ERROR: u8 = 0x21;
+pub(crate) const ITEM: u8 = 0x22;
+pub(crate) const END: u8 = 0x23;
 pub(crate) const GOING_AWAY: u8 = 0x30;
 
 /// The codes of failures.
@@ -96,6 +100,23 @@ pub(crate) fn cancel(id: u32) -> Vec<u8> {
     message(CANCEL, 0, id, &[], &[], &[])
 }
 
+pub(crate) fn open(id: u32, timeout: u32, credit: u32, payload: &[u8]) -> Vec<u8> {
+    let fixed = [0, timeout, credit].map(u32::to_le_bytes).concat();
+    message(OPEN, 0, id, &[], &fixed, payload)
+}
+
+pub(crate) fn credit(id: u32, more: u32) -> Vec<u8> {
+    message(CREDIT, 0, id, &[], &more.to_le_bytes(), &[])
+}
+
+pub(crate) fn item(id: u32, payload: &[u8]) -> Vec<u8> {
+    message(ITEM, 0, id, &[], &[], payload)
+}
+
+pub(crate) fn end(id: u32) -> Vec<u8> {
+    message(END, 0, id, &[], &[], &[])
+}
+
 pub(crate) fn reply(id: u32, payload: &[u8]) -> Vec<u8> {
     message(REPLY, 0, id, &[], &[], payload)
 }
@@ -121,6 +142,22 @@ pub(crate) enum Said {
         payload: Vec<u8>,
     },
     Cancel {
+        id: u32,
+    },
+    Open {
+        id: u32,
+        timeout: u32,
+        credit: u32,
+    },
+    Credit {
+        id: u32,
+        more: u32,
+    },
+    Item {
+        id: u32,
+        payload: Vec<u8>,
+    },
+    End {
         id: u32,
     },
     Reply {
@@ -179,6 +216,20 @@ pub(crate) fn read(bytes: &[u8]) -> Said {
             payload: bytes[16 + length..].to_vec(),
         },
         CANCEL => Said::Cancel { id },
+        OPEN => Said::Open {
+            id,
+            timeout: number(12),
+            credit: number(16),
+        },
+        CREDIT => Said::Credit {
+            id,
+            more: number(8),
+        },
+        ITEM => Said::Item {
+            id,
+            payload: bytes[8 + length..].to_vec(),
+        },
+        END => Said::End { id },
         REPLY => Said::Reply {
             id,
             payload: bytes[8 + length..].to_vec(),

@@ -30,17 +30,18 @@ mod driver {
     use std::io;
     use std::sync::Arc;
 
-    use pipetalk::Call;
-
     pub(crate) use crate::drivers::threads_call::*;
     pub(crate) use crate::drivers::threads_serve::*;
-    use crate::town::{Gate, Request};
+    use crate::town::{AtGate, Gate};
+
+    /// Whether a handler ends when its request does, wherever it is.
+    pub(crate) const ENDS_HANDLERS: bool = false;
 
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = true;
 
     pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
-        server.serve(move |request: Request, call: &Call| gate.handle(request, call))
+        server.serve(AtGate(gate))
     }
 
     /// How many threads the server has with one client.

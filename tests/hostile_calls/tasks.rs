@@ -32,15 +32,16 @@ mod driver {
     use std::io;
     use std::sync::Arc;
 
-    use pipetalk::Call;
-
     pub(crate) use crate::drivers::tasks_call::*;
     pub(crate) use crate::drivers::tasks_serve::*;
-    use crate::town::{Gate, Request};
+    use crate::town::{AtGateAsync, Gate};
 
     pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
-        server.serve_async(move |request: Request, _: Call| Arc::clone(&gate).handle_async(request))
+        server.serve_async(AtGateAsync(gate))
     }
+
+    /// Whether a handler ends when its request does, wherever it is.
+    pub(crate) const ENDS_HANDLERS: bool = true;
 
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = false;

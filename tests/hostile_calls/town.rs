@@ -7,8 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pipetalk::server::{HandleError, Handler, Opening, Outgoing, Payload, encode_reply};
 use pipetalk::{
-    Call, ClientOptions, Codec, DefaultCodec, LocalStream, ServerHandle, ServerOptions, Stream,
+    Call, ClientOptions, Codec, DefaultCodec, ItemSink, LocalStream, ServerHandle, ServerOptions,
+    Stream,
 };
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +131,124 @@ impl Gate {
                 Reply::Done
             }
         }
+    }
+}
+
+/// Answers requests, and streams: as many echoes as are asked for; large texts without end; nothing until it is
+/// stopped, or until the gate is open.
+#[allow(dead_code, reason = "not all of the drivers take it")]
+pub(crate) struct AtGate(pub(crate) Arc<Gate>);
+
+impl Handler<DefaultCodec, AtGate> for AtGate {
+    fn handle(
+        &self,
+        method: u32,
+        payload: &Payload,
+        call: &Call,
+        reply: &mut Outgoing,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<DefaultCodec, Request>()?;
+        encode_reply::<DefaultCodec, Reply>(&self.0.handle(request, call), reply)
+    }
+
+    fn open(
+        &self,
+        method: u32,
+        payload: &Payload,
+        _: &Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<DefaultCodec, Request>()?;
+        let items: ItemSink<Reply> = opening.into_sink();
+        self.0.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(count) => {
+                let _ = (0..count).try_for_each(|number| items.send(&Reply::Echo(number)));
+            }
+            Request::Large(size) => {
+                let text = Reply::Text("x".repeat(size));
+                while items.send(&text).is_ok() {}
+            }
+            Request::Gate => self.0.wait(),
+            _ => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                assert!(items.wait_until_stopped(soon()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same in tasks.
+#[cfg(feature = "tokio")]
+#[allow(dead_code, reason = "only one of the drivers takes it")]
+pub(crate) struct AtGateAsync(pub(crate) Arc<Gate>);
+
+#[cfg(feature = "tokio")]
+impl pipetalk::tokio::Handler<DefaultCodec, AtGateAsync> for AtGateAsync {
+    type Request = Request;
+
+    fn decode(&self, method: u32, payload: &Payload) -> Result<Request, HandleError> {
+        match method {
+            0 => payload.decode::<DefaultCodec, _>(),
+            _ => Err(HandleError::UnknownMethod),
+        }
+    }
+
+    fn handle(
+        self: Arc<Self>,
+        request: Request,
+        _: Call,
+        mut reply: Outgoing,
+    ) -> impl pipetalk::tokio::Replies {
+        async move {
+            let value = Arc::clone(&self.0).handle_async(request).await;
+            let encoded = encode_reply::<DefaultCodec, Reply>(&value, &mut reply);
+            (reply, encoded)
+        }
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        method: u32,
+        payload: Payload,
+        _: Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<DefaultCodec, Request>()?;
+        let items: pipetalk::tokio::ItemSink<Reply> = opening.into_sink_tokio();
+        self.0.handled.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Echo(count) => {
+                for number in 0..count {
+                    if items.send(&Reply::Echo(number)).await.is_err() {
+                        break;
+                    }
+                }
+            }
+            Request::Large(size) => {
+                let text = Reply::Text("x".repeat(size));
+                while items.send(&text).await.is_ok() {}
+            }
+            Request::Gate => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                let _closed = self.0.closed.0.acquire().await;
+            }
+            _ => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                items.stopped().await;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
 pub(crate) use crate::util::{
-    A_MOMENT, PortableName, Rng, here, limit, rounds, rounds_or, skip, skipped_under_wine, soon,
+    A_MOMENT, PortableName, Rng, here, limit, rounds, rounds_or, skipped_under_wine, soon,
 };
 
 /// A message that fits into no buffer: sending it waits for the peer.

@@ -30,11 +30,13 @@ impl Counting {
         self.live.load(Ordering::SeqCst)
     }
 
+    #[allow(dead_code, reason = "each test binary uses its own part of this")]
     /// The most bytes that were in use since the last [`forget_peak`](Counting::forget_peak).
     pub(crate) fn peak(&self) -> usize {
         self.peak.load(Ordering::SeqCst)
     }
 
+    #[allow(dead_code, reason = "each test binary uses its own part of this")]
     pub(crate) fn forget_peak(&self) {
         self.peak.store(self.live(), Ordering::SeqCst);
     }

@@ -10,7 +10,7 @@
 pub(crate) mod threads_call {
     use pipetalk::{CallError, ClientOptions, Stream, memory};
 
-    pub(crate) use pipetalk::{Channel, Client};
+    pub(crate) use pipetalk::{Channel, Client, Items};
 
     pub(crate) fn connect<Q, R>(
         options: ClientOptions,
@@ -58,9 +58,10 @@ pub(crate) mod threads_serve {
 #[cfg(feature = "tokio")]
 pub(crate) mod tasks_call {
     use std::future::Future;
+    use std::pin::Pin;
     use std::time::Duration;
 
-    use pipetalk::{CallError, CallOptions, ClientOptions, ServerInfo, Version, memory};
+    use pipetalk::{CallError, CallOptions, ClientOptions, Deadline, ServerInfo, Version, memory};
     use serde::Serialize;
     use serde::de::DeserializeOwned;
     use tokio::runtime::Runtime;
@@ -119,7 +120,57 @@ pub(crate) mod tasks_call {
         }
     }
 
+    /// The items of a stream, waited for by a thread.
+    #[derive(Debug)]
+    pub(crate) struct Items<T>(pipetalk::tokio::Items<T>, usize);
+
+    impl<T: DeserializeOwned> Items<T> {
+        pub(crate) fn next_by(
+            &mut self,
+            deadline: impl Into<Deadline>,
+        ) -> Option<Result<T, CallError>> {
+            wait(self.0.next_by(deadline))
+        }
+
+        pub(crate) fn try_next(&mut self) -> Result<Option<T>, CallError> {
+            self.0.try_next()
+        }
+
+        pub(crate) fn is_over(&self) -> bool {
+            self.0.is_over()
+        }
+
+        pub(crate) fn cancel(&mut self) {
+            self.0.cancel();
+        }
+    }
+
+    /// By turns as a `futures::Stream` and by its own method: they are the same.
+    impl<T: DeserializeOwned> Iterator for Items<T> {
+        type Item = Result<T, CallError>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            use futures_core::Stream;
+            self.1 += 1;
+            if self.1 % 2 == 0 {
+                return wait(self.0.next());
+            }
+            wait(std::future::poll_fn(|cx| {
+                Pin::new(&mut self.0).poll_next(cx)
+            }))
+        }
+    }
+
     impl Channel {
+        pub(crate) fn open<Q: Serialize + ?Sized, T: DeserializeOwned>(
+            &self,
+            method: u32,
+            request: &Q,
+            options: CallOptions,
+        ) -> Result<Items<T>, CallError> {
+            wait(self.0.open(method, request, options)).map(|items| Items(items, 0))
+        }
+
         pub(crate) fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(
             &self,
             method: u32,

@@ -54,6 +54,11 @@ impl Running {
         })
     }
 
+    /// The next line on standard output, if there is one soon.
+    pub(crate) fn line_if_any(&self) -> Option<String> {
+        self.out.recv_timeout(Duration::from_millis(20)).ok()
+    }
+
     /// Waits for the end; the lines are those not yet received, of standard output and of standard error.
     pub(crate) fn finish(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let end = Instant::now() + EXAMPLE_LIMIT;

@@ -10,6 +10,9 @@
 //!
 //! A call that fails goes to `Over` from wherever it is, and one whose future is dropped leaves at once: its message
 //! is taken back if it is still queued, and otherwise its place is free again when the late answer has come.
+//!
+//! A stream goes the same way. Its items wait with it, from the time when it is sent, until they are claimed one by one;
+//! and its answer, which is its end, comes behind them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -76,6 +79,10 @@ struct Slot {
     call: Option<Call>,
     deadline: Deadline,
     waker: Option<Waker>,
+    /// Of a stream: the request has been sent for certain.
+    open: bool,
+    /// Of a stream: what has come and was not claimed.
+    items: VecDeque<Answer>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +90,31 @@ struct Call {
     method: u32,
     /// The session's, once it has begun.
     id: u32,
+    /// Of a stream: the credit that it is opened with.
+    window: Option<u32>,
+}
+
+/// What somebody calls for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    Reply {
+        method: u32,
+    },
+    /// A stream with a window of so many credits.
+    Items {
+        method: u32,
+        window: u32,
+    },
+    Nothing,
+}
+
+/// What a stream has next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Item(Answer),
+    End,
+    /// The end, for a reason.
+    Failed(CallError),
 }
 
 #[derive(Debug)]
@@ -160,10 +192,10 @@ impl Calls {
         self.outbox.push_back(Queued { out, owner: None });
     }
 
-    /// Enters a call, or a notification, which has no method. A call has begun if there is room, and waits if not.
+    /// Enters a call, a stream, or a notification. It has begun if there is room, and waits if not.
     pub(super) fn begin(
         &mut self,
-        method: Option<u32>,
+        asked: Asked,
         deadline: Deadline,
     ) -> Result<(Ticket, bool, Then), CallError> {
         if let Some(why) = &self.ended {
@@ -172,23 +204,30 @@ impl Calls {
         if self.unsent_fails {
             return Err(CallError::Disconnected { sent: false });
         }
-        let Some(method) = method else {
-            let ticket = self.enter(Stage::Begun, None, deadline);
-            return Ok((ticket, false, Then::Nothing));
+        let (method, window) = match asked {
+            Asked::Reply { method } => (method, None),
+            Asked::Items { method, window } => (method, Some(window)),
+            Asked::Nothing => {
+                let ticket = self.enter(Stage::Begun, None, deadline);
+                return Ok((ticket, false, Then::Nothing));
+            }
+        };
+        let mut call = Call {
+            method,
+            id: 0,
+            window,
         };
         let begun = match self.waiting.is_empty() {
-            true => self.session.start(method),
+            true => start(&mut self.session, &mut call),
             false => Err(NotNow::Full),
         };
         match begun {
-            Ok(id) => {
-                let call = Call { method, id };
+            Ok(()) => {
                 let ticket = self.enter(Stage::Begun, Some(call), deadline);
-                self.find_by(id, ticket);
+                self.find_by(call.id, ticket);
                 Ok((ticket, false, Then::Nothing))
             }
             Err(NotNow::Full) => {
-                let call = Call { method, id: 0 };
                 let ticket = self.enter(Stage::Waiting, Some(call), deadline);
                 self.waiting.push_back(ticket);
                 Ok((ticket, true, self.arm(deadline)))
@@ -210,14 +249,15 @@ impl Calls {
         }
     }
 
-    /// The id of a call that has begun, 0 for a notification, and what its message begins as.
-    pub(super) fn blank(&mut self, ticket: Ticket) -> (u32, Blank) {
+    /// The id of a call that has begun, 0 for a notification, the credit of a stream, and what the message begins as.
+    pub(super) fn blank(&mut self, ticket: Ticket) -> (u32, u32, Blank) {
         let blank = Blank {
             out: self.spare_out.take(),
             limit: self.session.server().map_or(u32::MAX, Party::takes),
         };
         let call = self.slots[ticket.slot].call;
-        (call.map_or(0, |call| call.id), blank)
+        let credit = call.and_then(|call| call.window).unwrap_or(0);
+        (call.map_or(0, |call| call.id), credit, blank)
     }
 
     /// Queues the message of a call that has begun.
@@ -268,6 +308,69 @@ impl Calls {
         };
         self.leave(ticket);
         Poll::Ready(result.map_err(|error| late(error, deadline)))
+    }
+
+    /// Ready when the request for a stream is sent. An error: its ticket is no longer good.
+    pub(super) fn poll_open(
+        &mut self,
+        ticket: Ticket,
+        ends: Deadline,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), CallError>> {
+        let slot = &mut self.slots[ticket.slot];
+        if slot.open {
+            // From now on it is the stream that has a time, and no longer its opening.
+            slot.deadline = ends;
+            self.wake_by(ends);
+            return Poll::Ready(Ok(()));
+        }
+        let why = match &mut slot.stage {
+            Stage::Over(result) => mem::replace(result, Ok(None)).err(),
+            _ => match self.wait(ticket, cx) {
+                Poll::Ready(why) => Some(why),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.leave(ticket);
+        Poll::Ready(Err(why.unwrap_or(CallError::Disconnected { sent: false })))
+    }
+
+    /// Ready with what a stream has next. After its end its ticket is no longer good.
+    pub(super) fn poll_next(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> (Poll<Next>, Then) {
+        let slot = &mut self.slots[ticket.slot];
+        if let Some(item) = slot.items.pop_front() {
+            let id = slot.call.map_or(0, |call| call.id);
+            let then = self.took(id, item.message.len());
+            return (Poll::Ready(Next::Item(item)), then);
+        }
+        let deadline = slot.deadline;
+        let next = match &mut slot.stage {
+            Stage::Over(result) => match mem::replace(result, Ok(None)) {
+                Ok(_) => Next::End,
+                Err(error) => Next::Failed(late(error, deadline)),
+            },
+            _ => match self.wait(ticket, cx) {
+                Poll::Ready(why) => Next::Failed(why),
+                Poll::Pending => return (Poll::Pending, Then::Nothing),
+            },
+        };
+        self.leave(ticket);
+        (Poll::Ready(next), Then::Nothing)
+    }
+
+    /// The consumer of a stream has an item: gives back the credit for it, when enough has come together.
+    fn took(&mut self, id: u32, size: usize) -> Then {
+        self.session.take(id, size);
+        let Some(credit) = self.session.credit_due(id) else {
+            return Then::Nothing;
+        };
+        let mut out = self.spare_out.take();
+        wire::credit(out.bytes(), id, credit);
+        self.outbox.push_back(Queued { out, owner: None });
+        match self.sending || self.outbox.len() > 1 {
+            true => Then::Nothing,
+            false => Then::Flush,
+        }
     }
 
     /// Waits to be woken, or gives up at once where there is no time to wait.
@@ -377,7 +480,13 @@ impl Calls {
         };
         // The answer may have overtaken this.
         match (&slot.stage, slot.call) {
-            (Stage::Sending, Some(_)) => slot.stage = Stage::Sent,
+            (Stage::Sending, Some(call)) => {
+                slot.stage = Stage::Sent;
+                if call.window.is_some() {
+                    slot.open = true;
+                    woken.extend(slot.waker.take());
+                }
+            }
             (Stage::Sending, None) => self.finish(ticket, Ok(None), woken),
             _ => {}
         }
@@ -458,6 +567,19 @@ impl Calls {
                 self.keep(message);
             }
             Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
+                self.keep(message);
+            }
+            Ok(ClientEvent::Item { id, payload }) => {
+                let start = message.len() - payload.len();
+                if let Some(ticket) = self.ticket_of(id) {
+                    let slot = &mut self.slots[ticket.slot];
+                    slot.open = true;
+                    slot.items.push_back(Answer { message, start });
+                    woken.extend(slot.waker.take());
+                }
+            }
+            Ok(ClientEvent::Ended { id }) => {
+                self.answer(id, Ok(None), woken);
                 self.keep(message);
             }
             Ok(ClientEvent::Goodbye) => return Err(CallError::Unavailable),
@@ -550,6 +672,8 @@ impl Calls {
                 call: None,
                 deadline,
                 waker: None,
+                open: false,
+                items: VecDeque::new(),
             });
             self.slots.len() - 1
         });
@@ -570,12 +694,16 @@ impl Calls {
         let slot = &mut self.slots[ticket.slot];
         slot.serial += 1;
         slot.waker = None;
+        slot.open = false;
+        slot.items = VecDeque::new();
         self.free.push(ticket.slot);
     }
 
     fn set(&mut self, ticket: Ticket, stage: Stage) {
-        let is_awake = |stage: &Stage| matches!(stage, Stage::Begun | Stage::Over(_));
         let slot = &mut self.slots[ticket.slot];
+        // Who takes the items of a stream need not call again.
+        let is_stream = slot.call.is_some_and(|call| call.window.is_some());
+        let is_awake = |stage: &Stage| !is_stream && matches!(stage, Stage::Begun | Stage::Over(_));
         let before = mem::replace(&mut slot.stage, stage);
         self.awake += usize::from(is_awake(&slot.stage));
         self.awake -= usize::from(is_awake(&before));
@@ -615,14 +743,18 @@ impl Calls {
         result: Result<Option<Answer>, CallError>,
         woken: &mut Vec<Waker>,
     ) {
-        let Some(slot) = self.slot_of.get(id as usize & 0xFFFF).copied() else {
-            return;
-        };
-        let of = &self.slots[slot];
-        if of.call.is_some_and(|call| call.id == id) {
-            let serial = of.serial;
-            self.finish(Ticket { slot, serial }, result, woken);
+        if let Some(ticket) = self.ticket_of(id) {
+            self.slots[ticket.slot].open = true;
+            self.finish(ticket, result, woken);
         }
+    }
+
+    /// Whose call has an id.
+    fn ticket_of(&self, id: u32) -> Option<Ticket> {
+        let slot = self.slot_of.get(id as usize & 0xFFFF).copied()?;
+        let of = self.slots.get(slot)?;
+        let serial = of.serial;
+        (of.call?.id == id).then_some(Ticket { slot, serial })
     }
 
     /// Stops waiting for an answer; whether the request was sent.
@@ -667,13 +799,13 @@ impl Calls {
     /// Begins those calls that wait for room, as far as there is any.
     fn hand_out_room(&mut self, woken: &mut Vec<Waker>) {
         while let Some(&ticket) = self.waiting.front() {
-            let Some(call) = self.slots[ticket.slot].call else {
+            let Some(mut call) = self.slots[ticket.slot].call else {
                 return;
             };
-            match self.session.start(call.method) {
-                Ok(id) => {
-                    self.slots[ticket.slot].call = Some(Call { id, ..call });
-                    self.find_by(id, ticket);
+            match start(&mut self.session, &mut call) {
+                Ok(()) => {
+                    self.slots[ticket.slot].call = Some(call);
+                    self.find_by(call.id, ticket);
                     self.set(ticket, Stage::Begun);
                     woken.extend(self.slots[ticket.slot].waker.take());
                 }
@@ -687,6 +819,13 @@ impl Calls {
         }
     }
 
+    /// Has the deadline of a stream minded from now on, without haste.
+    fn wake_by(&mut self, deadline: Deadline) {
+        if let Then::Wake(Some(driver)) = self.arm(deadline) {
+            driver.wake();
+        }
+    }
+
     /// Has the driver woken by a deadline.
     fn arm(&mut self, deadline: Deadline) -> Then {
         match deadline.instant() {
@@ -697,6 +836,18 @@ impl Calls {
             _ => Then::Nothing,
         }
     }
+}
+
+/// Begins a call or a stream, if there is room.
+fn start(session: &mut ClientSession, call: &mut Call) -> Result<(), NotNow> {
+    match call.window {
+        None => call.id = session.start(call.method)?,
+        Some(window) => {
+            let (id, credit) = session.open(call.method, window)?;
+            (call.id, call.window) = (id, Some(credit));
+        }
+    }
+    Ok(())
 }
 
 /// How much goes out in one batch: what comes behind it can still be taken back.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::calls::{COURTESY, Calls, Queued, Then, Ticket};
+use super::calls::{Asked, COURTESY, Calls, Next, Queued, Then, Ticket};
 use crate::call_error::CallError;
 use crate::client::common::Answer;
 use crate::outgoing::Outgoing;
@@ -93,14 +93,14 @@ impl Link {
         deadline: Deadline,
         left: Option<Duration>,
     ) -> Result<Answer, CallError> {
-        let (mut entered, waits) = self.enter(Some(method), deadline)?;
+        let (mut entered, waits) = self.enter(Asked::Reply { method }, deadline)?;
         let mut left = left;
         if waits {
             entered.begun().await?;
             left = None;
         }
         let timeout = left.or_else(|| deadline.remaining());
-        let header = |out: &mut Vec<u8>, id| wire::request(out, id, method, timeout);
+        let header = |out: &mut Vec<u8>, id, _| wire::request(out, id, method, timeout);
         match entered.send(header, encode).await? {
             Some(answer) => Ok(answer),
             None => Err(CallError::Disconnected { sent: true }),
@@ -114,21 +114,55 @@ impl Link {
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
         deadline: Deadline,
     ) -> Result<(), CallError> {
-        let (mut entered, _) = self.enter(None, deadline)?;
-        let header = |out: &mut Vec<u8>, _| wire::notify(out, method);
+        let (mut entered, _) = self.enter(Asked::Nothing, deadline)?;
+        let header = |out: &mut Vec<u8>, _, _| wire::notify(out, method);
         entered.send(header, encode).await.map(drop)
     }
 
-    /// Enters a call or a notification; whether it has to wait for room.
-    fn enter(
-        &self,
-        method: Option<u32>,
+    /// Opens a stream, by a deadline, and waits until the request for it has been sent; it ends at another one.
+    pub(super) async fn open_stream(
+        self: &Arc<Self>,
+        method: u32,
+        encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
+        window: u32,
         deadline: Deadline,
-    ) -> Result<(Entered<'_>, bool), CallError> {
+        ends: Deadline,
+    ) -> Result<Feed, CallError> {
+        if let (Some(why), Some(_)) = (&self.0.no_timers, ends.instant()) {
+            return Err(why.clone());
+        }
+        let (mut entered, waits) = self.enter(Asked::Items { method, window }, deadline)?;
+        if waits {
+            entered.begun().await?;
+        }
+        let left = ends.remaining();
+        entered.push(
+            |out, id, credit| wire::open(out, id, method, left, credit),
+            encode,
+        )?;
+        poll_fn(|cx| {
+            let Some(ticket) = entered.ticket else {
+                return Poll::Ready(Ok(()));
+            };
+            let opened = self.0.calls.lock().poll_open(ticket, ends, cx);
+            if let Poll::Ready(Err(_)) = opened {
+                entered.ticket = None;
+            }
+            opened
+        })
+        .await?;
+        Ok(Feed {
+            link: Arc::clone(self),
+            ticket: entered.ticket.take(),
+        })
+    }
+
+    /// Enters a call, a stream or a notification; whether it has to wait for room.
+    fn enter(&self, asked: Asked, deadline: Deadline) -> Result<(Entered<'_>, bool), CallError> {
         if let (Some(why), Some(_)) = (&self.0.no_timers, deadline.instant()) {
             return Err(why.clone());
         }
-        let (ticket, waits, then) = self.0.calls.lock().begin(method, deadline)?;
+        let (ticket, waits, then) = self.0.calls.lock().begin(asked, deadline)?;
         self.0.then(then);
         let entered = Entered {
             shared: &self.0,
@@ -195,19 +229,29 @@ impl Entered<'_> {
         .await
     }
 
-    /// Sends the message, and waits until that is over: for the answer, if it is a call.
-    async fn send(
-        &mut self,
-        header: impl FnOnce(&mut Vec<u8>, u32),
+    /// Has the message sent.
+    fn push(
+        &self,
+        header: impl FnOnce(&mut Vec<u8>, u32, u32),
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
-    ) -> Result<Option<Answer>, CallError> {
+    ) -> Result<(), CallError> {
         if let Some(ticket) = self.ticket {
-            let (id, mut blank) = self.shared.calls.lock().blank(ticket);
-            header(blank.out.bytes(), id);
+            let (id, credit, mut blank) = self.shared.calls.lock().blank(ticket);
+            header(blank.out.bytes(), id, credit);
             encode(&mut blank.out)?;
             let then = self.shared.calls.lock().push(ticket, blank)?;
             self.shared.then(then);
         }
+        Ok(())
+    }
+
+    /// Sends the message, and waits until that is over: for the answer, if it is a call.
+    async fn send(
+        &mut self,
+        header: impl FnOnce(&mut Vec<u8>, u32, u32),
+        encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
+    ) -> Result<Option<Answer>, CallError> {
+        self.push(header, encode)?;
         poll_fn(|cx| {
             let Some(ticket) = self.ticket else {
                 return Poll::Ready(Ok(None));
@@ -228,6 +272,49 @@ impl Drop for Entered<'_> {
             self.shared
                 .waking(|calls, woken| calls.abandon(ticket, woken));
         }
+    }
+}
+
+/// A stream that has been opened. Dropping it gives it up, and tells the server so.
+pub(super) struct Feed {
+    link: Arc<Link>,
+    /// Until it is over.
+    ticket: Option<Ticket>,
+}
+
+impl Feed {
+    /// Ready with what the stream has next.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(ticket) = self.ticket else {
+            return Poll::Ready(Next::End);
+        };
+        let shared = &self.link.0;
+        let (next, then) = shared.calls.lock().poll_next(ticket, cx);
+        if let Poll::Ready(Next::End | Next::Failed(_)) = next {
+            self.ticket = None;
+        }
+        shared.then(then);
+        next
+    }
+
+    /// Takes back the buffer of an item that has been decoded.
+    pub(super) fn recycle(&self, item: Answer) {
+        self.link.recycle(item);
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        drop(Entered {
+            shared: &self.link.0,
+            ticket: self.ticket.take(),
+        });
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.link.fmt(f)
     }
 }
 

@@ -22,11 +22,14 @@ use super::Shared;
 use super::budget::Budget;
 use super::handler::Replied;
 use super::job::{Ending, Job, Slot, poll};
+use super::streaming::Streaming;
 use crate::outgoing::Outgoing;
 use crate::server::call::Caller;
 use crate::server::connection::{Buffer, COURTESY, End, has_left, too_large};
 use crate::server::control::{self, Asked};
+use crate::server::emit::wake;
 use crate::server::job::{Handled, Running, failure};
+use crate::server::streams::{self, Conversation, Outbound};
 use crate::server::{Call, Payload};
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::tokio::alarm::Alarm;
@@ -42,21 +45,25 @@ pub(super) struct Connection<S, Q, F> {
     peer: Peer,
     /// Its number on the server's list.
     number: u64,
-    shared: Arc<Shared<S, Q, F>>,
-    state: Mutex<State<F>>,
+    pub(super) shared: Arc<Shared<S, Q, F>>,
+    pub(super) state: Mutex<State<F>>,
 }
 
 /// What the connection's task shares with those of its handlers.
-struct State<F> {
-    session: ServerSession,
-    running: Running,
+pub(super) struct State<F> {
+    pub(super) talk: Conversation,
+    pub(super) running: Running,
     /// Handlers that wait, each in a task of its own.
     jobs: Vec<Waiting>,
     next_job: u64,
-    outbox: Vec<Outgoing>,
+    /// Handlers of streams, each in a task of its own.
+    pub(super) streaming: Vec<Streaming>,
+    outbox: Vec<Queued>,
     /// What is being sent.
-    batch: Vec<Outgoing>,
+    batch: Vec<Queued>,
     sending: bool,
+    /// There is more than items in what is being sent.
+    replying: bool,
     /// There is no room for what has been read.
     stalled: bool,
     /// No more messages are taken to be sent.
@@ -68,7 +75,7 @@ struct State<F> {
     /// The connection's task, which sends.
     task: Option<Waker>,
     /// The largest message that the client takes.
-    client_takes: u32,
+    pub(super) client_takes: u32,
     /// By when the client has to say hello.
     hello_by: Option<Instant>,
     /// When the client was last heard of; only where that counts.
@@ -96,11 +103,26 @@ struct Waiting {
 }
 
 /// A request, or a notification, that is to be handled.
-struct Request {
-    id: Option<u32>,
-    method: u32,
-    payload: Payload,
-    timeout: Option<Duration>,
+pub(super) struct Request {
+    pub(super) id: Option<u32>,
+    pub(super) method: u32,
+    pub(super) payload: Payload,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// What is to be sent.
+enum Queued {
+    Reply(Outgoing),
+    Item(Outbound),
+}
+
+impl AsRef<Outgoing> for Queued {
+    fn as_ref(&self) -> &Outgoing {
+        match self {
+            Queued::Reply(message) => message,
+            Queued::Item(item) => &item.message,
+        }
+    }
 }
 
 /// What a message asks for that was received.
@@ -110,6 +132,8 @@ enum Received {
     /// One that has to wait until there is room for it: requests are never that many, but nobody answers
     /// notifications.
     Early(Box<Request>),
+    /// A request for a stream.
+    Open(Request),
 }
 
 impl<S, Q, F> Connection<S, Q, F>
@@ -127,13 +151,15 @@ where
         let now = Instant::now();
         let options = &shared.options;
         let state = State {
-            session: ServerSession::new(options.max_in_flight),
+            talk: Conversation::new(ServerSession::new(options.max_in_flight)),
+            streaming: Vec::new(),
             running: Running::default(),
             jobs: Vec::new(),
             next_job: 0,
             outbox: Vec::new(),
             batch: Vec::new(),
             sending: false,
+            replying: false,
             stalled: false,
             finished: false,
             closed: false,
@@ -172,7 +198,8 @@ where
                 if reading && reader.as_mut().poll(cx).is_ready() {
                     reading = false;
                 }
-                if self.shared.handle.is_draining() && self.in_flight() == 0 {
+                let drained = self.is_drained(&self.state.lock());
+                if drained {
                     self.part();
                 }
                 if writing && writer.as_mut().poll(cx).is_ready() {
@@ -181,14 +208,21 @@ where
                 let mut state = self.state.lock();
                 reading &= !state.parted;
                 writing &= !state.closed;
-                if !reading && !writing && state.jobs.is_empty() {
+                let idle = state.jobs.is_empty() && state.streaming.is_empty();
+                if !reading && !writing && idle {
                     return Poll::Ready(());
+                }
+                if !state.parted && self.is_drained(&state) {
+                    // The end of a stream was what was left.
+                    continue;
                 }
                 if reading && state.stalled && state.has_room(self.shared.options.max_in_flight) {
                     continue;
                 }
                 state.settle(&self.shared.budget);
-                if state.sending && state.read_by.is_none() && !state.closed {
+                // A client may stay away from its streams for as long as it likes, but not from its replies.
+                let owes = state.sending && (state.replying || !state.outbox.is_empty());
+                if owes && state.read_by.is_none() && !state.closed {
                     state.read_by = Instant::now().checked_add(self.shared.options.send_timeout);
                 }
                 let next = state.next_deadline(&self.shared);
@@ -217,6 +251,11 @@ where
         .await;
     }
 
+    /// Whether the server is ending, and there is nothing to wait for here.
+    fn is_drained(&self, state: &State<F>) -> bool {
+        self.shared.handle.is_draining() && state.talk.session.in_flight() == 0
+    }
+
     // ------------------------------------------------------------ receiving
 
     async fn read(self: &Arc<Self>) {
@@ -237,6 +276,11 @@ where
                 Ok(Some(_)) => match self.receive(buffer) {
                     Ok(Received::Nothing(kept)) => {
                         buffer = kept;
+                        None
+                    }
+                    Ok(Received::Open(request)) => {
+                        self.open_stream(request);
+                        buffer = Buffer::default();
                         None
                     }
                     Ok(Received::Request(request)) => {
@@ -299,6 +343,7 @@ where
         }
         let has_room = state.jobs.len() < self.shared.options.max_in_flight;
         let event = state
+            .talk
             .session
             .receive(&ours, &message)
             .map_err(End::Malformed)?;
@@ -307,8 +352,8 @@ where
             ServerEvent::Hello => {
                 state.hello_by = None;
                 let mut out = state.blank();
-                state.session.greet(&ours, out.bytes());
-                state.client_takes = state.session.client().map_or(u32::MAX, Party::takes);
+                state.talk.session.greet(&ours, out.bytes());
+                state.client_takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 state.push(out);
                 None
             }
@@ -316,8 +361,16 @@ where
                 state.fail(id, &failure);
                 None
             }
+            ServerEvent::Credit { id } => {
+                let waker = state.talk.credit(id);
+                drop(state);
+                wake(waker);
+                None
+            }
             ServerEvent::Cancel { id } => {
-                self.cancel(&mut state, id);
+                let waker = self.cancel(&mut state, id);
+                drop(state);
+                wake(waker);
                 None
             }
             ServerEvent::Request {
@@ -326,16 +379,16 @@ where
                 payload,
                 ..
             } if method >= wire::control::FIRST => {
-                state.session.answer(id);
+                state.talk.session.answer(id);
                 drop(state);
                 self.control(id, method, payload)?;
-                self.state.lock().session.answered();
+                self.state.lock().talk.session.answered();
                 None
             }
             ServerEvent::Request { id, .. } if self.shared.handle.is_draining() => {
-                state.session.answer(id);
+                state.talk.session.answer(id);
                 state.fail(id, &Failure::new(Code::Unavailable, "ending"));
-                state.session.answered();
+                state.talk.session.answered();
                 None
             }
             ServerEvent::Request {
@@ -343,12 +396,20 @@ where
                 method,
                 timeout,
                 payload,
-            } => Some((Some(id), method, payload.len(), timeout)),
-            ServerEvent::Notify { method, payload } => Some((None, method, payload.len(), None)),
+            } => Some((false, Some(id), method, payload.len(), timeout)),
+            ServerEvent::Open {
+                id,
+                method,
+                timeout,
+                payload,
+            } => Some((true, Some(id), method, payload.len(), timeout)),
+            ServerEvent::Notify { method, payload } => {
+                Some((false, None, method, payload.len(), None))
+            }
         };
         Ok(match request {
             None => Received::Nothing(message),
-            Some((id, method, length, timeout)) => {
+            Some((opens, id, method, length, timeout)) => {
                 let start = message.len() - length;
                 let request = Request {
                     id,
@@ -356,9 +417,10 @@ where
                     payload: Payload { message, start },
                     timeout,
                 };
-                match has_room {
-                    true => Received::Request(request),
-                    false => Received::Early(Box::new(request)),
+                match (opens, has_room) {
+                    (true, _) => Received::Open(request),
+                    (false, true) => Received::Request(request),
+                    (false, false) => Received::Early(Box::new(request)),
                 }
             }
         })
@@ -402,7 +464,7 @@ where
     }
 
     /// The span of a request.
-    fn span(&self, method: u32) -> Span {
+    pub(super) fn span(&self, method: u32) -> Span {
         let Shared { ours, methods, .. } = &*self.shared;
         let span = Span::of_request(&ours.service, methods, method);
         span.peer(|| self.peer.pid);
@@ -519,10 +581,10 @@ where
         let answered = state.end_job(ending.job);
         if let Some(id) = ending
             .id
-            .filter(|id| !answered && state.session.answer(*id))
+            .filter(|id| !answered && state.talk.session.answer(*id))
         {
             state.fail(id, &Failure::new(Code::Cancelled, ""));
-            state.session.answered();
+            state.talk.session.answered();
         }
         state.running.finish(&ending.cancelled);
         state.wake();
@@ -551,13 +613,13 @@ where
         let code = failure.as_ref().map(|failure| failure.code);
         let answered = state.end_job(job);
         match id {
-            Some(id) if !answered && state.session.answer(id) => {
+            Some(id) if !answered && state.talk.session.answer(id) => {
                 if let Some(failure) = &failure {
                     out.clear();
                     failure.write(out.bytes(), id);
                 }
                 state.push(out);
-                state.session.answered();
+                state.talk.session.answered();
             }
             // A notification, or a request that was cancelled and answered.
             _ => state.keep(out),
@@ -578,10 +640,12 @@ where
         }
     }
 
-    /// A client cancels a request.
-    fn cancel(&self, state: &mut State<F>, id: u32) {
+    /// A client cancels a request, or a stream; who is to know.
+    fn cancel(&self, state: &mut State<F>, id: u32) -> Option<streams::Waker> {
         state.running.cancel(id);
         self.abort(state, |job| job.id == Some(id));
+        self.abort_streams(state, |stream| stream.id == id);
+        state.talk.streams.cancel(id)
     }
 
     /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
@@ -601,9 +665,9 @@ where
             }
             let id = job.id.filter(|_| !job.answered);
             state.jobs[place].answered = true;
-            if let Some(id) = id.filter(|id| state.session.answer(*id)) {
+            if let Some(id) = id.filter(|id| state.talk.session.answer(*id)) {
                 state.fail(id, &Failure::new(Code::Cancelled, ""));
-                state.session.answered();
+                state.talk.session.answered();
             }
         }
     }
@@ -613,6 +677,7 @@ where
     /// Sends what there is, until there will be no more.
     async fn write(&self) {
         let mut slices: Vec<IoSlice<'static>> = Vec::new();
+        let mut wakers = Vec::new();
         loop {
             let batch = poll_fn(|_| self.state.lock().take_batch()).await;
             let Some(mut batch) = batch else { break };
@@ -623,11 +688,15 @@ where
             let mut state = self.state.lock();
             state.sending = false;
             state.read_by = None;
-            for message in batch.drain(..) {
-                state.keep(message);
+            for queued in batch.drain(..) {
+                match queued {
+                    Queued::Reply(message) => state.keep(message),
+                    Queued::Item(item) => wakers.extend(state.talk.sent(item)),
+                }
             }
             state.batch = batch;
             drop(state);
+            wake(wakers.drain(..));
             match sent {
                 Ok(()) => {}
                 // It may have left once it had said all that it had to say, and not waited for any answer.
@@ -658,6 +727,10 @@ where
         wire::going_away(out.bytes(), grace.remaining());
         state.push(out);
         state.wake();
+        // Whoever has nothing more to say may end its stream.
+        let wakers = state.talk.streams.wakers();
+        drop(state);
+        wake(wakers);
     }
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
@@ -679,7 +752,9 @@ where
         let mut state = self.state.lock();
         state.running.close();
         self.abort(&mut state, |_| true);
-        let all_answered = state.session.in_flight() == 0;
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.end_streams();
+        let all_answered = state.talk.session.in_flight() == 0;
         if all_answered {
             drop(state);
             self.part();
@@ -690,6 +765,8 @@ where
             state.finish_by = Instant::now().checked_add(COURTESY);
         }
         state.wake();
+        drop(state);
+        wake(wakers);
     }
 
     /// Ends the connection at once: nobody waits for any answer any more.
@@ -701,8 +778,11 @@ where
         (state.hello_by, state.heard) = (None, None);
         (state.read_by, state.finish_by) = (None, None);
         state.outbox.clear();
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.talk.streams.close();
         state.wake();
         drop(state);
+        wake(wakers);
         self.stream.close();
     }
 
@@ -711,11 +791,15 @@ where
     fn client_has_gone(&self, all_read: bool) {
         let mut state = self.state.lock();
         state.running.client_has_gone();
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.talk.streams.close();
         state.finished = true;
         self.abort(&mut state, |job| job.id.is_some());
         if !all_read {
             state.outbox.clear();
         }
+        drop(state);
+        wake(wakers);
     }
 
     /// Something's time has come, perhaps.
@@ -739,7 +823,7 @@ where
         });
         let idle = self.shared.options.idle_timeout;
         if has_come(state.idle_by(idle)) {
-            if state.session.in_flight() > 0 {
+            if state.talk.session.in_flight() > 0 {
                 state.heard = Some(now);
             } else {
                 drop(state);
@@ -749,7 +833,7 @@ where
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.state.lock().session.in_flight()
+        self.state.lock().talk.session.in_flight()
     }
 
     /// Notes the task that serves the connection.
@@ -781,28 +865,21 @@ impl<F> State<F> {
         if self.finished {
             self.keep(message);
         } else {
-            push_exactly(&mut self.outbox, message);
+            push_exactly(&mut self.outbox, Queued::Reply(message));
         }
     }
 
-    fn fail(&mut self, id: u32, failure: &Failure<'_>) {
+    pub(super) fn fail(&mut self, id: u32, failure: &Failure<'_>) {
         let mut out = self.blank();
         wire::error(out.bytes(), id, failure);
         self.push(out);
     }
 
-    /// Ready with what is to be sent next, or with nothing when there will be no more.
-    fn take_batch(&mut self) -> Poll<Option<Vec<Outgoing>>> {
-        if self.outbox.is_empty() {
-            return match self.finished {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            };
-        }
-        self.sending = true;
+    /// Ready with what is to be sent next, or with nothing when there will be no more: replies first, and then items.
+    fn take_batch(&mut self) -> Poll<Option<Vec<Queued>>> {
         let (mut count, mut bytes) = (0, 0);
         while count < self.outbox.len() && bytes < BATCH {
-            bytes += self.outbox[count].len();
+            bytes += self.outbox[count].as_ref().len();
             count += 1;
         }
         let mut batch = mem::take(&mut self.batch);
@@ -811,7 +888,42 @@ impl<F> State<F> {
         } else {
             batch.extend(self.outbox.drain(..count));
         }
+        // What comes after the last words is nobody's.
+        while !self.finished && bytes < BATCH && batch.len() < BATCH_ITEMS {
+            let Some(item) = self.next_item() else {
+                break;
+            };
+            bytes += item.message.len();
+            batch.push(Queued::Item(item));
+        }
+        if batch.is_empty() {
+            self.batch = batch;
+            return match self.finished {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            };
+        }
+        (self.sending, self.replying) = (true, count > 0);
         Poll::Ready(Some(batch))
+    }
+
+    /// The next message of a stream. What comes behind it goes out behind it, so that its answer counts as given.
+    fn next_item(&mut self) -> Option<Outbound> {
+        let item = self.talk.streams.next()?;
+        if item.last {
+            self.talk.session.answer(item.id);
+            self.talk.session.answered();
+        }
+        Some(item)
+    }
+
+    /// Ends all streams, with words, behind what is to be sent anyhow; who is to know.
+    fn end_streams(&mut self) -> Vec<streams::Waker> {
+        let wakers = self.talk.streams.cancel_all();
+        while let Some(item) = self.next_item() {
+            self.outbox.push(Queued::Item(item));
+        }
+        wakers
     }
 
     /// Takes a job off the list; whether its request was answered in its place.
@@ -820,7 +932,7 @@ impl<F> State<F> {
         place.is_some_and(|place| self.jobs.swap_remove(place).answered)
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(task) = &self.task {
             task.wake_by_ref();
         }
@@ -856,8 +968,10 @@ impl<F> State<F> {
 
     /// Lets go of what is kept for the next messages, if that is too much.
     fn settle(&mut self, budget: &Budget) {
-        let messages = self.outbox.capacity() + self.batch.capacity() + self.spare.capacity();
-        let bytes = messages * size_of::<Outgoing>()
+        let queues = self.outbox.capacity() + self.batch.capacity();
+        let bytes = queues * size_of::<Queued>()
+            + self.spare.capacity() * size_of::<Outgoing>()
+            + self.talk.streams.kept()
             + self.spare.iter().map(Outgoing::capacity).sum::<usize>()
             + self.slots.len() * size_of::<Option<F>>()
             + self.slots.capacity() * size_of::<Slot<F>>();
@@ -866,6 +980,7 @@ impl<F> State<F> {
             self.spare = Vec::new();
             self.batch = Vec::new();
             self.outbox.shrink_to_fit();
+            self.talk.streams.let_go();
         }
     }
 }
@@ -889,7 +1004,7 @@ where
 
     fn client_version(&self) -> String {
         let state = self.state.lock();
-        let client = state.session.client();
+        let client = state.talk.session.client();
         client
             .map(|client| client.version.clone())
             .unwrap_or_default()
@@ -949,6 +1064,9 @@ fn push_exactly<T>(vector: &mut Vec<T>, value: T) {
 
 /// How much goes out in one batch: a client has the time to read one after the other.
 const BATCH: usize = 256 << 10;
+
+/// How many items, with the replies before them: what comes then can still be cancelled.
+const BATCH_ITEMS: usize = 256;
 
 /// How many messages are sent without a vector for all of them.
 const FEW: usize = 4;

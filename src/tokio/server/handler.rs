@@ -1,6 +1,6 @@
 //! [`Handler`]: what a server for async programs does with requests.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
-use crate::server::{Call, Closure, HandleError, Payload, encode_reply};
+use crate::server::{Call, Closure, HandleError, Opening, Payload, encode_reply};
 
 /// What a server does with a request, whatever its types: closures that return futures are handlers, and
 /// [`service!`](crate::service) makes them. The mirror of [`pipetalk::server::Handler`](crate::server::Handler).
@@ -53,6 +53,27 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
     /// its deadline has passed, or the server ends. That of a notification is dropped by the server's end alone.
     fn handle(self: Arc<Self>, request: Self::Request, call: Call, reply: Outgoing)
     -> impl Replies;
+
+    /// Handles the request for a stream, in a task of its own: makes of `opening` a sink for the items, and sends them or
+    /// hands the sink to somebody who does. Without a sink the stream has no items.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError`] where there is no such stream, which is so unless this is implemented.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when nobody takes the items any more.
+    fn open(
+        self: Arc<Self>,
+        method: u32,
+        payload: Payload,
+        call: Call,
+        opening: Opening,
+    ) -> impl Future<Output = Result<(), HandleError>> + Send + 'static {
+        let _ = (method, payload, call, opening);
+        ready(Err(HandleError::UnknownMethod))
+    }
 }
 
 /// The future of a handler.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use ::tokio::io::Interest;
 use ::tokio::net::UnixStream;
@@ -56,6 +56,8 @@ impl Listener {
     }
 
     async fn accept_once(&self, deadline: Deadline) -> io::Result<Stream> {
+        // Whoever comes is to be served: so nobody is taken where that cannot be.
+        runtime::check()?;
         let _turn = runtime::lock(deadline, &self.turn).await?;
         let instance = self.reserve(deadline).await?;
         loop {
@@ -88,21 +90,25 @@ impl Listener {
         let mut pause = pin!(None);
         loop {
             let mut stopping = pin!(self.stopping.notified());
-            let scarce = poll_fn(|cx| {
-                match self.poll_next(deadline, cx)? {
-                    Poll::Ready(Next::Connection(socket)) => {
-                        return Poll::Ready(Ok::<_, io::Error>(Some(socket)));
+            let next = poll_fn(|cx| {
+                match self.poll_next(cx)? {
+                    Poll::Ready(next) => return Poll::Ready(Ok(next)),
+                    Poll::Pending if stopping.as_mut().poll(cx).is_ready() => {
+                        return Poll::Ready(Err(Error::Stopped.into()));
                     }
-                    Poll::Ready(Next::Scarce) => return Poll::Ready(Ok(None)),
-                    Poll::Ready(Next::Nobody) | Poll::Pending => {}
+                    Poll::Pending => {}
                 }
-                if stopping.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(Error::Stopped.into()));
-                }
-                runtime::poll_passed(deadline, timer.as_mut(), cx)?
-                    .map(|()| Err(io::ErrorKind::TimedOut.into()))
+                let over = match ready!(runtime::poll_passed(deadline, timer.as_mut(), cx)) {
+                    Ok(()) => io::ErrorKind::TimedOut.into(),
+                    Err(error) => error,
+                };
+                // Who has come, and the runtime has not told yet, is in time.
+                Poll::Ready(match self.accept_now() {
+                    Ok(Next::Nobody) => Err(over),
+                    next => next,
+                })
             });
-            if let Some(socket) = scarce.await? {
+            if let Next::Connection(socket) = next.await? {
                 return Ok(socket);
             }
             let until = deadline.min(Deadline::after(BACKOFF));
@@ -120,17 +126,12 @@ impl Listener {
         }
     }
 
-    /// Looks for the next connection, when the runtime says that there may be one, or there is no time to wait for that.
-    fn poll_next(&self, deadline: Deadline, cx: &mut Context<'_>) -> io::Result<Poll<Next>> {
+    /// Takes the next connection, if the runtime says that there may be one.
+    fn poll_next(&self, cx: &mut Context<'_>) -> io::Result<Poll<Next>> {
         let watched = self.watched.read();
         let watched = watched.as_ref().ok_or(Error::Stopped)?;
-        let open = self.endpoint.open();
-        let socket = &open.as_ref().ok_or(Error::Stopped)?.socket;
-        if deadline.has_passed() {
-            return self.endpoint.accept_now(socket).map(Poll::Ready);
-        }
         while watched.poll_read_ready(cx)?.is_ready() {
-            let accept = || match self.endpoint.accept_now(socket)? {
+            let accept = || match self.accept_now()? {
                 Next::Nobody => Err(io::ErrorKind::WouldBlock.into()),
                 next => Ok(next),
             };
@@ -140,6 +141,12 @@ impl Listener {
             }
         }
         Ok(Poll::Pending)
+    }
+
+    fn accept_now(&self) -> io::Result<Next> {
+        let open = self.endpoint.open();
+        let open = open.as_ref().ok_or(Error::Stopped)?;
+        self.endpoint.accept_now(&open.socket)
     }
 
     pub(crate) fn stop(&self) {

@@ -4,16 +4,18 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::atomic::AtomicU8;
+use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
-use ::tokio::net::UnixStream;
+use ::tokio::io::unix::AsyncFd;
 use ::tokio::sync::{Mutex, MutexGuard};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
 
 use super::super::connection::{CLOSED, Connection, POISONED};
+use super::super::endpoint::{BACKOFF, is_passing};
 use super::super::framing::{Framing, NOTHING, Source};
 use super::super::instances::Instance;
 use super::super::read_ahead::ReadAhead;
@@ -22,12 +24,28 @@ use super::scratch;
 use crate::tokio::runtime;
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
+/// A socket, and what the runtime knows of it.
+type Watched = AsyncFd<OwnedFd>;
+
+/// Has the runtime watch a socket.
+///
+/// Not as a `UnixStream`, of which tokio watches both directions.
+#[allow(
+    deprecated,
+    reason = "tokio deprecates it for what its argument might be; this is a descriptor that is owned"
+)]
+fn watch(socket: OwnedFd, interest: Interest) -> io::Result<Watched> {
+    runtime::with_driver("enable_io", || AsyncFd::with_interest(socket, interest))
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
-    connection: Connection<UnixStream>,
+    connection: Connection<Watched>,
     /// Held across waits: the runtime knows one waiting task for each direction.
     receiving: Mutex<Framing>,
     sending: Mutex<()>,
+    /// How many sends there were.
+    sends: AtomicU8,
 }
 
 impl Stream {
@@ -37,11 +55,12 @@ impl Stream {
         max_message: usize,
     ) -> io::Result<Stream> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let socket = runtime::with_driver("enable_io", || UnixStream::from_std(socket.into()))?;
+        let socket = watch(socket, Interest::READABLE)?;
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
             receiving: Mutex::default(),
             sending: Mutex::default(),
+            sends: AtomicU8::new(0),
         })
     }
 
@@ -153,6 +172,7 @@ impl Stream {
     }
 
     async fn transmit(&self, mut outgoing: Outgoing<'_>, deadline: Deadline) -> io::Result<()> {
+        runtime::take_turns(&self.sends, deadline).await;
         let _turn = runtime::lock(deadline, &self.sending).await?;
         self.connection.check_open()?;
         let socket = &self.connection.socket;
@@ -177,20 +197,30 @@ impl Stream {
             outgoing,
             armed: true,
         };
-        let mut timer = pin!(None);
-        let socket = &self.connection.socket;
         // An error of the runtime's leaves the message as unfinished as a dropped future does.
-        let result = poll_fn(|cx| {
-            while socket.poll_write_ready(cx)?.is_ready() {
-                let send = || unfinished.outgoing.send_now(socket);
-                if let Some(result) = in_time(socket.try_io(Interest::WRITABLE, send)) {
-                    return Poll::Ready(Ok(result));
-                }
+        let result = loop {
+            // Watched once more, for as long as there is to be room: whoever is always told of that is woken whenever
+            // the peer has read something, which costs as much again as the message did.
+            let socket = self.connection.socket.get_ref();
+            let room = socket.try_clone();
+            match room.and_then(|socket| watch(socket, Interest::WRITABLE)) {
+                Ok(room) => break unfinished.goes_on(&room, deadline).await?,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
             }
-            runtime::poll_passed(deadline, timer.as_mut(), cx)
-                .map_ok(|()| Err(io::ErrorKind::TimedOut.into()))
-        })
-        .await?;
+            let late = deadline.has_passed();
+            runtime::sleep(
+                deadline
+                    .remaining()
+                    .map_or(BACKOFF, |left| left.min(BACKOFF)),
+            )
+            .await?;
+            match in_time(unfinished.outgoing.send_now(socket)) {
+                Some(result) => break result,
+                None if late => break Err(io::ErrorKind::TimedOut.into()),
+                None => {}
+            }
+        };
         unfinished.armed = false;
         let sent = unfinished.outgoing.sent();
         result.map_err(|error| self.connection.after_failed_send(sent, error))
@@ -225,26 +255,37 @@ impl Stream {
         receive: &mut R,
         deadline: Deadline,
     ) -> io::Result<R::Received> {
+        let idle = receive.framing().is_idle() && self.connection.check_open().is_ok();
         let mut recv = |attempt| in_time(receive.recv(&mut self.source(attempt)));
         let too_late = || Err(io::ErrorKind::TimedOut.into());
         if deadline == Deadline::NOW {
             return recv(Try::Now).unwrap_or_else(too_late);
         }
-        if let Some(received) = recv(Try::Buffered) {
-            return received;
+        if !idle {
+            if let Some(received) = recv(Try::Buffered) {
+                return received;
+            }
         }
         let mut timer = pin!(None);
         poll_fn(|cx| {
-            while self.connection.socket.poll_read_ready(cx)?.is_ready() {
-                if let Some(received) = recv(Try::Ready) {
-                    return Poll::Ready(received);
+            let over = loop {
+                match self.connection.socket.poll_read_ready(cx) {
+                    Poll::Ready(Ok(_)) => {
+                        if let Some(received) = recv(Try::Ready) {
+                            return Poll::Ready(received);
+                        }
+                    }
+                    Poll::Ready(Err(error)) => break error,
+                    Poll::Pending => {
+                        match ready!(runtime::poll_passed(deadline, timer.as_mut(), cx)) {
+                            Ok(()) => break io::ErrorKind::TimedOut.into(),
+                            Err(error) => break error,
+                        }
+                    }
                 }
-            }
-            if runtime::poll_passed(deadline, timer.as_mut(), cx)?.is_pending() {
-                return Poll::Pending;
-            }
+            };
             // What has come, and the runtime has not told yet, is in time.
-            Poll::Ready(recv(Try::Now).unwrap_or_else(too_late))
+            Poll::Ready(recv(Try::Now).unwrap_or(Err(over)))
         })
         .await
     }
@@ -287,6 +328,8 @@ fn lending<T>(
 trait Receive {
     type Received;
 
+    fn framing(&self) -> &Framing;
+
     /// Receives as far as that can be done now; `WouldBlock` if there is more to come.
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Self::Received>;
 }
@@ -302,6 +345,10 @@ struct Whole<'a> {
 
 impl Receive for Whole<'_> {
     type Received = Option<usize>;
+
+    fn framing(&self) -> &Framing {
+        &self.framing
+    }
 
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
         let Whole { message, begun, .. } = self;
@@ -338,6 +385,10 @@ struct InParts<'a> {
 impl Receive for InParts<'_> {
     type Received = Option<Part>;
 
+    fn framing(&self) -> &Framing {
+        self.framing
+    }
+
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<Part>> {
         let InParts { buf, got, .. } = self;
         lending(self.framing, |framing| framing.recv_part(source, buf, got))
@@ -355,9 +406,27 @@ impl Drop for InParts<'_> {
 /// A message on its way. Dropped when a part of it has gone, it ends the connection, because the next message would be
 /// taken for the rest.
 struct Unfinished<'a, 'b> {
-    connection: &'a Connection<UnixStream>,
+    connection: &'a Connection<Watched>,
     outgoing: &'a mut Outgoing<'b>,
     armed: bool,
+}
+
+impl Unfinished<'_, '_> {
+    /// Sends the rest as there is room for it; a result is the socket's, and an error the runtime's.
+    async fn goes_on(&mut self, room: &Watched, deadline: Deadline) -> io::Result<io::Result<()>> {
+        let mut timer = pin!(None);
+        poll_fn(|cx| {
+            while room.poll_write_ready(cx)?.is_ready() {
+                let send = |socket: &OwnedFd| self.outgoing.send_now(socket);
+                if let Some(result) = in_time(room.try_io(Interest::WRITABLE, send)) {
+                    return Poll::Ready(Ok(result));
+                }
+            }
+            runtime::poll_passed(deadline, timer.as_mut(), cx)
+                .map_ok(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
 }
 
 impl Drop for Unfinished<'_, '_> {
@@ -371,7 +440,7 @@ impl Drop for Unfinished<'_, '_> {
 /// A request that waits for its reply. Dropped before that, it ends the connection, because the late reply would be
 /// taken for that of the next request.
 struct Unanswered<'a> {
-    connection: &'a Connection<UnixStream>,
+    connection: &'a Connection<Watched>,
     armed: bool,
 }
 
@@ -396,7 +465,7 @@ enum Try {
 
 /// Receives from a socket what is there, and never waits.
 struct Socket<'a> {
-    connection: &'a Connection<UnixStream>,
+    connection: &'a Connection<Watched>,
     attempt: Try,
 }
 
@@ -410,7 +479,7 @@ struct Received {
 impl Socket<'_> {
     fn run(
         &mut self,
-        mut recv: impl FnMut(&UnixStream) -> rustix::io::Result<Received>,
+        mut recv: impl FnMut(&Watched) -> rustix::io::Result<Received>,
     ) -> io::Result<usize> {
         let socket = &self.connection.socket;
         let mut recv = || loop {
@@ -433,7 +502,7 @@ impl Socket<'_> {
             Try::Ready => {
                 let mut received = Err(io::ErrorKind::WouldBlock.into());
                 // The runtime is told that nothing is left also where this took the last: the next call need not ask.
-                let _ = socket.try_io(Interest::READABLE, || {
+                let _ = socket.try_io(Interest::READABLE, |_| {
                     received = recv();
                     match &received {
                         Ok(Received { all: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
@@ -470,9 +539,9 @@ impl Socket<'_> {
 }
 
 impl Source for Socket<'_> {
-    type Socket = UnixStream;
+    type Socket = Watched;
 
-    fn connection(&self) -> &Connection<UnixStream> {
+    fn connection(&self) -> &Connection<Watched> {
         self.connection
     }
 

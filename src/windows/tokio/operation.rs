@@ -13,17 +13,22 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_MORE_DATA, GetLastError, NTSTATUS, RtlNtStatusToDosError,
-    STATUS_PENDING,
+    STATUS_PENDING, WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::ConnectNamedPipe;
 use windows_sys::Win32::System::Threading::{
     CloseThreadpoolWait, CreateThreadpoolWait, PTP_CALLBACK_INSTANCE, PTP_WAIT, SetThreadpoolWait,
+    WaitForSingleObject,
 };
 use windows_sys::core::BOOL;
 
 use crate::windows::overlapped::{Done, Event};
+
+/// How long the end of a cancelled operation is waited for, in milliseconds. A pipe cancels at once; what may take a
+/// moment is to tell it.
+const CANCELLED_WITHIN: u32 = 50;
 
 /// The place of one operation, used again and again.
 ///
@@ -131,7 +136,7 @@ impl Operation {
         let overlapped = shared.overlapped.get();
         let fresh = OVERLAPPED {
             Internal: STATUS_PENDING as usize,
-            hEvent: shared.event.as_raw(),
+            hEvent: shared.event.as_raw_handle(),
             ..OVERLAPPED::default()
         };
         // SAFETY: no operation is pending, so that the kernel has no use for it, and others look at it with the lock
@@ -218,14 +223,17 @@ impl Operation {
         }
     }
 
-    /// Cancels the operation, if it is pending: it ends soon.
+    /// Cancels the operation, if it is pending. It has ended when this returns, unless the system is not itself.
     pub(super) fn cancel(&self, pipe: &OwnedHandle) {
         let state = self.0.state.lock();
-        if state.phase == Phase::Pending {
-            // SAFETY: the handle is open, and the OVERLAPPED is there. If the operation is complete already, there is
-            // nothing to cancel, which is no failure.
-            unsafe { CancelIoEx(pipe.as_raw_handle(), self.0.overlapped.get()) };
+        if state.phase != Phase::Pending {
+            return;
         }
+        // SAFETY: the handle is open, and the OVERLAPPED is there. If the operation is complete already, there is nothing
+        // to cancel, which is no failure.
+        unsafe { CancelIoEx(pipe.as_raw_handle(), self.0.overlapped.get()) };
+        // Not by the state: the callback, which comes as well, waits for the lock.
+        self.0.is_signalled_within(CANCELLED_WITHIN);
     }
 }
 
@@ -334,13 +342,19 @@ impl Shared {
         mem::forget(Arc::clone(self));
         // SAFETY: the wait is open and not set, and the event is owned by what the callback has just been given a
         // count of, so that it is there until then.
-        unsafe { SetThreadpoolWait(wait.0, self.event.as_raw(), ptr::null()) };
+        unsafe { SetThreadpoolWait(wait.0, self.event.as_raw_handle(), ptr::null()) };
     }
 
     /// Whether the pending operation has ended. The event tells: the OVERLAPPED alone does not, since its two halves are
     /// written one after the other, but it costs nothing to ask it first.
     fn has_ended(&self) -> bool {
-        self.status() != STATUS_PENDING && self.event.is_set()
+        self.status() != STATUS_PENDING && self.is_signalled_within(0)
+    }
+
+    fn is_signalled_within(&self, milliseconds: u32) -> bool {
+        // SAFETY: the handle is an event and open.
+        let waited = unsafe { WaitForSingleObject(self.event.as_raw_handle(), milliseconds) };
+        waited == WAIT_OBJECT_0
     }
 
     fn status(&self) -> NTSTATUS {
@@ -411,3 +425,6 @@ unsafe extern "system" fn signalled(
         waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

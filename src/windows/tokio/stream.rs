@@ -3,13 +3,14 @@
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::windows::io::OwnedHandle;
+use std::sync::atomic::AtomicU8;
 use std::task::Poll;
 
 use ::tokio::sync::{Mutex, MutexGuard};
-use ::tokio::task::yield_now;
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 
 use super::operation::{Ended, Operation, Stage, cancel_all};
+use super::scratch;
 use crate::tokio::runtime as rt;
 use crate::transport::{check_sendable, gather, total_len};
 use crate::windows::head::Head;
@@ -28,20 +29,18 @@ const LARGE_READ: usize = 64 << 10;
 /// Up to what size the buffer of parts is kept.
 const KEPT_PARTS: usize = 2 * FIRST_READ;
 
-/// Up to what size the buffer of sends is kept.
-const KEPT_SENDS: usize = 64 << 10;
-
-/// After how many calls on end that did not have to wait other tasks get their turn.
-const STREAK: u32 = 64;
-
 #[derive(Debug)]
 pub(crate) struct Stream {
     pipe: Pipe,
     receiving: Mutex<Receiving>,
-    sending: Mutex<Sending>,
+    /// Whoever sends holds it.
+    sending: Mutex<()>,
     // Beside the locks, because closing wakes who waits, and he has the lock.
     reading: Operation,
     writing: Operation,
+    /// How many calls there were, for other tasks to get their turn.
+    receives: AtomicU8,
+    sends: AtomicU8,
     max_message: usize,
 }
 
@@ -53,13 +52,6 @@ struct Receiving {
     at: usize,
     /// The message ends with the stash. An empty one does as well.
     whole: bool,
-    streak: Streak,
-}
-
-#[derive(Debug, Default)]
-struct Sending {
-    buffer: Vec<u8>,
-    streak: Streak,
 }
 
 /// What a stream needs beside its pipe: made first, where a pipe in hand must not be lost for want of it.
@@ -91,6 +83,8 @@ impl Parts {
             sending: Mutex::default(),
             reading: self.reading,
             writing: self.writing,
+            receives: AtomicU8::new(0),
+            sends: AtomicU8::new(0),
             max_message,
         }
     }
@@ -111,9 +105,9 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let mut sending = rt::lock(deadline, &self.sending).await?;
-        sending.streak.end(deadline).await;
-        self.write(&mut sending, pieces, deadline).await
+        let _sending = rt::lock(deadline, &self.sending).await?;
+        rt::take_turns(&self.sends, deadline).await;
+        self.write(pieces, deadline).await
     }
 
     pub(crate) async fn send_all(
@@ -121,12 +115,12 @@ impl Stream {
         messages: &[IoSlice<'_>],
         deadline: Deadline,
     ) -> io::Result<()> {
-        let mut sending = rt::lock(deadline, &self.sending).await?;
+        let _sending = rt::lock(deadline, &self.sending).await?;
         for message in messages {
             check_sendable(message.len())?;
-            sending.streak.end(deadline).await;
+            rt::take_turns(&self.sends, deadline).await;
             let piece = [IoSlice::new(message)];
-            self.write(&mut sending, &piece, deadline).await?;
+            self.write(&piece, deadline).await?;
         }
         Ok(())
     }
@@ -231,25 +225,21 @@ impl Stream {
         if self.has_message(&receiving)? {
             return Err(Error::Busy.into());
         }
-        let mut sending = rt::lock(deadline, &self.sending).await?;
-        self.finish_earlier(&mut sending, deadline).await?;
+        let sending = rt::lock(deadline, &self.sending).await?;
+        self.finish_earlier(deadline).await?;
         // From here on a reply may come that nobody has asked for.
         let unanswered = PoisonOnDrop(self);
-        let sent = self
-            .write(&mut sending, &[IoSlice::new(request)], deadline)
-            .await;
+        let sent = self.write(&[IoSlice::new(request)], deadline).await;
         drop(sending);
-        let part = match sent {
-            Ok(()) => self.recv_part(&mut receiving, reply, deadline).await,
-            Err(error) => {
-                if self.writing.is_idle() {
-                    // Nothing has gone, or it is poisoned already.
-                    mem::forget(unanswered);
-                }
-                return Err(error);
+        let (part, is_over) = match sent {
+            Ok(()) => {
+                let part = self.recv_part(&mut receiving, reply, deadline).await;
+                (part, self.reading.is_idle())
             }
+            // Nothing has gone, or it is poisoned already.
+            Err(error) => (Err(error), self.writing.is_idle()),
         };
-        if !matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+        if is_over {
             mem::forget(unanswered);
         }
         part
@@ -302,44 +292,34 @@ impl Stream {
 // Sending.
 impl Stream {
     /// Writes one message. If this is dropped, the write goes on.
-    async fn write(
-        &self,
-        sending: &mut Sending,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
+    async fn write(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
         self.pipe.check_can_send()?;
-        self.finish_earlier(sending, deadline).await?;
-        let buffer = gather(pieces, mem::take(&mut sending.buffer));
-        match self.pipe.with(|pipe| self.writing.write(pipe, buffer))? {
-            Stage::Ended(ended) => {
-                sending.streak.0 += 1;
-                return self.after_write(sending, ended);
-            }
-            Stage::Pending | Stage::Idle => sending.streak = Streak::default(),
+        self.finish_earlier(deadline).await?;
+        let buffer = gather(pieces, scratch::borrow(total_len(pieces)));
+        let stage = self.pipe.with(|pipe| self.writing.write(pipe, buffer))?;
+        if let Stage::Ended(ended) = stage {
+            return self.after_write(ended);
         }
         match self.wait(&self.writing, deadline).await {
-            Ok(()) => self.finish_earlier(sending, deadline).await,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                self.cancel_write(sending).await
-            }
+            Ok(()) => self.finish_earlier(deadline).await,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.cancel_write().await,
             Err(error) => Err(error),
         }
     }
 
     /// Waits for the write that is under way, if there is one, and says what came of it.
-    async fn finish_earlier(&self, sending: &mut Sending, deadline: Deadline) -> io::Result<()> {
+    async fn finish_earlier(&self, deadline: Deadline) -> io::Result<()> {
         loop {
             match self.writing.take() {
                 Stage::Idle => return Ok(()),
                 Stage::Pending => self.wait(&self.writing, deadline).await?,
-                Stage::Ended(ended) => return self.after_write(sending, ended),
+                Stage::Ended(ended) => return self.after_write(ended),
             }
         }
     }
 
     /// The deadline has passed while the peer made no room.
-    async fn cancel_write(&self, sending: &mut Sending) -> io::Result<()> {
+    async fn cancel_write(&self) -> io::Result<()> {
         // How much of it the peer has read nobody says.
         let half_sent = PoisonOnDrop(self);
         self.pipe.with(|pipe| self.writing.cancel(pipe))?;
@@ -352,18 +332,16 @@ impl Stream {
             Stage::Ended(ended) => {
                 // It ended before it could be cancelled.
                 mem::forget(half_sent);
-                self.after_write(sending, ended)
+                self.after_write(ended)
             }
             Stage::Idle | Stage::Pending => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
     /// What the end of a write means.
-    fn after_write(&self, sending: &mut Sending, ended: Ended) -> io::Result<()> {
+    fn after_write(&self, ended: Ended) -> io::Result<()> {
         let length = ended.buffer.len();
-        if ended.buffer.capacity() <= KEPT_SENDS {
-            sending.buffer = ended.buffer;
-        }
+        scratch::give_back(ended.buffer);
         match ended.result {
             Ok(Done { count, .. }) if count as usize == length => Ok(()),
             // No pipe of message type takes a part of a message, but if one did, the rest would be missing. Cancelled by
@@ -372,6 +350,7 @@ impl Stream {
                 self.shut(Why::Poisoned);
                 Err(self.pipe.ended())
             }
+            Err(_) if !self.pipe.is_open() => Err(self.pipe.ended()),
             Err(code) => Err(write_error(code)),
         }
     }
@@ -380,8 +359,8 @@ impl Stream {
 // Receiving.
 impl Stream {
     async fn receive(&self, deadline: Deadline) -> io::Result<MutexGuard<'_, Receiving>> {
-        let mut receiving = rt::lock(deadline, &self.receiving).await?;
-        receiving.streak.end(deadline).await;
+        let receiving = rt::lock(deadline, &self.receiving).await?;
+        rt::take_turns(&self.receives, deadline).await;
         Ok(receiving)
     }
 
@@ -424,7 +403,10 @@ impl Stream {
                 return Ok(Poll::Pending);
             };
             receiving.head.stash = ended.buffer;
-            if matches!(ended.result, Err(ERROR_OPERATION_ABORTED)) && self.pipe.is_open() {
+            if ended.result.is_err() && !self.pipe.is_open() {
+                return Err(self.pipe.ended());
+            }
+            if matches!(ended.result, Err(ERROR_OPERATION_ABORTED)) {
                 // The thread that began it is no more, and has taken it along. Nothing is lost.
                 continue;
             }
@@ -444,14 +426,10 @@ impl Stream {
         room: usize,
         deadline: Deadline,
     ) -> io::Result<Option<Done>> {
-        receiving.streak.0 += 1;
         loop {
             match self.read_some(receiving, room)? {
                 Poll::Ready(done) => return Ok(done),
-                Poll::Pending => {
-                    receiving.streak = Streak::default();
-                    self.wait(&self.reading, deadline).await?;
-                }
+                Poll::Pending => self.wait(&self.reading, deadline).await?,
             }
         }
     }
@@ -592,20 +570,6 @@ impl Receiving {
         self.head.inside = inside;
         self.at = self.at.min(self.head.stash.len());
         seen
-    }
-}
-
-/// How many calls on end did not have to wait.
-#[derive(Debug, Default)]
-struct Streak(u32);
-
-impl Streak {
-    /// Lets other tasks run if it was their turn long ago.
-    async fn end(&mut self, deadline: Deadline) {
-        if self.0 >= STREAK && deadline != Deadline::NOW {
-            self.0 = 0;
-            yield_now().await;
-        }
     }
 }
 

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use pipetalk::{Deadline, Error, Listener, LocalListener, LocalStream, Stream};
+use pipetalk::{Deadline, Error, Listener, Stream};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::assert_listens;
 use crate::harness::*;
-use crate::util::{Actor, announce, here, limit};
+use crate::util::{Actor, announce};
 
 /// Sends bytes with a copy of each descriptor.
 fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[&UnixStream]) {
@@ -30,11 +30,9 @@ fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[&UnixStream]) {
     assert_eq!(sent, bytes.len());
 }
 
-#[test]
-fn i07_unexpected_descriptors_are_closed() {
-    let _limit = limit(here!());
+pub(crate) fn i07_unexpected_descriptors_are_closed<T: Named>() {
     let place = Place::new();
-    let listener = LocalListener::bind(place.name()).unwrap();
+    let listener = T::bind(place.name()).unwrap();
     // One, and more than a receiver that does not expect any would have room for.
     for count in [1, 250] {
         let raw = UnixStream::connect(place.path()).unwrap();
@@ -54,11 +52,9 @@ fn i07_unexpected_descriptors_are_closed() {
     assert_listens(place.path(), &listener);
 }
 
-#[test]
-fn l09_running_out_of_descriptors_is_waited_out() {
-    let _limit = limit(here!());
+pub(crate) fn l09_running_out_of_descriptors_is_waited_out<T: Named>() {
     let place = Place::new();
-    let mut actor = Actor::start("out of descriptors", &[place.name()]);
+    let mut actor = Actor::start("out of descriptors", &[T::WORD, place.name()]);
     assert_eq!(actor.says(), "done");
 }
 
@@ -75,13 +71,13 @@ pub(crate) fn hoard_descriptors() -> Vec<File> {
     hoard
 }
 
-pub(super) fn out_of_descriptors(name: &str) {
-    let listener = LocalListener::bind(name).unwrap();
+pub(crate) fn out_of_descriptors<T: Named>(name: &str) {
+    let listener = T::bind(name).unwrap();
     for stop in [false, true] {
         // One client waits already, and the next cannot even begin.
-        let waiting = LocalStream::connect(name).unwrap();
+        let waiting = T::connect(name).unwrap();
         let hoard = hoard_descriptors();
-        promptly("failing", || LocalStream::connect(name).unwrap_err());
+        promptly("failing", || T::connect(name).unwrap_err());
         // The one that waits cannot be accepted either, and that is waited out.
         assert_times_out("accepting without descriptors", |deadline| {
             listener.accept(deadline)

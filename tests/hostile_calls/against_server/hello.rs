@@ -97,6 +97,8 @@ fn who_speaks_something_else_is_refused() {
         (&fitting(HELLO, &[not_text]), "not UTF-8"),
         (&echo(1, 1), "before the hello"),
         (&cancel(1), "before the hello"),
+        (&credit(1, 1), "before the hello"),
+        (&bytes::open(1, 1, 1, &[]), "before the hello"),
         (&notification(&[]), "before the hello"),
     ] {
         let stranger = town.stranger();

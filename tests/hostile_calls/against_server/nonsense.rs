@@ -29,6 +29,17 @@ fn a_guest_who_says_what_he_may_not_is_refused() {
         (reply(1, b"\0"), "only a server sends"),
         (error(1, 1, "no"), "only a server sends"),
         (going_away(), "only a server sends"),
+        (item(1, b"\0"), "only a server sends"),
+        (end(1), "only a server sends"),
+        (bytes::open(1, 0, 0, b"")[..19].to_vec(), "ends too early"),
+        (
+            bytes::open(1, 0, 1 << 31, b""),
+            "more credit than there can be",
+        ),
+        (
+            [credit(1, 1), vec![0]].concat(),
+            "goes on where it should end",
+        ),
     ] {
         let guest = town.guest();
         guest.says(&then);

@@ -1,0 +1,449 @@
+//! The streams of one connection, as the server sees them: what is to be sent of each, and who waits to send more.
+//!
+//! Nothing here sends, waits or knows a clock. Whoever drives the connection keeps [`Streams`] behind a lock together with
+//! the session, hands in what the session says of streams, takes out what is to be sent, and wakes those whom it is told
+//! to wake, without the lock. A handler has an [`Outflow`], which knows the connection as a [`Line`].
+//!
+//! Items go through a queue, so that nobody but the one who sends ever waits for a client that does not read. What a
+//! stream has in it is bounded as well, because the credit is what the client says.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+
+use super::handler::HandleError;
+use parking_lot::MappedMutexGuard;
+
+use crate::outgoing::Outgoing;
+use crate::session::ServerSession;
+use crate::wire::{self, Code, Failure};
+use crate::{Blob, Deadline};
+
+/// How much of a stream waits to be sent at most, in credits, and one item.
+const AHEAD: u32 = 64;
+
+/// How many buffers are kept for the next items, and how large a kept one may be.
+const SPARE: usize = 32;
+const KEPT: usize = 16 << 10;
+
+/// Who is to be told that a stream can be sent more, or is over.
+pub(crate) trait Wake: Send + Sync {
+    fn wake(&self);
+}
+
+pub(crate) type Waker = Arc<dyn Wake>;
+
+/// A connection, as its streams see it.
+pub(crate) trait Line: Send + Sync {
+    fn lock(&self) -> MappedMutexGuard<'_, Conversation>;
+
+    /// There is something to send.
+    fn is_queued(&self);
+
+    /// The largest message that the client takes.
+    fn client_takes(&self) -> u32;
+
+    fn is_draining(&self) -> bool;
+}
+
+/// The session of a connection, and its streams: they change together.
+pub(crate) struct Conversation {
+    pub(crate) session: ServerSession,
+    pub(crate) streams: Streams,
+}
+
+/// The streams of one connection that are open, and what is still to be sent of these and others.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: Vec<Open>,
+    queue: VecDeque<Outbound>,
+    next_serial: u64,
+    /// Nothing is sent any more.
+    closed: bool,
+    spare: Vec<Outgoing>,
+}
+
+struct Open {
+    /// An id may be used again while somebody still holds the earlier stream.
+    serial: u64,
+    id: u32,
+    /// What is in the queue, in credits.
+    queued: u32,
+    /// Somebody has something to send, and there was no room.
+    wanted: bool,
+    /// There is a sink.
+    claimed: bool,
+    waker: Option<Waker>,
+}
+
+/// A message of a stream, on its way out.
+pub(crate) struct Outbound {
+    pub(crate) message: Outgoing,
+    pub(crate) id: u32,
+    /// It is the answer: [`ServerSession::answer`] has to come before it is sent.
+    pub(crate) last: bool,
+    serial: u64,
+    price: u32,
+}
+
+/// Why an item was not taken.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no room now. The message comes back.
+    Full(Outgoing),
+    /// The stream is over.
+    Stopped,
+    /// The message is over the client's limit, and the stream is over therefore.
+    TooLarge { limit: u64, size: u64 },
+}
+
+impl Conversation {
+    pub(crate) fn new(session: ServerSession) -> Conversation {
+        Conversation {
+            session,
+            streams: Streams::default(),
+        }
+    }
+
+    /// A stream has more credit.
+    #[must_use]
+    pub(crate) fn credit(&mut self, id: u32) -> Option<Waker> {
+        // It may be no more than what a large item has cost.
+        if !self.session.may_send(id) {
+            return None;
+        }
+        let mut open = self.streams.open.iter_mut();
+        open.find(|open| open.id == id)?.room(AHEAD - 1)
+    }
+
+    /// A message has been sent.
+    #[must_use]
+    pub(crate) fn sent(&mut self, mut outbound: Outbound) -> Option<Waker> {
+        outbound.message.clear();
+        let spare = &mut self.streams.spare;
+        if spare.len() < SPARE && outbound.message.bytes().capacity() <= KEPT {
+            spare.push(outbound.message);
+        }
+        let open = self.streams.find(outbound.serial)?;
+        open.queued = open.queued.saturating_sub(outbound.price);
+        if !self.session.may_send(outbound.id) {
+            return None;
+        }
+        // Not for each single item: whoever is woken is to have something to do.
+        self.streams.find(outbound.serial)?.room(AHEAD / 2)
+    }
+
+    /// Queues an item, if there is credit and room.
+    fn offer(&mut self, serial: u64, message: Outgoing) -> Result<(), Refused> {
+        let Some(open) = self.streams.find(serial) else {
+            return Err(Refused::Stopped);
+        };
+        let id = open.id;
+        let paid = match open.queued < AHEAD {
+            true => self.session.pay(id, message.len()),
+            false => None,
+        };
+        let Some(price) = paid else {
+            open.wanted = true;
+            return Err(Refused::Full(message));
+        };
+        open.queued = open.queued.saturating_add(price);
+        self.streams.queue.push_back(Outbound {
+            message,
+            id,
+            last: false,
+            serial,
+            price,
+        });
+        Ok(())
+    }
+}
+
+impl Streams {
+    /// Begins a stream, and says under which number.
+    pub(crate) fn open(&mut self, id: u32) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        if !self.closed {
+            self.open.push(Open {
+                serial,
+                id,
+                queued: 0,
+                wanted: false,
+                claimed: false,
+                waker: None,
+            });
+        }
+        serial
+    }
+
+    /// Whether a stream is not over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_open(&self, serial: u64) -> bool {
+        self.open.iter().any(|open| open.serial == serial)
+    }
+
+    fn find(&mut self, serial: u64) -> Option<&mut Open> {
+        self.open.iter_mut().find(|open| open.serial == serial)
+    }
+
+    /// Ends a stream, behind what is queued of it. Whether it was open.
+    fn finish(&mut self, serial: u64, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
+        let Some(place) = self.open.iter().position(|open| open.serial == serial) else {
+            return false;
+        };
+        let Open { id, .. } = self.open.swap_remove(place);
+        let mut message = self.blank();
+        write(message.bytes(), id);
+        self.queue.push_back(Outbound {
+            message,
+            id,
+            last: true,
+            serial,
+            price: 0,
+        });
+        true
+    }
+
+    /// The client wants no more items: those that wait are dropped.
+    #[must_use]
+    pub(crate) fn cancel(&mut self, id: u32) -> Option<Waker> {
+        let open = self.open.iter_mut().find(|open| open.id == id)?;
+        let (serial, waker) = (open.serial, open.waker.take());
+        self.queue.retain(|outbound| outbound.serial != serial);
+        self.finish(serial, |out, id| {
+            wire::error(out, id, &Failure::new(Code::Cancelled, ""));
+        });
+        waker
+    }
+
+    /// The same for all streams.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    pub(crate) fn cancel_all(&mut self) -> Vec<Waker> {
+        let ids: Vec<u32> = self.open.iter().map(|open| open.id).collect();
+        ids.into_iter().filter_map(|id| self.cancel(id)).collect()
+    }
+
+    /// The next message to send.
+    pub(crate) fn next(&mut self) -> Option<Outbound> {
+        self.queue.pop_front()
+    }
+
+    /// Nothing is sent any more, and every stream is over.
+    #[must_use]
+    pub(crate) fn close(&mut self) -> Vec<Waker> {
+        self.closed = true;
+        self.queue.clear();
+        let open = self.open.drain(..);
+        open.filter_map(|open| open.waker).collect()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Those who may want to know that the server is ending.
+    #[must_use]
+    pub(crate) fn wakers(&self) -> Vec<Waker> {
+        self.open
+            .iter()
+            .filter_map(|open| open.waker.clone())
+            .collect()
+    }
+
+    fn blank(&mut self) -> Outgoing {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// How many bytes are kept for what is to come.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn kept(&self) -> usize {
+        let buffers: usize = self.spare.iter().map(Outgoing::capacity).sum();
+        buffers
+            + self.spare.capacity() * size_of::<Outgoing>()
+            + self.queue.capacity() * size_of::<Outbound>()
+            + self.open.capacity() * size_of::<Open>()
+    }
+
+    /// Keeps no more than is in use.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn let_go(&mut self) {
+        self.spare = Vec::new();
+        self.queue.shrink_to_fit();
+        self.open.shrink_to_fit();
+    }
+}
+
+impl Open {
+    /// Who waits for room, if there is any: no more than this is queued.
+    fn room(&mut self, queued: u32) -> Option<Waker> {
+        if !self.wanted || self.queued > queued {
+            return None;
+        }
+        self.wanted = false;
+        self.waker.clone()
+    }
+}
+
+/// What a handler sends one stream through. Dropping it ends the stream.
+pub(crate) struct Outflow {
+    line: Arc<dyn Line>,
+    serial: u64,
+    deadline: Deadline,
+    /// Only then does dropping it mean anything.
+    claimed: bool,
+}
+
+impl Outflow {
+    pub(crate) fn new(line: Arc<dyn Line>, serial: u64, deadline: Deadline) -> Outflow {
+        Outflow {
+            line,
+            serial,
+            deadline,
+            claimed: false,
+        }
+    }
+
+    /// From now on the stream lasts until this is dropped, whatever becomes of the handler's call; and `waker` is told
+    /// when more can be sent, and when it is over.
+    pub(crate) fn claim(&mut self, waker: Waker) {
+        self.claimed = true;
+        if let Some(open) = self.line.lock().streams.find(self.serial) {
+            open.claimed = true;
+            open.waker = Some(waker);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.line.lock().streams.find(self.serial).is_some()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.line.is_draining()
+    }
+
+    /// The beginning of an item's message.
+    pub(crate) fn blank(&self) -> Outgoing {
+        let streams = &mut self.line.lock().streams;
+        let id = streams.find(self.serial).map_or(0, |open| open.id);
+        let mut message = streams.blank();
+        wire::item(message.bytes(), id);
+        message
+    }
+
+    /// Has an item sent, if there is credit and room.
+    pub(crate) fn offer(&self, message: Outgoing) -> Result<(), Refused> {
+        let (limit, size) = (self.line.client_takes(), message.len());
+        if size > limit as usize {
+            let failure = Failure {
+                limit: limit.into(),
+                size: size as u64,
+                ..Failure::new(Code::TooLarge, "an item is over the client's limit")
+            };
+            return Err(match self.fail(&failure) {
+                true => Refused::TooLarge {
+                    limit: failure.limit,
+                    size: failure.size,
+                },
+                false => Refused::Stopped,
+            });
+        }
+        self.line.lock().offer(self.serial, message)?;
+        self.line.is_queued();
+        Ok(())
+    }
+
+    /// The same with an item that many streams share. False if there is no room now.
+    pub(crate) fn offer_shared(&self, item: &Blob) -> Result<bool, Refused> {
+        let mut message = self.blank();
+        message.append(item);
+        match self.offer(message) {
+            Ok(()) => Ok(true),
+            Err(Refused::Full(_)) => Ok(false),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Ends the stream with an error. Whether it was open. Nobody is woken, this end knows.
+    pub(crate) fn fail(&self, failure: &Failure<'_>) -> bool {
+        self.finish(|out, id| wire::error(out, id, failure))
+    }
+
+    fn finish(&self, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
+        finish(&*self.line, self.serial, write)
+    }
+}
+
+fn finish(line: &dyn Line, serial: u64, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
+    let was_open = line.lock().streams.finish(serial, write);
+    if was_open {
+        line.is_queued();
+    }
+    was_open
+}
+
+/// What is left to do when the handler of a stream has returned, or panicked: nothing, if all is well and there is a
+/// sink. With which failure the stream has ended, if it has, and who is to know.
+pub(crate) fn settle(
+    line: &dyn Line,
+    serial: u64,
+    handled: thread::Result<Result<(), HandleError>>,
+) -> Option<Code> {
+    let (code, text) = match handled {
+        Ok(Ok(())) => {
+            let mut guard = line.lock();
+            if guard.streams.find(serial).is_some_and(|open| !open.claimed) {
+                drop(guard);
+                finish(line, serial, wire::end);
+            }
+            return None;
+        }
+        Ok(Err(HandleError::UnknownMethod)) => (Code::UnknownMethod, String::new()),
+        Ok(Err(error)) => (Code::Malformed, error.to_string()),
+        // Its text is on the server's standard error, where it belongs.
+        Err(_panic) => (Code::Panicked, String::new()),
+    };
+    let waker = line
+        .lock()
+        .streams
+        .find(serial)
+        .and_then(|open| open.waker.take());
+    let failure = Failure::new(code, &text);
+    finish(line, serial, |out, id| wire::error(out, id, &failure));
+    // Somebody else may have the sink of a handler that panicked.
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    Some(code)
+}
+
+impl Drop for Outflow {
+    fn drop(&mut self) {
+        if !self.claimed {
+            return;
+        }
+        if thread::panicking() {
+            self.fail(&Failure::new(Code::Panicked, ""));
+        } else {
+            self.finish(wire::end);
+        }
+    }
+}
+
+impl fmt::Debug for Outflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outflow")
+            .field("open", &self.is_open())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

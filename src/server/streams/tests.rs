@@ -1,0 +1,273 @@
+//! A connection that sends only when it is told to, and what its streams make of that.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::*;
+use crate::wire::{Identity, Message};
+
+/// What was sent of a stream: an item, the end, or an error.
+type Said = (u32, Result<Vec<u8>, Option<Code>>);
+
+/// A connection that only keeps what is to be sent.
+struct Wire {
+    conversation: Mutex<Conversation>,
+    queued: AtomicU32,
+    takes: u32,
+}
+
+impl Line for Wire {
+    fn lock(&self) -> MappedMutexGuard<'_, Conversation> {
+        MutexGuard::map(self.conversation.lock(), |conversation| conversation)
+    }
+
+    fn is_queued(&self) {
+        self.queued.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn client_takes(&self) -> u32 {
+        self.takes
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Woken {
+    fn times(&self) -> u32 {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+/// A message that a client sends, and what the driver makes of it.
+fn receive(wire: &Wire, write: impl FnOnce(&mut Vec<u8>)) {
+    use crate::session::ServerEvent;
+    let mut message = Vec::new();
+    write(&mut message);
+    let mut conversation = wire.lock();
+    let event = conversation.session.receive(&Identity::default(), &message);
+    let waker = match event.expect("a message") {
+        ServerEvent::Credit { id } => conversation.credit(id),
+        ServerEvent::Cancel { id } => conversation.streams.cancel(id),
+        _ => None,
+    };
+    drop(conversation);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// A connection with a stream of so much credit.
+fn stream(credit: u32) -> (Arc<Wire>, Outflow, Arc<Woken>) {
+    let wire = Arc::new(Wire {
+        conversation: Mutex::new(Conversation::new(ServerSession::new(9))),
+        queued: AtomicU32::new(0),
+        takes: 5_000,
+    });
+    receive(&wire, |out| wire::hello(out, &Identity::default()));
+    let (outflow, woken) = another(&wire, 1, credit);
+    (wire, outflow, woken)
+}
+
+fn another(wire: &Arc<Wire>, id: u32, credit: u32) -> (Outflow, Arc<Woken>) {
+    receive(wire, |out| wire::open(out, id, 7, None, credit));
+    let serial = wire.lock().streams.open(id);
+    let line: Arc<dyn Line> = Arc::clone(wire) as _;
+    let mut outflow = Outflow::new(line, serial, Deadline::NEVER);
+    let woken = Arc::new(Woken::default());
+    outflow.claim(Arc::clone(&woken) as _);
+    (outflow, woken)
+}
+
+fn offer(outflow: &Outflow, payload: &[u8]) -> bool {
+    let mut message = outflow.blank();
+    message.bytes().extend_from_slice(payload);
+    match outflow.offer(message) {
+        Ok(()) => true,
+        Err(Refused::Full(_)) => false,
+        Err(refused) => panic!("{refused:?}"),
+    }
+}
+
+/// Sends the next message, and says what it was: an id, and a payload, the end, or a failure.
+fn send(wire: &Wire) -> Option<Said> {
+    let mut conversation = wire.lock();
+    let mut outbound = conversation.streams.next()?;
+    if outbound.last {
+        assert!(conversation.session.answer(outbound.id));
+        conversation.session.answered();
+    }
+    let bytes = outbound.message.bytes().clone();
+    let said = match wire::parse(&bytes).expect("a message") {
+        Message::Item { id, payload } => (id, Ok(payload.to_vec())),
+        Message::End { id } => (id, Err(None)),
+        Message::Error { id, failure } => (id, Err(Some(failure.code))),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(said.0, outbound.id);
+    let waker = conversation.sent(outbound);
+    drop(conversation);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    Some(said)
+}
+
+fn item(id: u32, payload: &[u8]) -> Option<Said> {
+    Some((id, Ok(payload.to_vec())))
+}
+
+#[test]
+fn items_wait_for_credit_and_the_end_comes_behind_them() {
+    let (wire, outflow, woken) = stream(2);
+    assert!(offer(&outflow, b"a") && offer(&outflow, b"b") && !offer(&outflow, b"c"));
+    assert_eq!(wire.queued.load(Ordering::SeqCst), 2);
+    // That one has been sent helps nobody who has no credit.
+    assert_eq!(send(&wire), item(1, b"a"));
+    assert_eq!(woken.times(), 0);
+    receive(&wire, |out| wire::credit(out, 1, 1));
+    assert_eq!(woken.times(), 1);
+    receive(&wire, |out| wire::credit(out, 1, 1));
+    assert_eq!(woken.times(), 0, "nobody has asked since");
+    assert!(offer(&outflow, b"c"));
+    drop(outflow);
+    assert_eq!(send(&wire), item(1, b"b"));
+    assert_eq!(send(&wire), item(1, b"c"));
+    assert_eq!(send(&wire), Some((1, Err(None))));
+    assert!(send(&wire).is_none());
+    assert_eq!(wire.lock().session.in_flight(), 0);
+}
+
+#[test]
+fn credit_that_a_large_item_has_used_up_wakes_nobody() {
+    let (wire, outflow, woken) = stream(1);
+    assert!(offer(&outflow, &[0; 3_000]) && !offer(&outflow, b"b"));
+    receive(&wire, |out| wire::credit(out, 1, 2));
+    assert_eq!(woken.times(), 0);
+    receive(&wire, |out| wire::credit(out, 1, 1));
+    assert_eq!(woken.times(), 1);
+    assert!(offer(&outflow, b"b"));
+}
+
+#[test]
+fn no_more_is_queued_than_may_be_however_much_credit_there_is() {
+    let (wire, outflow, woken) = stream(1_000_000);
+    let room = (0..).take_while(|_| offer(&outflow, b"small")).count();
+    assert_eq!(room, AHEAD as usize);
+    // Another stream has room of its own.
+    let (other, _) = another(&wire, 2, 1_000_000);
+    assert!(offer(&other, b"other"));
+    for sent in 1..=AHEAD / 2 {
+        assert_eq!(woken.times(), 0, "{sent}");
+        assert_eq!(send(&wire), item(1, b"small"));
+    }
+    assert_eq!(woken.times(), 1);
+    let room = (0..).take_while(|_| offer(&outflow, b"small")).count();
+    assert_eq!(room, AHEAD as usize / 2);
+}
+
+#[test]
+fn cancelling_drops_what_is_queued() {
+    let (wire, outflow, woken) = stream(9);
+    let (other, _) = another(&wire, 2, 9);
+    assert!(offer(&outflow, b"a") && offer(&other, b"other") && offer(&outflow, b"b"));
+    receive(&wire, |out| wire::cancel(out, 1));
+    assert_eq!(woken.times(), 1);
+    assert!(!outflow.is_open() && other.is_open());
+    assert!(matches!(
+        outflow.offer(outflow.blank()),
+        Err(Refused::Stopped)
+    ));
+    assert_eq!(send(&wire), item(2, b"other"));
+    assert_eq!(send(&wire), Some((1, Err(Some(Code::Cancelled)))));
+    // The client may use the number again: the earlier stream has nothing to do with the later one.
+    let (again, _) = another(&wire, 1, 9);
+    assert!(!outflow.is_open());
+    drop(outflow);
+    assert!(offer(&again, b"again"));
+    assert_eq!(send(&wire), item(1, b"again"));
+    assert!(send(&wire).is_none());
+}
+
+#[test]
+fn what_is_too_large_ends_a_stream() {
+    let (wire, outflow, _) = stream(9);
+    assert!(offer(&outflow, &[0; 4_992]));
+    let large = Blob::from(vec![0; 4_993]);
+    assert!(matches!(
+        outflow.offer_shared(&large),
+        Err(Refused::TooLarge {
+            limit: 5_000,
+            size: 5_001
+        })
+    ));
+    assert!(matches!(
+        outflow.offer_shared(&large),
+        Err(Refused::Stopped)
+    ));
+    assert!(matches!(send(&wire), Some((1, Ok(_)))));
+    assert_eq!(send(&wire), Some((1, Err(Some(Code::TooLarge)))));
+}
+
+#[test]
+fn the_end_of_the_connection_is_the_end_of_all() {
+    let (wire, outflow, _) = stream(9);
+    let (other, _) = another(&wire, 2, 9);
+    assert!(offer(&outflow, b"a"));
+    assert_eq!(wire.lock().streams.wakers().len(), 2);
+    assert_eq!(wire.lock().streams.close().len(), 2);
+    assert!(!outflow.is_open() && !other.is_open());
+    let serial = wire.lock().streams.open(3);
+    let late = Outflow::new(Arc::clone(&wire) as _, serial, Deadline::NEVER);
+    assert!(!late.is_open());
+    drop((outflow, other, late));
+    assert!(send(&wire).is_none() && wire.lock().streams.is_closed());
+}
+
+#[test]
+fn what_the_handler_leaves_is_ended() {
+    let unclaimed = |id, wire: &Arc<Wire>| {
+        receive(wire, |out| wire::open(out, id, 7, None, 1));
+        wire.lock().streams.open(id)
+    };
+    let (wire, outflow, woken) = stream(9);
+    let claimed = outflow.serial;
+    // A sink that somebody has goes on.
+    assert_eq!(settle(&*wire, claimed, Ok(Ok(()))), None);
+    assert!(outflow.is_open());
+    for (id, handled, code) in [
+        (2, Ok(Ok(())), None),
+        (
+            3,
+            Ok(Err(HandleError::UnknownMethod)),
+            Some(Code::UnknownMethod),
+        ),
+        (
+            4,
+            Ok(Err(HandleError::Decode("no".into()))),
+            Some(Code::Malformed),
+        ),
+        (5, Err(Box::new("a panic") as _), Some(Code::Panicked)),
+    ] {
+        let serial = unclaimed(id, &wire);
+        assert_eq!(settle(&*wire, serial, handled), code);
+        assert_eq!(send(&wire), Some((id, Err(code))));
+    }
+    let panicked = settle(&*wire, claimed, Err(Box::new("a panic")));
+    assert_eq!((panicked, woken.times()), (Some(Code::Panicked), 1));
+    assert_eq!(send(&wire), Some((1, Err(panicked))));
+    drop(outflow);
+    assert!(send(&wire).is_none());
+}
