@@ -357,13 +357,20 @@ impl Shared {
         }
     }
 
-    /// Sends what is queued, as far as there is room. If somebody else is at it, they do.
+    /// Sends what is queued, as far as there is room. If somebody else is at it, they do: once more, because they may have
+    /// stopped just now to wait for what this is to be called for.
     fn flush(&self) {
         let driver = self.calls.lock().driver().cloned();
         // Until the driver runs for the first time there is nobody to go on; then it does it all.
         let Some(driver) = driver else { return };
         let mut cx = Context::from_waker(&driver);
-        while let Some(mut writer) = self.writer.try_lock() {
+        loop {
+            let free = self.writer.try_lock().or_else(|| {
+                self.calls.lock().polls_again();
+                // They look when they have let go; if that was before, it is free now.
+                self.writer.try_lock()
+            });
+            let Some(mut writer) = free else { return };
             let Some(writing) = writer.as_mut() else {
                 return;
             };
@@ -380,7 +387,7 @@ impl Shared {
             }
             drop(writer);
             // What was pushed after the writer had looked, and before it was let go.
-            if !self.calls.lock().has_unsent() {
+            if !self.calls.lock().is_to_be_polled_again() {
                 return;
             }
         }
@@ -441,7 +448,7 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
     let mut waited = false;
     let mut linger = None;
     poll_fn(|cx| {
-        shared.calls.lock().driven_by(cx);
+        shared.waking(|calls, woken| calls.driven_by(cx, woken));
         if !deaf && shared.calls.lock().is_deaf() {
             // What it has said last may be there already, although the runtime does not know it yet.
             deaf = true;
