@@ -87,6 +87,13 @@ pub(crate) struct Outbound {
     price: u32,
 }
 
+#[cfg(feature = "tokio")]
+impl AsRef<Outgoing> for Outbound {
+    fn as_ref(&self) -> &Outgoing {
+        &self.message
+    }
+}
+
 /// Why an item was not taken.
 #[derive(Debug)]
 pub(crate) enum Refused {

@@ -88,7 +88,8 @@ pub(crate) async fn lock<T>(deadline: Deadline, mutex: &Mutex<T>) -> io::Result<
     match mutex.try_lock() {
         Ok(guard) => Ok(guard),
         Err(_) if deadline.has_passed() => Err(io::ErrorKind::TimedOut.into()),
-        Err(_) => by(deadline, mutex.lock()).await,
+        // It is free nearly always: whoever takes it so needs no place for a wait.
+        Err(_) => Box::pin(by(deadline, mutex.lock())).await,
     }
 }
 

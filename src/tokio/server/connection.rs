@@ -58,9 +58,9 @@ pub(super) struct State<F> {
     next_job: u64,
     /// Handlers of streams, each in a task of its own.
     pub(super) streaming: Vec<Streaming>,
-    outbox: Vec<Queued>,
+    outbox: Vec<Outgoing>,
     /// What is being sent.
-    batch: Vec<Queued>,
+    batch: Vec<Outgoing>,
     sending: bool,
     /// What is being sent, or was sent last, are replies.
     replying: bool,
@@ -113,19 +113,11 @@ pub(super) struct Request {
     pub(super) timeout: Option<Duration>,
 }
 
-/// What is to be sent.
-enum Queued {
-    Reply(Outgoing),
-    Item(Outbound),
-}
-
-impl AsRef<Outgoing> for Queued {
-    fn as_ref(&self) -> &Outgoing {
-        match self {
-            Queued::Reply(message) => message,
-            Queued::Item(item) => &item.message,
-        }
-    }
+/// What is to be sent in one go.
+enum Batch {
+    Replies(Vec<Outgoing>),
+    /// Of streams.
+    Items(Vec<Outbound>),
 }
 
 /// What a message asks for that was received.
@@ -290,7 +282,9 @@ where
                         // A handler whose stream is over ends soon, or notices it when it sends.
                         let room = self.room(|state, limit| state.has_room_for_stream(limit));
                         // If there is none by then, the client is told.
-                        let _ = runtime::by(Deadline::after(TO_NOTICE), room).await;
+                        // It takes place, which those that open no streams need not have.
+                        let by = runtime::by(Deadline::after(TO_NOTICE), room);
+                        let _ = Box::pin(by).await;
                         self.open_stream(request);
                         buffer = Buffer::default();
                         None
@@ -690,26 +684,34 @@ where
     /// Sends what there is, until there will be no more.
     async fn write(&self) {
         let mut slices: Vec<IoSlice<'static>> = Vec::new();
-        let mut wakers = Vec::new();
         loop {
             let batch = poll_fn(|_| self.state.lock().take_batch()).await;
-            let Some(mut batch) = batch else { break };
-            if batch.len() <= FEW {
-                slices = Vec::new();
-            }
-            let sent = send_batch(&self.stream, &batch, &mut slices, Deadline::NEVER).await;
-            let mut state = self.state.lock();
-            state.sending = false;
-            state.read_by = None;
-            for queued in batch.drain(..) {
-                match queued {
-                    Queued::Reply(message) => state.keep(message),
-                    Queued::Item(item) => wakers.extend(state.talk.sent(item)),
+            let sent = match batch {
+                Some(Batch::Replies(mut batch)) => {
+                    if batch.len() <= FEW {
+                        slices = Vec::new();
+                    }
+                    let sent = send_batch(&self.stream, &batch, &mut slices, Deadline::NEVER).await;
+                    let mut state = self.state.lock();
+                    batch.drain(..).for_each(|message| state.keep(message));
+                    state.batch = batch;
+                    (state.sending, state.read_by) = (false, None);
+                    sent
                 }
-            }
-            state.batch = batch;
-            drop(state);
-            wake(wakers.drain(..));
+                Some(Batch::Items(items)) => {
+                    let sent = send_batch(&self.stream, &items, &mut slices, Deadline::NEVER).await;
+                    let mut state = self.state.lock();
+                    let sent_items = items.into_iter();
+                    let wakers: Vec<_> = sent_items
+                        .filter_map(|item| state.talk.sent(item))
+                        .collect();
+                    (state.sending, state.read_by) = (false, None);
+                    drop(state);
+                    wake(wakers);
+                    sent
+                }
+                None => break,
+            };
             match sent {
                 Ok(()) => {}
                 // It may have left once it had said all that it had to say, and not waited for any answer.
@@ -878,7 +880,7 @@ impl<F> State<F> {
         if self.finished {
             self.keep(message);
         } else {
-            push_exactly(&mut self.outbox, Queued::Reply(message));
+            push_exactly(&mut self.outbox, message);
         }
     }
 
@@ -890,13 +892,24 @@ impl<F> State<F> {
 
     /// Ready with what is to be sent next, or with nothing when there will be no more: replies, or items, by turns where
     /// there are both. Not both in one: a client that has read its replies may stay away from its streams.
-    fn take_batch(&mut self) -> Poll<Option<Vec<Queued>>> {
+    fn take_batch(&mut self) -> Poll<Option<Batch>> {
         // What comes after the last words is nobody's.
         let items = !self.finished && self.talk.streams.has_next();
-        let replies = !(items && self.replying);
+        let batch = match (self.outbox.is_empty(), items) {
+            (true, false) if self.finished => return Poll::Ready(None),
+            (true, false) => return Poll::Pending,
+            (false, true) if self.replying => self.take_items(),
+            (false, _) => self.take_replies(),
+            (true, true) => self.take_items(),
+        };
+        (self.sending, self.replying) = (true, matches!(batch, Batch::Replies(_)));
+        Poll::Ready(Some(batch))
+    }
+
+    fn take_replies(&mut self) -> Batch {
         let (mut count, mut bytes) = (0, 0);
-        while replies && count < self.outbox.len() && bytes < BATCH {
-            bytes += self.outbox[count].as_ref().len();
+        while count < self.outbox.len() && bytes < BATCH {
+            bytes += self.outbox[count].len();
             count += 1;
         }
         let mut batch = mem::take(&mut self.batch);
@@ -905,22 +918,19 @@ impl<F> State<F> {
         } else {
             batch.extend(self.outbox.drain(..count));
         }
-        while items && count == 0 && bytes < BATCH && batch.len() < BATCH_ITEMS {
+        Batch::Replies(batch)
+    }
+
+    fn take_items(&mut self) -> Batch {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH && items.len() < BATCH_ITEMS {
             let Some(item) = self.next_item() else {
                 break;
             };
             bytes += item.message.len();
-            batch.push(Queued::Item(item));
+            items.push(item);
         }
-        if batch.is_empty() {
-            self.batch = batch;
-            return match self.finished {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            };
-        }
-        (self.sending, self.replying) = (true, count > 0);
-        Poll::Ready(Some(batch))
+        Batch::Items(items)
     }
 
     /// The next message of a stream. What comes behind it goes out behind it, so that its answer counts as given.
@@ -937,7 +947,7 @@ impl<F> State<F> {
     fn end_streams(&mut self) -> Vec<streams::Waker> {
         let wakers = self.talk.streams.cancel_all();
         while let Some(item) = self.next_item() {
-            self.outbox.push(Queued::Item(item));
+            self.outbox.push(item.message);
         }
         wakers
     }
@@ -987,7 +997,7 @@ impl<F> State<F> {
     /// Lets go of what is kept for the next messages, if that is too much.
     fn settle(&mut self, budget: &Budget) {
         let queues = self.outbox.capacity() + self.batch.capacity();
-        let bytes = queues * size_of::<Queued>()
+        let bytes = queues * size_of::<Outgoing>()
             + self.spare.capacity() * size_of::<Outgoing>()
             + self.talk.streams.kept()
             + self.spare.iter().map(Outgoing::capacity).sum::<usize>()

@@ -12,8 +12,9 @@ const KEPT: usize = 4 * SIZE;
 thread_local! {
     /// What a read goes to. Its bytes are always there to be written over.
     static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// What has been read ahead.
+    /// What has been read ahead, for two connections that are in the middle of it, as both ends of one may be.
     static AHEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static AHEAD_TOO: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Small messages with their lengths, one behind the other.
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -60,9 +61,20 @@ pub(super) fn with_write<R>(use_it: impl FnOnce(&mut Vec<u8>) -> R) -> R {
 
 /// An empty vector for what is read ahead.
 pub(super) fn borrow_ahead() -> Vec<u8> {
-    borrow(&AHEAD)
+    let vector = borrow(&AHEAD);
+    match vector.capacity() {
+        0 => borrow(&AHEAD_TOO),
+        _ => vector,
+    }
 }
 
 pub(super) fn give_back_ahead(vector: Vec<u8>) {
-    give_back(&AHEAD, vector);
+    let first = borrow(&AHEAD);
+    match first.capacity() {
+        0 => give_back(&AHEAD, vector),
+        _ => {
+            give_back(&AHEAD, first);
+            give_back(&AHEAD_TOO, vector);
+        }
+    }
 }

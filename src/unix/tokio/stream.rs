@@ -184,7 +184,8 @@ impl Stream {
                 return result.map_err(|error| self.connection.after_failed_send(sent, error));
             }
         }
-        self.transmit_rest(&mut outgoing, deadline).await
+        // Few messages have to wait: those that do not need no place for it.
+        Box::pin(self.transmit_rest(&mut outgoing, deadline)).await
     }
 
     async fn transmit_rest(
