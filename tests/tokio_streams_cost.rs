@@ -68,7 +68,7 @@ fn a_reader_that_stops_costs_bounded_memory() {
             // The window of either stream, what is queued of it, what is on its way, and the buffers that are kept.
             let most = ALLOCATOR.peak() - before;
             println!("at most {most} bytes in use");
-            assert!(most < 2 << 20, "{most} bytes");
+            assert!(most < 1 << 20, "{most} bytes");
             let mut rest = 0;
             while let Some(item) = stopped.next().await {
                 item.unwrap();
