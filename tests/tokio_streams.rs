@@ -9,7 +9,7 @@
 #[path = "util/mod.rs"]
 mod util;
 
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, Ready, pending, poll_fn, ready};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
+use pipetalk::server::StreamClosure;
 use pipetalk::tokio::{Channel, Handler, ItemSink, Items, Server, memory};
 use pipetalk::{
     Blob, Broadcast, Call, CallError, CallOptions, ClientOptions, DefaultCodec, Event,
@@ -113,15 +114,18 @@ impl Drop for Counted {
     }
 }
 
+/// A kind of handler: one that answers by streams of numbers, and has nothing to wait for.
+type Numbers = StreamClosure<u32, (u32, Ready<()>)>;
+
 /// Hands the sinks of its streams to the test.
 fn keeps() -> (
-    impl Handler<DefaultCodec, pipetalk::server::StreamClosure<u32, (u32, std::future::Ready<()>)>>,
+    impl Handler<DefaultCodec, Numbers>,
     UnboundedReceiver<ItemSink<u32>>,
 ) {
     let (sinks, kept): (UnboundedSender<ItemSink<u32>>, _) = unbounded_channel();
     let handler = move |_: u32, _: Call, items: ItemSink<u32>| {
         sinks.send(items).unwrap();
-        std::future::ready(())
+        ready(())
     };
     (handler, kept)
 }
@@ -425,7 +429,7 @@ fn subscribers_in_tasks_account_for_every_item() {
                 ServerOptions::new(),
                 move |_: u32, _: Call, items: ItemSink<Event<u64>>| {
                     desk.subscribe(items);
-                    std::future::ready(())
+                    ready(())
                 },
             );
             let channel = town.channel().await;
