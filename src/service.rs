@@ -207,6 +207,10 @@ cfg_if::cfg_if! {
 /// and async ends understand each other. A blocking trait can be served by an async server as well, by
 /// [`tokio::Server::serve_blocking`].
 ///
+/// A `stream` method of the trait gets a [`tokio::ItemSink`] behind its arguments, and its future, in a task of its own,
+/// is dropped when nobody takes the items any more; the client's is awaited until the stream is open, and gives
+/// [`tokio::Items`].
+///
 /// # What arguments are passed as
 ///
 /// No argument is copied or moved into a call: a number, a `bool` or a `char` is passed as it is, what is written
@@ -235,11 +239,11 @@ cfg_if::cfg_if! {
 /// [`memory`]: crate::memory
 #[cfg_attr(
     feature = "tokio",
-    doc = "[`tokio::Channel`]: crate::tokio::Channel\n[`tokio::Server::serve`]: crate::tokio::Server::serve\n[`tokio::Server::serve_blocking`]: crate::tokio::Server::serve_blocking"
+    doc = "[`tokio::Channel`]: crate::tokio::Channel\n[`tokio::ItemSink`]: crate::tokio::ItemSink\n[`tokio::Items`]: crate::tokio::Items\n[`tokio::Server::serve`]: crate::tokio::Server::serve\n[`tokio::Server::serve_blocking`]: crate::tokio::Server::serve_blocking"
 )]
 #[cfg_attr(
     not(feature = "tokio"),
-    doc = "[`tokio::Channel`]: crate::Channel\n[`tokio::Server::serve`]: crate::Server::serve\n[`tokio::Server::serve_blocking`]: crate::Server::serve"
+    doc = "[`tokio::Channel`]: crate::Channel\n[`tokio::ItemSink`]: crate::ItemSink\n[`tokio::Items`]: crate::Items\n[`tokio::Server::serve`]: crate::Server::serve\n[`tokio::Server::serve_blocking`]: crate::Server::serve"
 )]
 #[macro_export]
 macro_rules! service {

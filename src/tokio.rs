@@ -75,6 +75,21 @@
 //!
 //! So a program that wants to give up a large send and keep the connection lets the send go on in a task of its own.
 //!
+//! # Streams of replies
+//!
+//! A `stream` method of [`service!`](crate::service!), or a closure that takes an [`ItemSink`] behind the
+//! [`Call`](crate::Call), answers a request by any number of items, and the client's [`Items`] are a
+//! `futures::Stream`; it does not matter which of the two is async. The handler of each stream is a task of its own:
+//! [`ItemSink::send`] waits for the client's window, and for nobody else. When nobody takes the items any more, because
+//! the client has cancelled the stream or gone, or the server ends, the handler's future is dropped; a sink that was
+//! given to somebody else says so by [`ItemSink::stopped`].
+//!
+//! Of the futures of a stream, an opening that is dropped opens nothing or is cancelled, a wait for an item loses no
+//! item, and an item whose sending is dropped is not sent. An [`ItemSink`] can be subscribed to a
+//! [`Broadcast`](crate::Broadcast), as the blocking one can.
+//!
+//! A handler that blocks, of [`Server::serve_blocking`], has a thread of the runtime's for as long as its stream lasts.
+//!
 //! # Many tasks
 //!
 //! As in the rest of the crate, every method takes `&self`. Tasks that send take turns, and so do tasks that receive;

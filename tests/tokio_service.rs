@@ -16,7 +16,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pipetalk::tokio::{Listener, LocalListener, Stream, memory};
 use pipetalk::{
-    Blob, Call, CallError, CallOptions, ClientOptions, Server, ServerHandle, ServerOptions,
+    Blob, Call, CallError, CallOptions, ClientOptions, ItemSink, Server, ServerHandle,
+    ServerOptions,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -36,6 +37,8 @@ pipetalk::service! {
         notify touch(key: String);
         fn wait();
         fn fail();
+        /// Counts, and then fails if it is to.
+        stream count(to: u64, fails: bool) -> u64;
     }
 
     /// Calls a key-value store.
@@ -125,6 +128,12 @@ impl Kv for Store {
     fn fail(&self, _: &Call) {
         panic!("as asked");
     }
+
+    fn count(&self, _: &Call, to: u64, fails: bool, items: ItemSink<u64>) {
+        if (0..to).all(|number| items.send(&number).is_ok()) && fails {
+            items.fail("as asked");
+        }
+    }
 }
 
 /// The same in tasks.
@@ -156,6 +165,17 @@ impl AsyncKv for AsyncStore {
     async fn fail(&self, _: &Call) {
         tokio::task::yield_now().await;
         panic!("as asked");
+    }
+
+    async fn count(&self, _: &Call, to: u64, fails: bool, items: pipetalk::tokio::ItemSink<u64>) {
+        for number in 0..to {
+            if items.send(&number).await.is_err() {
+                return;
+            }
+        }
+        if fails {
+            items.fail("as asked");
+        }
     }
 }
 
@@ -247,6 +267,16 @@ fn call_from_a_thread(place: &Place, touched: &Receiver<String>) {
     let late = CallError::TimedOut { sent: true };
     assert_eq!(client.with_deadline(A_MOMENT).wait().unwrap_err(), late);
     assert_eq!(client.put("key", &Blob::new()).unwrap(), Ok(()));
+    let counted: Result<Vec<u64>, CallError> = client.count(500, false).unwrap().collect();
+    assert!(counted.unwrap().into_iter().eq(0..500));
+    let mut failing = client.count(1, true).unwrap();
+    assert_eq!(failing.next(), Some(Ok(0)));
+    assert_eq!(
+        failing.next(),
+        Some(Err(CallError::Failed("as asked".into())))
+    );
+    // It is given up half-way.
+    assert_eq!(client.count(u64::MAX, false).unwrap().next(), Some(Ok(0)));
     let server = client.channel().server().unwrap();
     assert_eq!(server.service, "acme.kv");
     let large = Blob::from(vec![7; 1 << 20]);
@@ -275,6 +305,18 @@ async fn call_from_a_task(place: &Place, touched: &Receiver<String>) {
     let none = client.with_deadline(Duration::ZERO);
     let error = none.get("key").await.unwrap_err();
     assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
+    let mut items = client.count(500, false).await.unwrap();
+    for number in 0..500 {
+        assert_eq!(items.next().await, Some(Ok(number)));
+    }
+    assert_eq!(items.next().await, None);
+    let mut failing = client.count(1, true).await.unwrap();
+    assert_eq!(failing.next().await, Some(Ok(0)));
+    let why = CallError::Failed("as asked".into());
+    assert_eq!(failing.next().await, Some(Err(why)));
+    let mut given_up = client.count(u64::MAX, false).await.unwrap();
+    assert_eq!(given_up.next().await, Some(Ok(0)));
+    drop(given_up);
     let server = client.channel().server().unwrap();
     assert_eq!(server.service, "acme.kv");
     let large = Blob::from(vec![8; 1 << 20]);

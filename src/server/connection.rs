@@ -322,7 +322,9 @@ impl Connection {
                 let takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 drop(state);
                 self.client_takes.store(takes, Ordering::Release);
-                self.deliver(out, self.patience()).map_err(|_| End::Gone)?;
+                // Not by way of the outbox: items could overtake it there, and a client may stay away from those.
+                self.send_now(&out, self.patience())
+                    .map_err(|_| End::Gone)?;
             }
             ServerEvent::Reject { id, failure } => {
                 drop(state);

@@ -68,11 +68,11 @@ pub(crate) mod tasks_call {
 
     use crate::util::on_tokio::{ManyThreads, Runs};
 
-    fn runtime() -> &'static Runtime {
+    pub(crate) fn runtime() -> &'static Runtime {
         ManyThreads::runtime()
     }
 
-    fn wait<F: Future>(future: F) -> F::Output {
+    pub(crate) fn wait<F: Future>(future: F) -> F::Output {
         runtime().block_on(future)
     }
 
@@ -125,6 +125,10 @@ pub(crate) mod tasks_call {
     pub(crate) struct Items<T>(pipetalk::tokio::Items<T>, usize);
 
     impl<T: DeserializeOwned> Items<T> {
+        pub(crate) fn new(items: pipetalk::tokio::Items<T>) -> Self {
+            Items(items, 0)
+        }
+
         pub(crate) fn next_by(
             &mut self,
             deadline: impl Into<Deadline>,
@@ -162,13 +166,17 @@ pub(crate) mod tasks_call {
     }
 
     impl Channel {
+        pub(crate) fn new(channel: pipetalk::tokio::Channel) -> Self {
+            Channel(channel)
+        }
+
         pub(crate) fn open<Q: Serialize + ?Sized, T: DeserializeOwned>(
             &self,
             method: u32,
             request: &Q,
             options: CallOptions,
         ) -> Result<Items<T>, CallError> {
-            wait(self.0.open(method, request, options)).map(|items| Items(items, 0))
+            wait(self.0.open(method, request, options)).map(Items::new)
         }
 
         pub(crate) fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(

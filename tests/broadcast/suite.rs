@@ -1,60 +1,18 @@
-//! One item for many streams: who gets what, in which order, and what becomes of those who are slow.
-
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
+//! Who gets what of a broadcast, in which order, and what becomes of those who are slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use pipetalk::{
-    Blob, Broadcast, Call, CallError, CallOptions, ClientOptions, Codec, CodecError,
-    ConnectOptions, DefaultCodec, Event, ItemSink, Items, ServerHandle, ServerOptions, Slow,
-    memory,
+    Blob, Broadcast, Call, CallError, CallOptions, ClientOptions, CodecError,
+    ConnectOptions, DefaultCodec, Event, ItemSink, ServerHandle, ServerOptions, Slow, memory,
 };
 use serde::{Serialize, Serializer};
 
-use util::{A_MOMENT, A_WHILE, here, is_wine, limit, promptly, soon, until};
-
-pipetalk::service! {
-    trait News {
-        stream all() -> Event<u64>;
-        /// Those numbers alone that can be divided by that.
-        stream multiples(of: u64) -> Event<u64>;
-        stream blobs() -> Event<Blob>;
-        fn add(a: u64, b: u64) -> u64;
-    }
-    struct NewsClient;
-}
-
-struct Desk {
-    numbers: Broadcast<u64>,
-    blobs: Broadcast<Blob>,
-}
-
-impl News for Desk {
-    fn all(&self, _: &Call, items: ItemSink<Event<u64>>) {
-        self.numbers.subscribe(items);
-    }
-
-    fn multiples(&self, _: &Call, of: u64, items: ItemSink<Event<u64>>) {
-        self.numbers
-            .subscribe_to(items, move |number| number % of == 0);
-    }
-
-    fn blobs(&self, _: &Call, items: ItemSink<Event<Blob>>) {
-        self.blobs.subscribe(items);
-    }
-
-    fn add(&self, _: &Call, a: u64, b: u64) -> u64 {
-        a + b
-    }
-}
+use super::driver::{Items, NewsClient, channel_over, on, serve};
+use crate::service::{Desk, News};
+use crate::util::{A_MOMENT, A_WHILE, here, is_wine, limit, promptly, soon, until};
 
 struct Town {
     numbers: Broadcast<u64>,
@@ -67,14 +25,14 @@ struct Town {
 impl Town {
     fn new(capacity: usize, slow: Slow) -> Town {
         let (listener, connector) = memory::listener();
-        let server = ServerOptions::new().on(listener);
+        let server = on(ServerOptions::new(), listener);
         let handle = server.handle();
         let desk = Desk {
             numbers: Broadcast::with_slow(capacity, slow),
             blobs: Broadcast::with_slow(capacity, slow),
         };
         let (numbers, blobs) = (desk.numbers.clone(), desk.blobs.clone());
-        let serving = thread::spawn(move || server.serve(desk.service()).unwrap());
+        let serving = thread::spawn(move || serve(server, desk).unwrap());
         Town {
             numbers,
             blobs,
@@ -85,7 +43,7 @@ impl Town {
     }
 
     fn client(&self) -> NewsClient {
-        NewsClient::over(self.connector.connect(soon()).unwrap()).unwrap()
+        NewsClient::over_with(self.connector.connect(soon()).unwrap(), ClientOptions::new()).unwrap()
     }
 
     /// A subscriber that has been let in.
@@ -350,7 +308,7 @@ fn the_end_comes_behind_what_waits() {
 fn dropping_the_last_of_a_broadcast_ends_its_streams() {
     let _limit = limit(here!());
     let (listener, connector) = memory::listener();
-    let server = ServerOptions::new().on(listener);
+    let server = on(ServerOptions::new(), listener);
     let handle = server.handle();
     let (sinks, kept) = std::sync::mpsc::channel();
     struct Keeps(std::sync::Mutex<std::sync::mpsc::Sender<ItemSink<Event<u64>>>>);
@@ -366,7 +324,7 @@ fn dropping_the_last_of_a_broadcast_ends_its_streams() {
     }
     let service = Keeps(std::sync::Mutex::new(sinks)).service();
     let serving = thread::spawn(move || server.serve(service).unwrap());
-    let client = NewsClient::over(connector.connect(soon()).unwrap()).unwrap();
+    let client = NewsClient::over_with(connector.connect(soon()).unwrap(), ClientOptions::new()).unwrap();
     let mut items = client.with(CallOptions::new().window(2)).all().unwrap();
     let broadcast = Broadcast::new(100);
     let again = broadcast.clone();
@@ -426,7 +384,7 @@ fn an_item_is_encoded_once() {
     }
     let _limit = limit(here!());
     let (listener, connector) = memory::listener();
-    let server = ServerOptions::new().on(listener);
+    let server = on(ServerOptions::new(), listener);
     let handle = server.handle();
     let counted: Broadcast<Counted> = Broadcast::new(5);
     let never: Broadcast<Never> = Broadcast::new(5);
@@ -463,8 +421,7 @@ fn an_item_is_encoded_once() {
     never.publish(&Never).unwrap();
     assert_eq!(TIMES.load(Ordering::SeqCst), 0);
     let stream = connector.connect(soon()).unwrap();
-    let channel = ClientOptions::new()
-        .channel_over::<DefaultCodec>(stream)
+    let channel = channel_over(ClientOptions::new(), stream)
         .unwrap();
     let open = |method| channel.open(method, &(), CallOptions::new()).unwrap();
     let mut streams: [Items<Event<u64>>; 3] = [0, 0, 0].map(open);
@@ -514,18 +471,4 @@ fn large_items_go_to_all_and_those_too_large_end_a_stream() {
             assert_eq!(items.next(), Some(Ok(Event::Item((*blob).clone()))));
         }
     }
-}
-
-#[test]
-fn an_event_is_on_the_wire_as_a_result_is() {
-    let encode = |event: &Event<u16>| {
-        let mut bytes = Vec::new();
-        DefaultCodec::encode(event, &mut bytes).unwrap();
-        let decoded: Event<u16> = DefaultCodec::decode(&bytes).unwrap();
-        assert_eq!(decoded, *event);
-        bytes
-    };
-    assert_eq!(encode(&Event::Item(7)), [0, 7]);
-    assert_eq!(encode(&Event::Missed(9)), [1, 9]);
-    assert!(DefaultCodec::decode::<Event<u16>>(&[2, 9]).is_err());
 }
