@@ -4,7 +4,10 @@ use std::panic;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pipetalk::{CallError, CallOptions, ClientOptions, ConnectOptions, Deadline, ServerOptions};
+use pipetalk::{
+    Blob, CallError, CallOptions, ClientOptions, Codec, ConnectOptions, Deadline, DefaultCodec,
+    ServerOptions,
+};
 
 use super::driver::Items;
 use super::town::{all_of, each};
@@ -204,7 +207,10 @@ fn an_item_over_the_limit_ends_a_stream() {
         let client = (town.connect)(ClientOptions::new().connect_options(connect));
         let mut items = client.sized(&[9_900, 10_000, 5]).unwrap();
         assert_eq!(items.next().unwrap().unwrap().len(), 9_900);
-        let size = 10_000 + 8 + 3;
+        // With the header, and what the codec adds.
+        let mut encoded = vec![0; 8];
+        DefaultCodec::encode(&Blob::from(vec![1; 10_000]), &mut encoded).unwrap();
+        let size = encoded.len() as u64;
         let too_large = CallError::TooLarge {
             limit: 10_000,
             size,
