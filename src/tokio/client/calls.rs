@@ -44,6 +44,8 @@ pub(super) struct Calls {
     outbox: VecDeque<Queued>,
     /// Messages are being sent, or are to be sent once the peer makes room.
     sending: bool,
+    /// Somebody was woken to go on with sending while another was at it.
+    write_again: bool,
     /// How many calls are about to send something, or have an answer and may call again: as long as there are any it
     /// is worth waiting for more to send.
     awake: usize,
@@ -171,6 +173,7 @@ impl Calls {
             waiting: VecDeque::new(),
             outbox: VecDeque::new(),
             sending: false,
+            write_again: false,
             awake: 0,
             deaf: false,
             unsent_fails: false,
@@ -431,6 +434,16 @@ impl Calls {
     /// Whether there is something to send that nobody is sending.
     pub(super) fn has_unsent(&self) -> bool {
         !self.outbox.is_empty() && !self.sending && !self.deaf
+    }
+
+    /// Has who is sending look once more.
+    pub(super) fn write_again(&mut self) {
+        self.write_again = true;
+    }
+
+    /// Whether who has just sent has to look once more.
+    pub(super) fn is_to_be_written(&mut self) -> bool {
+        mem::take(&mut self.write_again) || self.has_unsent()
     }
 
     pub(super) fn is_sending(&self) -> bool {
