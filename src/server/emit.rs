@@ -18,7 +18,7 @@ use crate::Deadline;
 use crate::wire::{Code, Failure};
 
 /// How long handlers have to notice that their streams are over, if there are too many of them.
-const TO_NOTICE: Duration = Duration::from_secs(1);
+pub(crate) const TO_NOTICE: Duration = Duration::from_secs(1);
 
 impl Line for Connection {
     fn lock(&self) -> MappedMutexGuard<'_, Conversation> {

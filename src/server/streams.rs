@@ -226,6 +226,12 @@ impl Streams {
         ids.into_iter().filter_map(|id| self.cancel(id)).collect()
     }
 
+    /// Whether there is a message to send.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_next(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// The next message to send.
     pub(crate) fn next(&mut self) -> Option<Outbound> {
         self.queue.pop_front()

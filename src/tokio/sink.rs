@@ -1,8 +1,11 @@
 //! [`ItemSink`]: what a handler sends the items of a stream through.
 
 use std::fmt;
+use std::io;
+use std::pin::pin;
 
 use ::tokio::sync::Notify;
+use ::tokio::sync::futures::Notified;
 use serde::Serialize;
 
 use super::runtime;
@@ -62,7 +65,7 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
                 None => return Ok(()),
                 Some(back) => message = back,
             }
-            if runtime::by(self.deadline(), changed).await.is_err() {
+            if !self.happens(changed).await {
                 return Err(emitter.is_late());
             }
         }
@@ -103,9 +106,20 @@ impl<T, C> ItemSink<T, C> {
             if self.is_stopped() {
                 return;
             }
-            // That its time is over is one way to be stopped; where there is no timer, the client ends it.
-            let _ = runtime::by(self.deadline(), changed).await;
+            // That its time is over is one way to be stopped.
+            self.happens(changed).await;
         }
+    }
+
+    /// Waits for a change. False if the deadline has passed; in a runtime without timers it is the client that minds it.
+    async fn happens(&self, change: Notified<'_>) -> bool {
+        let mut change = pin!(change);
+        match runtime::by(self.deadline(), change.as_mut()).await {
+            Ok(()) => return true,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return false,
+            Err(_) => change.await,
+        }
+        true
     }
 
     /// Whether the server is ending. The stream may go on until the server has waited long enough.

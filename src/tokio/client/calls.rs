@@ -44,8 +44,8 @@ pub(super) struct Calls {
     outbox: VecDeque<Queued>,
     /// Messages are being sent, or are to be sent once the peer makes room.
     sending: bool,
-    /// Somebody was woken to go on with sending while another was at it.
-    write_again: bool,
+    /// Somebody was to poll the writer while somebody else did.
+    again: bool,
     /// How many calls are about to send something, or have an answer and may call again: as long as there are any it
     /// is worth waiting for more to send.
     awake: usize,
@@ -173,7 +173,7 @@ impl Calls {
             waiting: VecDeque::new(),
             outbox: VecDeque::new(),
             sending: false,
-            write_again: false,
+            again: false,
             awake: 0,
             deaf: false,
             unsent_fails: false,
@@ -381,6 +381,10 @@ impl Calls {
         let slot = &mut self.slots[ticket.slot];
         if slot.deadline.instant().is_none() && !slot.deadline.is_never() {
             let sent = self.withdraw(ticket);
+            // Somebody may have waited for its place, and its cancellation may have to be sent.
+            if let Some(driver) = &self.driver {
+                driver.wake_by_ref();
+            }
             return Poll::Ready(CallError::TimedOut { sent });
         }
         match &mut slot.waker {
@@ -419,31 +423,32 @@ impl Calls {
 
     // ------------------------------------------------------------ by the driver
 
-    /// Notes the task of the driver.
-    pub(super) fn driven_by(&mut self, cx: &mut Context<'_>) {
+    /// Notes the task of the driver, and gives away the room that there is.
+    pub(super) fn driven_by(&mut self, cx: &mut Context<'_>, woken: &mut Vec<Waker>) {
         match &mut self.driver {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             waker => *waker = Some(cx.waker().clone()),
         }
+        self.hand_out_room(woken);
     }
 
     pub(super) fn driver(&self) -> Option<&Waker> {
         self.driver.as_ref()
     }
 
+    /// Whoever polls the writer is to do it again: somebody else was to do it meanwhile, and cannot.
+    pub(super) fn polls_again(&mut self) {
+        self.again = true;
+    }
+
+    /// Whether whoever has polled the writer is to do it again.
+    pub(super) fn is_to_be_polled_again(&mut self) -> bool {
+        mem::take(&mut self.again) || self.has_unsent()
+    }
+
     /// Whether there is something to send that nobody is sending.
     pub(super) fn has_unsent(&self) -> bool {
         !self.outbox.is_empty() && !self.sending && !self.deaf
-    }
-
-    /// Has who is sending look once more.
-    pub(super) fn write_again(&mut self) {
-        self.write_again = true;
-    }
-
-    /// Whether who has just sent has to look once more.
-    pub(super) fn is_to_be_written(&mut self) -> bool {
-        mem::take(&mut self.write_again) || self.has_unsent()
     }
 
     pub(super) fn is_sending(&self) -> bool {

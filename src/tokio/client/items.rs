@@ -129,6 +129,8 @@ impl<T: DeserializeOwned, C: Codec> Items<T, C> {
         let Poll::Ready(next) = feed.poll_next(cx) else {
             return Poll::Pending;
         };
+        // The time of the item after this one begins anew, in whichever way this one was waited for.
+        self.alarm.set(None);
         let error = match next {
             Next::Item(item) => {
                 let decoded = item.decode::<C, T>();
@@ -157,7 +159,6 @@ impl<T: DeserializeOwned, C: Codec> futures_core::Stream for Items<T, C> {
         let items = self.get_mut();
         let next = items.poll_item(cx);
         if next.is_ready() {
-            items.alarm.set(None);
             return next;
         }
         let Some(timeout) = items.item_timeout else {

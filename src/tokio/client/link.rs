@@ -363,7 +363,8 @@ impl Shared {
         }
     }
 
-    /// Sends what is queued, as far as there is room. If somebody else is at it, they do.
+    /// Sends what is queued, as far as there is room. If somebody else is at it, they do: once more, because they may have
+    /// stopped just now to wait for what this is to be called for.
     fn flush(&self) {
         let driver = self.calls.lock().driver().cloned();
         // Until the driver runs for the first time there is nobody to go on; then it does it all.
@@ -372,9 +373,12 @@ impl Shared {
         // What the transport asks of the runtime is asked of that of the connection, whoever calls.
         let _within = self.runtime.enter();
         loop {
-            let Some(mut writer) = self.try_to_write() else {
-                return;
-            };
+            let free = self.writer.try_lock().or_else(|| {
+                self.calls.lock().polls_again();
+                // They look when they have let go; if that was before, it is free now.
+                self.writer.try_lock()
+            });
+            let Some(mut writer) = free else { return };
             let Some(writing) = writer.as_mut() else {
                 return;
             };
@@ -390,21 +394,11 @@ impl Shared {
                 }
             }
             drop(writer);
-            // What was pushed after the writer had looked, and before it was let go; or who was woken to go on, and
-            // found it held.
-            if !self.calls.lock().is_to_be_written() {
+            // What was pushed after the writer had looked, and before it was let go.
+            if !self.calls.lock().is_to_be_polled_again() {
                 return;
             }
         }
-    }
-
-    /// The writer, unless somebody has it: then they poll it once more after this.
-    fn try_to_write(&self) -> Option<MutexGuard<'_, Option<Writing>>> {
-        self.writer.try_lock().or_else(|| {
-            self.calls.lock().write_again();
-            // They may have looked for the last time before that.
-            self.writer.try_lock()
-        })
     }
 }
 
@@ -462,7 +456,7 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
     let mut waited = false;
     let mut linger = None;
     poll_fn(|cx| {
-        shared.calls.lock().driven_by(cx);
+        shared.waking(|calls, woken| calls.driven_by(cx, woken));
         if !deaf && shared.calls.lock().is_deaf() {
             // What it has said last may be there already, although the runtime does not know it yet.
             deaf = true;

@@ -27,15 +27,15 @@ use crate::outgoing::Outgoing;
 use crate::server::call::Caller;
 use crate::server::connection::{Buffer, COURTESY, End, has_left, too_large};
 use crate::server::control::{self, Asked};
-use crate::server::emit::wake;
+use crate::server::emit::{TO_NOTICE, wake};
 use crate::server::job::{Handled, Running, failure};
 use crate::server::streams::{self, Conversation, Outbound};
 use crate::server::{Call, Payload};
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
-use crate::tokio::fair;
 use crate::tokio::transport::Stream;
+use crate::tokio::{fair, runtime};
 use crate::trace::Span;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Error, Peer};
@@ -62,10 +62,10 @@ pub(super) struct State<F> {
     /// What is being sent.
     batch: Vec<Queued>,
     sending: bool,
-    /// There is more than items in what is being sent.
+    /// What is being sent, or was sent last, are replies.
     replying: bool,
-    /// There is no room for what has been read.
-    stalled: bool,
+    /// There is no room for what has been read: what has to come about.
+    stalled: Option<IsThere<F>>,
     /// No more messages are taken to be sent.
     finished: bool,
     /// Nothing is sent any more either.
@@ -89,6 +89,9 @@ pub(super) struct State<F> {
     /// The share of the server's budget for what is kept.
     kept: usize,
 }
+
+/// Whether there is room for something, given how many requests may be in flight.
+type IsThere<F> = fn(&State<F>, usize) -> bool;
 
 /// A handler that waits.
 struct Waiting {
@@ -160,7 +163,7 @@ where
             batch: Vec::new(),
             sending: false,
             replying: false,
-            stalled: false,
+            stalled: None,
             finished: false,
             closed: false,
             parted: false,
@@ -216,7 +219,12 @@ where
                     // The end of a stream was what was left.
                     continue;
                 }
-                if reading && state.stalled && state.has_room(self.shared.options.max_in_flight) {
+                let limit = self.shared.options.max_in_flight;
+                if reading
+                    && state
+                        .stalled
+                        .is_some_and(|is_there| is_there(&state, limit))
+                {
                     continue;
                 }
                 state.settle(&self.shared.budget);
@@ -279,6 +287,10 @@ where
                         None
                     }
                     Ok(Received::Open(request)) => {
+                        // A handler whose stream is over ends soon, or notices it when it sends.
+                        let room = self.room(|state, limit| state.has_room_for_stream(limit));
+                        // If there is none by then, the client is told.
+                        let _ = runtime::by(Deadline::after(TO_NOTICE), room).await;
                         self.open_stream(request);
                         buffer = Buffer::default();
                         None
@@ -321,12 +333,13 @@ where
     }
 
     /// Waits until there is room, which the connection's task looks for whenever it runs.
-    async fn room(&self, is_there: impl Fn(&State<F>, usize) -> bool) {
+    async fn room(&self, is_there: IsThere<F>) {
         let limit = self.shared.options.max_in_flight;
         poll_fn(|_| {
             let mut state = self.state.lock();
-            state.stalled = !is_there(&state, limit) && !state.finished;
-            match state.stalled {
+            let stalled = !is_there(&state, limit) && !state.finished;
+            state.stalled = stalled.then_some(is_there);
+            match stalled {
                 true => Poll::Pending,
                 false => Poll::Ready(()),
             }
@@ -875,10 +888,14 @@ impl<F> State<F> {
         self.push(out);
     }
 
-    /// Ready with what is to be sent next, or with nothing when there will be no more: replies first, and then items.
+    /// Ready with what is to be sent next, or with nothing when there will be no more: replies, or items, by turns where
+    /// there are both. Not both in one: a client that has read its replies may stay away from its streams.
     fn take_batch(&mut self) -> Poll<Option<Vec<Queued>>> {
+        // What comes after the last words is nobody's.
+        let items = !self.finished && self.talk.streams.has_next();
+        let replies = !(items && self.replying);
         let (mut count, mut bytes) = (0, 0);
-        while count < self.outbox.len() && bytes < BATCH {
+        while replies && count < self.outbox.len() && bytes < BATCH {
             bytes += self.outbox[count].as_ref().len();
             count += 1;
         }
@@ -888,8 +905,7 @@ impl<F> State<F> {
         } else {
             batch.extend(self.outbox.drain(..count));
         }
-        // What comes after the last words is nobody's.
-        while !self.finished && bytes < BATCH && batch.len() < BATCH_ITEMS {
+        while items && count == 0 && bytes < BATCH && batch.len() < BATCH_ITEMS {
             let Some(item) = self.next_item() else {
                 break;
             };
@@ -962,8 +978,10 @@ impl<F> State<F> {
         .min()
     }
 
-    fn has_room(&self, limit: usize) -> bool {
-        self.outbox.len() < limit && self.jobs.len() < limit
+    /// Whether another stream may be opened. One may have ended whose handler has not noticed: that does not count as a
+    /// request any more, but there is an end to it as well.
+    pub(super) fn has_room_for_stream(&self, limit: usize) -> bool {
+        self.streaming.len() < limit.saturating_mul(2)
     }
 
     /// Lets go of what is kept for the next messages, if that is too much.
@@ -1065,7 +1083,7 @@ fn push_exactly<T>(vector: &mut Vec<T>, value: T) {
 /// How much goes out in one batch: a client has the time to read one after the other.
 const BATCH: usize = 256 << 10;
 
-/// How many items, with the replies before them: what comes then can still be cancelled.
+/// How many items: what comes then can still be cancelled.
 const BATCH_ITEMS: usize = 256;
 
 /// How many messages are sent without a vector for all of them.

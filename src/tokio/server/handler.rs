@@ -1,5 +1,6 @@
 //! [`Handler`]: what a server for async programs does with requests.
 
+use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
-use crate::server::{Call, Closure, HandleError, Opening, Payload, encode_reply};
+use crate::server::{Call, Closure, HandleError, Opening, Payload, StreamClosure, encode_reply};
+use crate::tokio::ItemSink;
 
 /// What a server does with a request, whatever its types: closures that return futures are handlers, and
 /// [`service!`](crate::service) makes them. The mirror of [`pipetalk::server::Handler`](crate::server::Handler).
@@ -108,5 +110,41 @@ where
             let encoded = encode_reply::<C, _>(&value, &mut reply);
             (reply, encoded)
         }
+    }
+}
+
+/// A closure with a sink for items behind the [`Call`] answers each request by a stream, and plain requests not at all.
+impl<C, F, Request, Item, Streaming> Handler<C, StreamClosure<Request, (Item, Streaming)>> for F
+where
+    C: Codec,
+    F: Fn(Request, Call, ItemSink<Item, C>) -> Streaming + Send + Sync + 'static,
+    Request: DeserializeOwned + Send + 'static,
+    Item: Serialize + 'static,
+    Streaming: Future<Output = ()> + Send + 'static,
+{
+    type Request = Infallible;
+
+    fn decode(&self, _: u32, _: &Payload) -> Result<Infallible, HandleError> {
+        Err(HandleError::UnknownMethod)
+    }
+
+    fn handle(self: Arc<Self>, request: Infallible, _: Call, _: Outgoing) -> impl Replies {
+        let never: fn(Infallible) -> Replied = |request| match request {};
+        ready(never(request))
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        method: u32,
+        payload: Payload,
+        call: Call,
+        opening: Opening,
+    ) -> Result<(), HandleError> {
+        if method != 0 {
+            return Err(HandleError::UnknownMethod);
+        }
+        let request = payload.decode::<C, Request>()?;
+        self(request, call, opening.into_sink_tokio()).await;
+        Ok(())
     }
 }

@@ -69,12 +69,10 @@ where
             return;
         };
         let mut state = self.state.lock();
-        // A stream may have ended whose handler has not noticed: that does not count as a request any more, but there
-        // is an end to it as well.
-        let limit = self.shared.options.max_in_flight.saturating_mul(2);
+        let limit = self.shared.options.max_in_flight;
         let why_not = if self.shared.handle.is_draining() {
             Some(Failure::new(Code::Unavailable, "ending"))
-        } else if state.streaming.len() >= limit {
+        } else if !state.has_room_for_stream(limit) {
             Some(Failure::new(Code::OverLimit, "handlers of streams"))
         } else {
             None
