@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::calls::{Asked, COURTESY, Calls, Next, Queued, Then, Ticket};
 use crate::call_error::CallError;
