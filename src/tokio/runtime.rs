@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ::tokio::runtime::Handle;
 use ::tokio::sync::{Mutex, MutexGuard};
-use ::tokio::task::yield_now;
 use ::tokio::time::Sleep;
 
 use crate::Deadline;
@@ -71,6 +70,23 @@ pub(crate) async fn by<F: Future>(deadline: Deadline, future: F) -> io::Result<F
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     })
     .await
+}
+
+/// Goes to the end of the queue of those that can run.
+///
+/// Not by tokio's own: that wakes the task once the thread that polls it has nothing else to do, which need not be a
+/// thread of the task's runtime.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Lets the other tasks of the thread have a turn now and then, where call after call has no need to wait.

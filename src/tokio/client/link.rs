@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use ::tokio::runtime::Handle;
 use parking_lot::Mutex;
 
 use super::calls::{Asked, COURTESY, Calls, Next, Queued, Then, Ticket};
@@ -35,11 +36,15 @@ pub(super) struct Link(Arc<Shared>);
 struct Shared {
     calls: Mutex<Calls>,
     /// Sends what is queued whenever it is polled; it ends when nothing can be sent any more.
-    writer: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    writer: Mutex<Option<Writing>>,
+    /// That of the driver.
+    runtime: Handle,
     stream: Arc<dyn AnyStream>,
     /// Why there are no deadlines here, if there are none.
     no_timers: Option<CallError>,
 }
+
+type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A stream as far as its type does not matter.
 trait AnyStream: fmt::Debug + Send + Sync {
@@ -67,6 +72,7 @@ impl Link {
         let shared = Arc::new(Shared {
             calls: Mutex::new(calls),
             writer: Mutex::new(None),
+            runtime: Handle::current(),
             stream: Arc::clone(&stream) as Arc<dyn AnyStream>,
             no_timers: Alarm::check()
                 .err()
@@ -364,6 +370,8 @@ impl Shared {
         // Until the driver runs for the first time there is nobody to go on; then it does it all.
         let Some(driver) = driver else { return };
         let mut cx = Context::from_waker(&driver);
+        // What the transport asks of the runtime is asked of that of the connection, whoever calls.
+        let _within = self.runtime.enter();
         loop {
             let free = self.writer.try_lock().or_else(|| {
                 self.calls.lock().polls_again();
