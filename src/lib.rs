@@ -61,7 +61,8 @@
 //!   A reply can be a stream of items: the server has an [`ItemSink`], the client iterates over [`Items`], and a
 //!   [`Broadcast`] sends the same items to many.
 //! * [`codec`] turns values into messages and back, within limits, and [`Blob`] carries bytes in them.
-//! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for.
+//! * [`Deadline`] is until when a call may wait, and [`Error`] what the system has no error for. [`Spin`] says whether a
+//!   blocking receive sleeps at once.
 //!
 //! A message is at most [`MAX_MESSAGE`] long, and a receiver takes [`DEFAULT_MAX_MESSAGE`] unless it says
 //! otherwise. A peer's claim of a length costs no memory beyond that limit, and little before the message has

@@ -71,9 +71,11 @@ pub(crate) struct Books {
     kept: Arc<Mutex<Sender<Kept>>>,
 }
 
-/// A handler of a stream, until it ends.
+/// A handler of a stream in a task, until it ends.
+#[cfg(feature = "tokio")]
 struct Handler(Arc<AtomicU64>);
 
+#[cfg(feature = "tokio")]
 impl Drop for Handler {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
@@ -113,6 +115,7 @@ impl Books {
         false
     }
 
+    #[cfg(feature = "tokio")]
     fn begin(&self) -> Handler {
         self.handlers.fetch_add(1, Ordering::SeqCst);
         Handler(Arc::clone(&self.handlers))
