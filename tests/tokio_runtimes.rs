@@ -6,7 +6,7 @@
 )]
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -242,8 +242,41 @@ fn waiting_on_a_runtime_that_has_gone_is_an_error() {
             let error = listener.accept(deadline).await;
             assert_eq!(error.unwrap_err().kind(), ErrorKind::Other);
         }
+        // A send waits on the runtime that it is called on.
         let huge = vec![7; 16 << 20];
-        let error = client.send(&huge, soon()).await.unwrap_err();
+        let sending = async { client.send(&huge, soon()).await.unwrap() };
+        let receiving = async {
+            loop {
+                match server.recv_message(&mut message, Deadline::NOW).await {
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {
+                        tokio::task::yield_now().await;
+                    }
+                    received => break assert_eq!(received.unwrap(), Some(huge.len())),
+                }
+            }
+        };
+        tokio::join!(sending, receiving);
+        assert_eq!(message, huge);
+    });
+}
+
+/// What is begun on one runtime and goes on on another says so when the first has gone.
+#[cfg(unix)]
+#[test]
+fn a_send_whose_runtime_goes_under_it_is_an_error() {
+    let _limit = limit(here!());
+    let first = everything();
+    let second = everything();
+    let (client, _server, _listener) = first.block_on(connect());
+    let huge = vec![7; 16 << 20];
+    let mut sending = pin!(client.send(&huge, soon()));
+    first.block_on(poll_fn(|cx| {
+        assert!(sending.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    }));
+    drop(first);
+    second.block_on(async {
+        let error = sending.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Other);
         // A part of that has gone.
         let next = client.send(b"next", soon()).await.unwrap_err();
