@@ -106,7 +106,7 @@ impl Stream {
         runtime::take_turns(&self.calls, deadline).await;
         let stream = &self.inner;
         let id = stream.begin_send(&mut stream.lock(), message)?;
-        let _unsent = Unsent { stream, id };
+        let unsent = Unsent { stream, id };
         loop {
             let room = {
                 let ends = stream.lock();
@@ -117,7 +117,7 @@ impl Stream {
             };
             if let Err(error) = runtime::by(deadline, room).await {
                 // What has been sent in the meantime has been sent.
-                let sent = stream.is_sent(&stream.lock(), id)?;
+                let sent = unsent.end()?;
                 return if sent { Ok(()) } else { Err(error) };
             }
         }
@@ -149,13 +149,22 @@ struct Unsent<'a> {
     id: u64,
 }
 
-impl Drop for Unsent<'_> {
-    fn drop(&mut self) {
+impl Unsent<'_> {
+    /// Takes the message back unless it has been sent, and says which of the two. An error says that there is nothing
+    /// any more to take back. In one step, because the receiver may take it at any moment; again, it is nothing.
+    fn end(&self) -> io::Result<bool> {
         let mut ends = self.stream.lock();
-        // An error says that there is nothing any more to take back.
-        if let Ok(false) = self.stream.is_sent(&ends, self.id) {
+        let sent = self.stream.is_sent(&ends, self.id)?;
+        if !sent {
             self.stream.give_up_send(&mut ends, self.id);
         }
+        Ok(sent)
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        let _ = self.end();
     }
 }
 
