@@ -73,55 +73,10 @@ fn a_call_allocates_nothing_once_warm() {
 /// One side of the conversation in a process of its own, for its system calls to be counted.
 #[cfg(target_os = "linux")]
 mod system_calls {
-    use crate::util::Actor;
     use std::collections::BTreeMap;
-    use std::env;
-    use std::fs;
-    use std::process::Command;
 
     use super::*;
-    use crate::util::skip;
-
-    /// Whether strace is here and may trace.
-    fn can_trace(item: &str) -> bool {
-        let traced = Command::new("strace")
-            .args(["-o", "/dev/null", "true"])
-            .output();
-        let can = traced.is_ok_and(|traced| traced.status.success());
-        if !can {
-            skip(item, "needs strace, and leave to trace");
-        }
-        can
-    }
-
-    /// How often each system call was made between the two marks of one thread, which are those that [`mark`] makes.
-    fn counted(trace: &str) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        let mut counting = false;
-        for line in trace.lines() {
-            // "12345 sendto(4, ...", and "12345 <... recvfrom resumed>" for the second half of one.
-            let Some((_, call)) = line.split_once(' ') else {
-                continue;
-            };
-            let call = call.trim_start();
-            if call.contains(MARK) {
-                counting = !counting;
-            } else if let (true, Some((name, _))) = (counting, call.split_once('(')) {
-                if !call.starts_with("<...") {
-                    *counts.entry(name.to_owned()).or_default() += 1;
-                }
-            }
-        }
-        assert!(!counting, "the second mark is missing");
-        counts
-    }
-
-    const MARK: &str = "/pipetalk-mark-in-the-trace";
-
-    /// Leaves a mark in the trace: a system call that is seen by what it asks for.
-    pub(super) fn mark() {
-        let _ = fs::metadata(MARK);
-    }
+    use crate::util::traced::{can_trace, counted, traced};
 
     #[track_caller]
     fn assert_one_send_and_one_receive(counts: &BTreeMap<String, usize>) {
@@ -130,14 +85,6 @@ mod system_calls {
         let receives = others.remove("recvfrom").unwrap_or(0);
         assert_eq!((sends, receives), (CALLS, CALLS), "{counts:?}");
         assert!(others.values().sum::<usize>() <= 10, "{counts:?}");
-    }
-
-    fn traced(part: &str, args: &[&str], trace: &str) -> Actor {
-        let mut strace = Command::new("strace");
-        strace
-            .args(["-f", "-qq", "-o", trace])
-            .arg(env::current_exe().unwrap());
-        Actor::start_with(strace, part, args)
     }
 
     #[test]
@@ -151,14 +98,13 @@ mod system_calls {
         let handle = server.handle();
         let serving = thread::spawn(move || server.serve(echo));
         let trace = place.directory().join("trace");
-        let mut client = traced("call", &[place.name()], trace.to_str().unwrap());
+        let mut client = traced("call", &[place.name()], &trace);
         assert_eq!(client.says(), "done");
         client.release();
         client.wait();
         handle.stop();
         serving.join().unwrap().unwrap();
-        let counts = counted(&fs::read_to_string(trace).unwrap());
-        assert_one_send_and_one_receive(&counts);
+        assert_one_send_and_one_receive(&counted(&trace));
     }
 
     #[test]
@@ -169,7 +115,7 @@ mod system_calls {
         }
         let place = Place::new();
         let trace = place.directory().join("trace");
-        let mut server = traced("serve", &[place.name()], trace.to_str().unwrap());
+        let mut server = traced("serve", &[place.name()], &trace);
         assert_eq!(server.says(), "listening");
         let client: Client<Small, Small> = Client::connect(place.name()).unwrap();
         call(&client, 100);
@@ -178,24 +124,13 @@ mod system_calls {
             numbers: [0; 6],
             ..SMALL
         };
-        for _ in 0..2 {
-            assert_eq!(client.call(&marked).unwrap(), marked);
-            call(&client, CALLS - 1);
-        }
+        assert_eq!(client.call(&marked).unwrap(), marked);
+        call(&client, CALLS - 1);
         assert_eq!(client.call(&marked).unwrap(), marked);
         client.channel().stop().unwrap();
         server.wait();
-        let trace = fs::read_to_string(trace).unwrap();
         // From the first mark to the second, each within the handler: the reply to one, and the request of the other.
-        assert_one_send_and_one_receive(&counted(&without_the_last_mark(&trace)));
-    }
-
-    fn without_the_last_mark(trace: &str) -> String {
-        let mut lines: Vec<&str> = trace.lines().collect();
-        if let Some(last) = lines.iter().rposition(|line| line.contains(MARK)) {
-            lines.remove(last);
-        }
-        lines.join("\n")
+        assert_one_send_and_one_receive(&counted(&trace));
     }
 }
 
@@ -231,6 +166,6 @@ mod actors {
 
     fn mark() {
         #[cfg(target_os = "linux")]
-        system_calls::mark();
+        util::traced::mark();
     }
 }

@@ -129,13 +129,11 @@ fn a_call_allocates_nothing_once_warm() {
 #[cfg(target_os = "linux")]
 mod on_linux {
     use std::collections::BTreeMap;
-    use std::env;
-    use std::fs;
-    use std::process::Command;
 
     use rustix::process::{Resource, getrlimit};
 
     use super::*;
+    use crate::util::traced::{can_trace, counted, traced};
     use crate::util::{Actor, allow_many_descriptors, rounds_or, skip};
 
     /// 10,000 clients of one server, each of which calls: all are served, and one that is idle costs the server no more
@@ -190,54 +188,6 @@ mod on_linux {
         server.wait();
     }
 
-    /// Whether strace is here and may trace.
-    fn can_trace(item: &str) -> bool {
-        let traced = Command::new("strace")
-            .args(["-o", "/dev/null", "true"])
-            .output();
-        let can = traced.is_ok_and(|traced| traced.status.success());
-        if !can {
-            skip(item, "needs strace, and leave to trace");
-        }
-        can
-    }
-
-    const MARK: &str = "/pipetalk-mark-in-the-trace";
-
-    /// Leaves a mark in the trace: a system call that is seen by what it asks for.
-    pub(super) fn mark() {
-        let _ = fs::metadata(MARK);
-    }
-
-    /// How often each system call was made between the first two marks.
-    fn counted(trace: &str) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        let mut marks = 0;
-        for line in trace.lines() {
-            let Some((_, call)) = line.split_once(' ') else {
-                continue;
-            };
-            let call = call.trim_start();
-            if call.contains(MARK) {
-                marks += 1;
-            } else if let (1, Some((name, _))) = (marks, call.split_once('(')) {
-                if !call.starts_with("<...") {
-                    *counts.entry(name.to_owned()).or_default() += 1;
-                }
-            }
-        }
-        assert!(marks >= 2, "the marks are missing");
-        counts
-    }
-
-    fn traced(part: &str, args: &[&str], trace: &str) -> Actor {
-        let mut strace = Command::new("strace");
-        strace
-            .args(["-f", "-qq", "-o", trace])
-            .arg(env::current_exe().unwrap());
-        Actor::start_with(strace, part, args)
-    }
-
     /// One send and one receive for each call, besides looking at what is ready. With 64 tasks it is for many calls
     /// together: for all of them, or in a few groups that follow each other.
     #[track_caller]
@@ -271,12 +221,12 @@ mod on_linux {
             let trace = place.directory().join("trace");
             let number = tasks.to_string();
             let args = [place.name(), &number];
-            let mut client = traced("call", &args, trace.to_str().unwrap());
+            let mut client = traced("call", &args, &trace);
             assert_eq!(client.says(), "done");
             client.release();
             client.wait();
             server.wait();
-            assert_counts(&counted(&fs::read_to_string(trace).unwrap()), tasks);
+            assert_counts(&counted(&trace), tasks);
         }
     }
 
@@ -289,7 +239,7 @@ mod on_linux {
         for tasks in [1, 64] {
             let place = Place::new();
             let trace = place.directory().join("trace");
-            let mut server = traced("serve_marked", &[place.name()], trace.to_str().unwrap());
+            let mut server = traced("serve_marked", &[place.name()], &trace);
             assert_eq!(server.says(), "listening");
             let number = tasks.to_string();
             let mut client = Actor::start("call", &[place.name(), &number]);
@@ -297,7 +247,7 @@ mod on_linux {
             client.release();
             client.wait();
             server.wait();
-            assert_counts(&counted(&fs::read_to_string(trace).unwrap()), tasks);
+            assert_counts(&counted(&trace), tasks);
         }
     }
 }
@@ -344,6 +294,6 @@ mod actors {
 
     fn mark() {
         #[cfg(target_os = "linux")]
-        on_linux::mark();
+        util::traced::mark();
     }
 }

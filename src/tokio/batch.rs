@@ -1,7 +1,7 @@
 //! Sending what is ready in one go.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
-use std::mem;
 
 use super::transport::Stream;
 use crate::Deadline;
@@ -9,6 +9,14 @@ use crate::outgoing::Outgoing;
 
 /// From this size on a message is sent on its own.
 const LARGE: usize = 64 << 10;
+
+/// A vector of no more than so many slices a thread keeps.
+const KEPT: usize = 1024;
+
+thread_local! {
+    /// Lent to whoever sends, so that a connection has none of its own while it waits.
+    static SLICES: Cell<Vec<IoSlice<'static>>> = const { Cell::new(Vec::new()) };
+}
 
 /// Why a batch was not sent, and which of its messages certainly were, or were not.
 #[derive(Debug)]
@@ -20,11 +28,10 @@ pub(super) struct Failed {
     pub(super) error: io::Error,
 }
 
-/// Sends messages in their order, small ones together. `slices` is an empty vector that is kept for the next batch.
+/// Sends messages in their order, small ones together.
 pub(super) async fn send_batch<S: Stream, M: AsRef<Outgoing>>(
     stream: &S,
     batch: &[M],
-    slices: &mut Vec<IoSlice<'static>>,
     deadline: Deadline,
 ) -> Result<(), Failed> {
     let mut sent = 0;
@@ -42,11 +49,14 @@ pub(super) async fn send_batch<S: Stream, M: AsRef<Outgoing>>(
                 Box::pin(stream.send_vectored(&pieces, deadline)).await
             }
             _ => {
-                let mut group = emptied(mem::take(slices));
+                let mut group = emptied(SLICES.try_with(Cell::take).unwrap_or_default());
                 let messages = batch[sent..sent + together].iter();
                 group.extend(messages.filter_map(|message| small(message.as_ref())));
                 let result = stream.send_all(&group, deadline).await;
-                *slices = emptied(group);
+                if group.capacity() <= KEPT {
+                    // While a thread ends it keeps nothing.
+                    let _ = SLICES.try_with(|kept| kept.set(emptied(group)));
+                }
                 result
             }
         };

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -405,7 +405,6 @@ impl Shared {
 /// Sends what is queued. It is polled by whoever has queued something, and waits for nothing but room.
 async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
     let mut batch: Vec<Queued> = Vec::new();
-    let mut slices: Vec<IoSlice<'static>> = Vec::new();
     let mut woken = Vec::new();
     loop {
         poll_fn(|_| match shared.calls.lock().take_batch(&mut batch) {
@@ -413,7 +412,7 @@ async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
             false => Poll::Pending,
         })
         .await;
-        let sent = send_batch(&*stream, &batch, &mut slices, Deadline::NEVER).await;
+        let sent = send_batch(&*stream, &batch, Deadline::NEVER).await;
         let mut calls = shared.calls.lock();
         let go_on = match sent {
             Ok(()) => {

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::IoSlice;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
@@ -683,15 +682,11 @@ where
 
     /// Sends what there is, until there will be no more.
     async fn write(&self) {
-        let mut slices: Vec<IoSlice<'static>> = Vec::new();
         loop {
             let batch = poll_fn(|_| self.state.lock().take_batch()).await;
             let sent = match batch {
                 Some(Batch::Replies(mut batch)) => {
-                    if batch.len() <= FEW {
-                        slices = Vec::new();
-                    }
-                    let sent = send_batch(&self.stream, &batch, &mut slices, Deadline::NEVER).await;
+                    let sent = send_batch(&self.stream, &batch, Deadline::NEVER).await;
                     let mut state = self.state.lock();
                     batch.drain(..).for_each(|message| state.keep(message));
                     state.batch = batch;
@@ -699,7 +694,7 @@ where
                     sent
                 }
                 Some(Batch::Items(items)) => {
-                    let sent = send_batch(&self.stream, &items, &mut slices, Deadline::NEVER).await;
+                    let sent = send_batch(&self.stream, &items, Deadline::NEVER).await;
                     let mut state = self.state.lock();
                     let sent_items = items.into_iter();
                     let wakers: Vec<_> = sent_items
@@ -1095,9 +1090,6 @@ const BATCH: usize = 256 << 10;
 
 /// How many items: what comes then can still be cancelled.
 const BATCH_ITEMS: usize = 256;
-
-/// How many messages are sent without a vector for all of them.
-const FEW: usize = 4;
 
 /// How many messages and slots are kept, and how large a kept message may be.
 const SPARE: usize = 64;
