@@ -31,6 +31,7 @@ pub(crate) static ALL: &[&dyn Peer] = &[
     #[cfg(unix)]
     &seqpacket::Seqpacket,
     &pipetalk::Blocking,
+    &pipetalk::Spinning,
     #[cfg(feature = "async")]
     &pipetalk_async::Async,
     &interprocess::ByHand,
