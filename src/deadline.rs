@@ -66,10 +66,16 @@ impl Deadline {
     /// which each has several.
     #[inline]
     pub(crate) fn about(timeout: Duration) -> Deadline {
+        Deadline::about_from(sys::recently(), timeout)
+    }
+
+    /// The same, for who knows [when the last tick was](sys::recently).
+    #[inline]
+    pub(crate) fn about_from(recently: Instant, timeout: Duration) -> Deadline {
         if timeout < FAR {
             return Deadline::after(timeout);
         }
-        Deadline::after_at(sys::recently() + TICK, timeout)
+        Deadline::after_at(recently + TICK, timeout)
     }
 
     #[inline]
@@ -118,8 +124,18 @@ impl Deadline {
     pub fn has_passed(self) -> bool {
         match self.0 {
             Kind::Now => true,
+            Kind::At(_) => self.has_passed_since(sys::recently()),
+            Kind::Never => false,
+        }
+    }
+
+    /// As [`has_passed`](Self::has_passed), for who knows [when the last tick was](sys::recently).
+    #[inline]
+    pub(crate) fn has_passed_since(self, recently: Instant) -> bool {
+        match self.0 {
+            Kind::Now => true,
             // Most deadlines are far away.
-            Kind::At(at) => at <= sys::recently() + TICK && at <= Instant::now(),
+            Kind::At(at) => at <= recently + TICK && at <= Instant::now(),
             Kind::Never => false,
         }
     }

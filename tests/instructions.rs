@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::Command;
 
 use pipetalk::tokio as asynchronous;
-use pipetalk::{Call, Client, Server};
+use pipetalk::{Blob, Call, Client, Server};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
@@ -104,8 +104,8 @@ fn count(counts_server: bool, driver: &str, calls: u64) -> u64 {
     instructions(&log)
 }
 
-/// Asserts what a call costs a client and a server at the most: a tenth more than when it was last looked at. Whoever
-/// makes it cost less sets it lower.
+/// Asserts what a call costs a client and a server at the most: about a seventh more than when it was last looked at, for
+/// a compiler of another version. Whoever makes it cost less sets it lower.
 #[track_caller]
 fn assert_cost(test: &str, driver: &str, most: [u64; 2]) {
     let _limit = limit(test);
@@ -125,17 +125,22 @@ fn assert_cost(test: &str, driver: &str, most: [u64; 2]) {
 
 #[test]
 fn a_blocking_call() {
-    assert_cost(here!(), "blocking", [1, 1]);
+    assert_cost(here!(), "blocking", [3_200, 2_700]);
+}
+
+#[test]
+fn a_blocking_call_with_a_blob_of_1_kib() {
+    assert_cost(here!(), "blob", [3_300, 2_650]);
 }
 
 #[test]
 fn a_call_of_a_task() {
-    assert_cost(here!(), "1", [1, 1]);
+    assert_cost(here!(), "1", [9_500, 7_800]);
 }
 
 #[test]
 fn a_call_of_one_task_among_64() {
-    assert_cost(here!(), "64", [1, 1]);
+    assert_cost(here!(), "64", [5_000, 3_400]);
 }
 
 fn runtime() -> Runtime {
@@ -153,6 +158,11 @@ mod actors {
                 announce("listening");
                 server.serve(|small: Small, _: &Call| small).unwrap();
             }
+            ("serve", ["blob", name]) => {
+                let server = Server::bind(*name).unwrap();
+                announce("listening");
+                server.serve(|blob: Blob, _: &Call| blob).unwrap();
+            }
             ("serve", [_, name]) => runtime().block_on(async {
                 let server = asynchronous::Server::bind(*name).unwrap();
                 announce("listening");
@@ -163,6 +173,16 @@ mod actors {
                 let client: Client<Small, Small> = Client::connect(*name).unwrap();
                 for _ in 0..calls.parse().unwrap() {
                     assert_eq!(client.call(&SMALL).unwrap(), SMALL);
+                }
+                announce("done");
+                wait_for_release();
+                client.channel().stop().unwrap();
+            }
+            ("call", ["blob", name, calls]) => {
+                let client: Client<Blob, Blob> = Client::connect(*name).unwrap();
+                let blob = Blob::from(vec![7; 1 << 10]);
+                for _ in 0..calls.parse().unwrap() {
+                    assert_eq!(client.call(&blob).unwrap(), blob);
                 }
                 announce("done");
                 wait_for_release();

@@ -6,7 +6,7 @@
 )]
 
 use std::fmt::Debug;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -270,7 +270,7 @@ fn a_send_whose_runtime_goes_under_it_is_an_error() {
     let (client, _server, _listener) = first.block_on(connect());
     let huge = vec![7; 16 << 20];
     let mut sending = pin!(client.send(&huge, soon()));
-    first.block_on(poll_fn(|cx| {
+    first.block_on(std::future::poll_fn(|cx| {
         assert!(sending.as_mut().poll(cx).is_pending());
         Poll::Ready(())
     }));

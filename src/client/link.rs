@@ -31,8 +31,7 @@ pub(crate) struct Link {
 /// What the threads share, behind the lock of the turns.
 pub(crate) struct Shared {
     pub(super) session: ClientSession,
-    /// Buffers to receive into, kept for the next message.
-    spare: Vec<Arc<Vec<u8>>>,
+    spare: Buffers,
     /// Messages to send, kept for the next one.
     spare_out: Vec<Outgoing>,
 }
@@ -52,7 +51,7 @@ impl Link {
     ) -> Result<Link, CallError> {
         let shared = Shared {
             session: ClientSession::default(),
-            spare: Vec::new(),
+            spare: Buffers::default(),
             spare_out: Vec::new(),
         };
         let link = Link {
@@ -286,7 +285,7 @@ impl Source for Link {
 
     #[inline]
     fn buffer(&self, shared: &mut Shared) -> Arc<Vec<u8>> {
-        shared.spare.pop().unwrap_or_default()
+        shared.spare.take()
     }
 
     #[inline]
@@ -398,12 +397,38 @@ impl Shared {
     }
 
     #[inline]
-    fn keep(&mut self, mut message: Arc<Vec<u8>>) {
-        if let Some(buffer) = Arc::get_mut(&mut message) {
-            if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= KEPT {
-                self.spare.push(message);
-            }
+    fn keep(&mut self, message: Arc<Vec<u8>>) {
+        self.spare.keep(message);
+    }
+}
+
+/// Buffers to receive into, kept for the next message: also those that a [`Blob`](crate::Blob) still has, which most
+/// callers let go of before they call again.
+#[derive(Default)]
+struct Buffers(Vec<Arc<Vec<u8>>>);
+
+impl Buffers {
+    /// One that is nobody else's.
+    #[inline]
+    fn take(&mut self) -> Arc<Vec<u8>> {
+        let Buffers(kept) = self;
+        let free = kept
+            .iter_mut()
+            .rposition(|buffer| Arc::get_mut(buffer).is_some());
+        free.map(|place| kept.swap_remove(place))
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn keep(&mut self, buffer: Arc<Vec<u8>>) {
+        let Buffers(kept) = self;
+        if buffer.capacity() > KEPT {
+            return;
         }
+        if kept.len() == SPARE_BUFFERS {
+            kept.remove(0);
+        }
+        kept.push(buffer);
     }
 }
 

@@ -10,6 +10,7 @@ use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use crate::Deadline;
 use crate::outgoing::Outgoing;
+use crate::sys;
 use crate::wire::{self, Code, Failure};
 
 /// What is asked for.
@@ -105,13 +106,15 @@ impl Call {
         handled: Handled,
         mut out: Outgoing,
     ) -> Result<Option<Code>, End> {
-        let unwanted = self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed();
+        let recently = sys::recently();
+        let unwanted =
+            self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_since(recently);
         let failure = failure(handled, unwanted, out.len(), connection.client_takes());
         if let Some(failure) = &failure {
             out.clear();
             failure.write(out.bytes(), id);
         }
-        let patience = Deadline::about(connection.shared.options.send_timeout);
+        let patience = Deadline::about_from(recently, connection.shared.options.send_timeout);
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
             connection.state.lock().talk.session.answer(id);

@@ -19,7 +19,7 @@ const RESERVED: u32 = !(MAX_MESSAGE as u32);
 pub(super) const MAX_SLICES: usize = 1024;
 
 /// Messages up to this size are sent as one slice behind their length, which costs less than two do.
-pub(super) const SMALL: usize = 1024;
+pub(super) const SMALL: usize = 8 << 10;
 
 #[inline]
 pub(super) fn header(length: usize) -> [u8; HEADER] {

@@ -6,6 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
@@ -23,15 +24,22 @@ pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 /// By the C library, because rustix looks for the kernel's code in a way that ends a program under valgrind.
 #[inline]
 pub(super) fn recently() -> Instant {
-    /// One point in time by both. An [`Instant`] cannot be made from a reading of the clock.
-    static BASE: OnceLock<Option<(Instant, Duration)>> = OnceLock::new();
-    let read = |clock| clock_gettime(clock).map(Duration::from).ok();
-    let base = BASE.get_or_init(|| Some((Instant::now(), read(ClockId::CLOCK_MONOTONIC)?)));
-    let (Some((instant, base)), Some(tick)) = (base, read(ClockId::CLOCK_MONOTONIC_COARSE)) else {
+    /// One point in time by both, in nanoseconds. An [`Instant`] cannot be made from a reading of the clock.
+    static BASE: OnceLock<Option<(Instant, i64)>> = OnceLock::new();
+    let base = BASE.get_or_init(|| Some((Instant::now(), nanoseconds(ClockId::CLOCK_MONOTONIC)?)));
+    let (Some((instant, base)), Some(tick)) = (base, nanoseconds(ClockId::CLOCK_MONOTONIC_COARSE))
+    else {
         return Instant::now();
     };
     // The first tick after the base may still be to come.
-    *instant + tick.saturating_sub(*base)
+    *instant + Duration::from_nanos(u64::try_from(tick - base).unwrap_or(0))
+}
+
+/// What a clock says, which takes 292 years to be too much.
+#[inline]
+fn nanoseconds(clock: ClockId) -> Option<i64> {
+    let now = clock_gettime(clock).ok()?;
+    Some(now.num_nanoseconds())
 }
 
 pub(super) fn socket() -> io::Result<OwnedFd> {

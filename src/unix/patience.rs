@@ -23,6 +23,8 @@ pub(super) type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
 pub(super) struct Patience {
     which: Timeout,
     step: Option<Duration>,
+    /// For how far away a deadline the step is long enough.
+    reach: Duration,
     /// What a receive does before it sleeps.
     spinner: Spinner,
 }
@@ -54,6 +56,7 @@ impl Patience {
         Patience {
             which,
             step: None,
+            reach: Duration::ZERO,
             spinner: Spinner::default(),
         }
     }
@@ -145,14 +148,17 @@ impl Patience {
             None => None,
             Some(Duration::ZERO) => return Ok(false),
             Some(left) => match self.step {
-                Some(step) if step <= left && (step * 4 >= left || step == LONGEST_STEP) => {
-                    return Ok(true);
-                }
+                Some(step) if step <= left && left <= self.reach => return Ok(true),
                 _ => Some(step_within(left)),
             },
         };
         sockopt::set_socket_timeout(socket, self.which, step)?;
         self.step = step;
+        self.reach = match step {
+            Some(LONGEST_STEP) => Duration::MAX,
+            Some(step) => step * 4,
+            None => Duration::ZERO,
+        };
         Ok(true)
     }
 }
