@@ -3,6 +3,7 @@
 mod calls;
 mod items;
 mod link;
+mod slot;
 
 use std::fmt;
 use std::future::{Future, pending, poll_fn};

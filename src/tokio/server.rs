@@ -2,8 +2,10 @@
 
 mod budget;
 mod connection;
+mod ending;
 mod handler;
 mod job;
+mod state;
 mod streaming;
 
 use std::collections::HashMap;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::slot::{Asked, Blank, Call, Next, Queued, Slot, Spare, Stage, Then, Ticket};
 use crate::call_error::CallError;
 use crate::client::common::{
     Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late, not_sent,
@@ -63,103 +64,6 @@ pub(super) struct Calls {
     /// Buffers to receive into, and messages to send, kept for the next.
     spare: Spare<Arc<Vec<u8>>>,
     spare_out: Spare<Outgoing>,
-}
-
-/// The place of a call among those that wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    slot: usize,
-    serial: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    /// Counts the calls that have been here.
-    serial: u64,
-    stage: Stage,
-    /// `None`: a notification.
-    call: Option<Call>,
-    deadline: Deadline,
-    waker: Option<Waker>,
-    /// Of a stream: the request has been sent for certain.
-    open: bool,
-    /// Of a stream: what has come and was not claimed.
-    items: VecDeque<Answer>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    method: u32,
-    /// The session's, once it has begun.
-    id: u32,
-    /// Of a stream: the credit that it is opened with.
-    window: Option<u32>,
-}
-
-/// What somebody calls for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Asked {
-    Reply {
-        method: u32,
-    },
-    /// A stream with a window of so many credits.
-    Items {
-        method: u32,
-        window: u32,
-    },
-    Nothing,
-}
-
-/// What a stream has next.
-#[derive(Debug)]
-pub(super) enum Next {
-    Item(Answer),
-    End,
-    /// The end, for a reason.
-    Failed(CallError),
-}
-
-#[derive(Debug)]
-enum Stage {
-    Free,
-    Waiting,
-    Begun,
-    Queued,
-    /// Whether its message is sent is not known yet.
-    Sending,
-    Sent,
-    /// With the answer, if it was a call.
-    Over(Result<Option<Answer>, CallError>),
-}
-
-/// A message to send, and whose it is; nobody's if it is a greeting or a cancellation.
-#[derive(Debug)]
-pub(super) struct Queued {
-    out: Outgoing,
-    owner: Option<Ticket>,
-}
-
-impl AsRef<Outgoing> for Queued {
-    fn as_ref(&self) -> &Outgoing {
-        &self.out
-    }
-}
-
-/// What a message begins as: a kept buffer, and how large it may become.
-#[derive(Debug)]
-pub(super) struct Blank {
-    pub(super) out: Outgoing,
-    limit: u32,
-}
-
-/// What has to be done once the lock is free.
-#[derive(Debug)]
-pub(super) enum Then {
-    Nothing,
-    /// Sends what is in the outbox: nobody else is about to add to it.
-    Flush,
-    /// Wakes the driver.
-    Wake(Option<Waker>),
 }
 
 impl Calls {
@@ -874,38 +778,3 @@ const BATCH_MESSAGES: usize = 256;
 
 /// How long the driver goes on for what is still to be sent, when nobody can call any more.
 pub(super) const COURTESY: Duration = Duration::from_millis(100);
-
-/// Things that are kept for the next use, up to so many bytes.
-#[derive(Debug)]
-struct Spare<T> {
-    kept: Vec<(T, usize)>,
-    bytes: usize,
-}
-
-impl<T> Default for Spare<T> {
-    fn default() -> Self {
-        Spare {
-            kept: Vec::new(),
-            bytes: 0,
-        }
-    }
-}
-
-impl<T: Default> Spare<T> {
-    fn take(&mut self) -> T {
-        let Some((spare, size)) = self.kept.pop() else {
-            return T::default();
-        };
-        self.bytes -= size;
-        spare
-    }
-
-    fn keep(&mut self, spare: T, size: usize) {
-        const BYTES: usize = 4 << 20;
-        const NUMBER: usize = 1024;
-        if self.bytes + size <= BYTES && self.kept.len() < NUMBER {
-            self.kept.push((spare, size));
-            self.bytes += size;
-        }
-    }
-}

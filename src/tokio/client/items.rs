@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::calls::Next;
 use super::link::Feed;
+use super::slot::Next;
 use crate::Deadline;
 use crate::call_error::CallError;
 use crate::codec::{Codec, DefaultCodec};

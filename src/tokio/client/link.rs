@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::Handle;
 use parking_lot::Mutex;
 
-use super::calls::{Asked, COURTESY, Calls, Next, Queued, Then, Ticket};
+use super::calls::{COURTESY, Calls};
+use super::slot::{Asked, Next, Queued, Then, Ticket};
 use crate::call_error::CallError;
 use crate::client::common::Answer;
 use crate::outgoing::Outgoing;

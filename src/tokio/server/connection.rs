@@ -6,12 +6,11 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ::tokio::task::AbortHandle;
@@ -21,14 +20,14 @@ use super::Shared;
 use super::budget::Budget;
 use super::handler::Replied;
 use super::job::{Ending, Job, Slot, poll};
-use super::streaming::Streaming;
+use super::state::{Batch, IsThere, KEPT, SPARE, State, Waiting, push_exactly};
 use crate::outgoing::Outgoing;
 use crate::server::call::Caller;
-use crate::server::connection::{Buffer, COURTESY, End, has_left, too_large};
+use crate::server::connection::{Buffer, End, has_left, too_large};
 use crate::server::control::{self, Asked};
 use crate::server::emit::{TO_NOTICE, wake};
 use crate::server::job::{Handled, Running, failure};
-use crate::server::streams::{self, Conversation, Outbound};
+use crate::server::streams::{self, Conversation};
 use crate::server::{Call, Payload};
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::tokio::alarm::Alarm;
@@ -40,68 +39,12 @@ use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Error, Peer};
 
 pub(super) struct Connection<S, Q, F> {
-    stream: S,
+    pub(super) stream: S,
     peer: Peer,
     /// Its number on the server's list.
     number: u64,
     pub(super) shared: Arc<Shared<S, Q, F>>,
     pub(super) state: Mutex<State<F>>,
-}
-
-/// What the connection's task shares with those of its handlers.
-pub(super) struct State<F> {
-    pub(super) talk: Conversation,
-    pub(super) running: Running,
-    /// Handlers that wait, each in a task of its own.
-    jobs: Vec<Waiting>,
-    next_job: u64,
-    /// Handlers of streams, each in a task of its own.
-    pub(super) streaming: Vec<Streaming>,
-    outbox: Vec<Outgoing>,
-    /// What is being sent.
-    batch: Vec<Outgoing>,
-    sending: bool,
-    /// What is being sent, or was sent last, are replies.
-    replying: bool,
-    /// There is no room for what has been read: what has to come about.
-    stalled: Option<IsThere<F>>,
-    /// No more messages are taken to be sent.
-    finished: bool,
-    /// Nothing is sent any more either.
-    closed: bool,
-    /// Nothing more is read.
-    parted: bool,
-    /// The connection's task, which sends.
-    task: Option<Waker>,
-    /// The largest message that the client takes.
-    pub(super) client_takes: u32,
-    /// By when the client has to say hello.
-    hello_by: Option<Instant>,
-    /// When the client was last heard of; only where that counts.
-    heard: Option<Instant>,
-    /// By when the client has to read what is being sent.
-    read_by: Option<Instant>,
-    /// By when all has to be sent that is still to be sent.
-    finish_by: Option<Instant>,
-    slots: Vec<Slot<F>>,
-    spare: Vec<Outgoing>,
-    /// The share of the server's budget for what is kept.
-    kept: usize,
-}
-
-/// Whether there is room for something, given how many requests may be in flight.
-type IsThere<F> = fn(&State<F>, usize) -> bool;
-
-/// A handler that waits.
-struct Waiting {
-    number: u64,
-    /// `None`: a notification.
-    id: Option<u32>,
-    deadline: Deadline,
-    cancelled: Arc<AtomicBool>,
-    /// In place of the handler.
-    answered: bool,
-    task: Option<AbortHandle>,
 }
 
 /// A request, or a notification, that is to be handled.
@@ -110,13 +53,6 @@ pub(super) struct Request {
     pub(super) method: u32,
     pub(super) payload: Payload,
     pub(super) timeout: Option<Duration>,
-}
-
-/// What is to be sent in one go.
-enum Batch {
-    Replies(Vec<Outgoing>),
-    /// Of streams.
-    Items(Vec<Outbound>),
 }
 
 /// What a message asks for that was received.
@@ -248,6 +184,15 @@ where
             }
         })
         .await;
+    }
+
+    /// Notes the task that serves the connection.
+    fn runs_as(&self, cx: &mut Context<'_>) {
+        let mut state = self.state.lock();
+        match &mut state.task {
+            Some(task) if task.will_wake(cx.waker()) => {}
+            task => *task = Some(cx.waker().clone()),
+        }
     }
 
     /// Whether the server is ending, and there is nothing to wait for here.
@@ -655,7 +600,7 @@ where
     }
 
     /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
-    fn abort(&self, state: &mut State<F>, which: impl Fn(&Waiting) -> bool) {
+    pub(super) fn abort(&self, state: &mut State<F>, which: impl Fn(&Waiting) -> bool) {
         if !self.shared.aborts {
             // A thread cannot be ended: it answers when it sees what has happened.
             return;
@@ -716,302 +661,6 @@ where
         }
         self.client_has_gone(true);
         self.stream.close();
-    }
-
-    /// Says why the connection ends.
-    fn refuse(&self, failure: &Failure<'_>) {
-        let mut state = self.state.lock();
-        let mut out = state.blank();
-        wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
-        state.push(out);
-        state.finished = true;
-        state.finish_by = Instant::now().checked_add(COURTESY);
-    }
-
-    // ------------------------------------------------------------ ending
-
-    /// Tells the client that the server ends.
-    pub(super) fn go_away(&self, grace: Deadline) {
-        let mut state = self.state.lock();
-        let mut out = state.blank();
-        wire::going_away(out.bytes(), grace.remaining());
-        state.push(out);
-        state.wake();
-        // Whoever has nothing more to say may end its stream.
-        let wakers = state.talk.streams.wakers();
-        drop(state);
-        wake(wakers);
-    }
-
-    /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
-    fn part(&self) {
-        let mut state = self.state.lock();
-        if state.parted {
-            return;
-        }
-        let mut out = state.blank();
-        wire::goodbye(out.bytes());
-        state.push(out);
-        state.running.close();
-        (state.parted, state.finished) = (true, true);
-        state.finish_by = Instant::now().checked_add(COURTESY);
-    }
-
-    /// Ends the connection as soon as it has been said what became of the requests that are under way.
-    pub(super) fn wind_up(&self) {
-        let mut state = self.state.lock();
-        state.running.close();
-        self.abort(&mut state, |_| true);
-        self.abort_streams(&mut state, |_| true);
-        let wakers = state.end_streams();
-        let all_answered = state.talk.session.in_flight() == 0;
-        if all_answered {
-            drop(state);
-            self.part();
-            state = self.state.lock();
-        } else {
-            // A thread is still at it, so that it cannot be said that all is answered.
-            (state.parted, state.finished) = (true, true);
-            state.finish_by = Instant::now().checked_add(COURTESY);
-        }
-        state.wake();
-        drop(state);
-        wake(wakers);
-    }
-
-    /// Ends the connection at once: nobody waits for any answer any more.
-    pub(super) fn close(&self) {
-        let mut state = self.state.lock();
-        state.running.close();
-        self.abort(&mut state, |_| true);
-        (state.parted, state.finished, state.closed) = (true, true, true);
-        (state.hello_by, state.heard) = (None, None);
-        (state.read_by, state.finish_by) = (None, None);
-        state.outbox.clear();
-        self.abort_streams(&mut state, |_| true);
-        let wakers = state.talk.streams.close();
-        state.wake();
-        drop(state);
-        wake(wakers);
-        self.stream.close();
-    }
-
-    /// Nobody waits for any answer any more, but what was notified is still carried out. What was sent before is
-    /// still there to be read, unless that was all.
-    fn client_has_gone(&self, all_read: bool) {
-        let mut state = self.state.lock();
-        state.running.client_has_gone();
-        self.abort_streams(&mut state, |_| true);
-        let wakers = state.talk.streams.close();
-        state.finished = true;
-        self.abort(&mut state, |job| job.id.is_some());
-        if !all_read {
-            state.outbox.clear();
-        }
-        drop(state);
-        wake(wakers);
-    }
-
-    /// Something's time has come, perhaps.
-    fn look_at_the_clock(&self) {
-        let now = Instant::now();
-        let has_come = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let mut state = self.state.lock();
-        if has_come(state.hello_by.take_if(|at| *at <= now)) {
-            drop(state);
-            self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
-            state = self.state.lock();
-            state.parted = true;
-        }
-        if has_come(state.read_by) || has_come(state.finish_by) {
-            // A client that does not read is as good as gone.
-            drop(state);
-            return self.close();
-        }
-        self.abort(&mut state, |job| {
-            job.id.is_some() && job.deadline.has_passed_at(now)
-        });
-        let idle = self.shared.options.idle_timeout;
-        if has_come(state.idle_by(idle)) {
-            if state.talk.session.in_flight() > 0 {
-                state.heard = Some(now);
-            } else {
-                drop(state);
-                self.part();
-            }
-        }
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.state.lock().talk.session.in_flight()
-    }
-
-    /// Notes the task that serves the connection.
-    fn runs_as(&self, cx: &mut Context<'_>) {
-        let mut state = self.state.lock();
-        match &mut state.task {
-            Some(task) if task.will_wake(cx.waker()) => {}
-            task => *task = Some(cx.waker().clone()),
-        }
-    }
-}
-
-impl<F> State<F> {
-    /// An empty message to send.
-    fn blank(&mut self) -> Outgoing {
-        self.spare.pop().unwrap_or_default()
-    }
-
-    /// Takes back a message, for the next one.
-    fn keep(&mut self, mut message: Outgoing) {
-        message.clear();
-        if self.spare.len() < SPARE && message.capacity() <= KEPT {
-            push_exactly(&mut self.spare, message);
-        }
-    }
-
-    /// Has a message sent.
-    fn push(&mut self, message: Outgoing) {
-        if self.finished {
-            self.keep(message);
-        } else {
-            push_exactly(&mut self.outbox, message);
-        }
-    }
-
-    pub(super) fn fail(&mut self, id: u32, failure: &Failure<'_>) {
-        let mut out = self.blank();
-        wire::error(out.bytes(), id, failure);
-        self.push(out);
-    }
-
-    /// Ready with what is to be sent next, or with nothing when there will be no more: replies, or items, by turns where
-    /// there are both. Not both in one: a client that has read its replies may stay away from its streams.
-    fn take_batch(&mut self) -> Poll<Option<Batch>> {
-        // What comes after the last words is nobody's.
-        let items = !self.finished && self.talk.streams.has_next();
-        let batch = match (self.outbox.is_empty(), items) {
-            (true, false) if self.finished => return Poll::Ready(None),
-            (true, false) => return Poll::Pending,
-            (false, true) if self.replying => self.take_items(),
-            (false, _) => self.take_replies(),
-            (true, true) => self.take_items(),
-        };
-        (self.sending, self.replying) = (true, matches!(batch, Batch::Replies(_)));
-        Poll::Ready(Some(batch))
-    }
-
-    fn take_replies(&mut self) -> Batch {
-        let (mut count, mut bytes) = (0, 0);
-        while count < self.outbox.len() && bytes < BATCH {
-            bytes += self.outbox[count].len();
-            count += 1;
-        }
-        let mut batch = mem::take(&mut self.batch);
-        if count == self.outbox.len() {
-            mem::swap(&mut batch, &mut self.outbox);
-        } else {
-            batch.extend(self.outbox.drain(..count));
-        }
-        Batch::Replies(batch)
-    }
-
-    fn take_items(&mut self) -> Batch {
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH && items.len() < BATCH_ITEMS {
-            let Some(item) = self.next_item() else {
-                break;
-            };
-            bytes += item.message.len();
-            items.push(item);
-        }
-        Batch::Items(items)
-    }
-
-    /// The next message of a stream. What comes behind it goes out behind it, so that its answer counts as given.
-    fn next_item(&mut self) -> Option<Outbound> {
-        let item = self.talk.streams.next()?;
-        if item.last {
-            self.talk.session.answer(item.id);
-            self.talk.session.answered();
-        }
-        Some(item)
-    }
-
-    /// Ends all streams, with words, behind what is to be sent anyhow; who is to know.
-    fn end_streams(&mut self) -> Vec<streams::Waker> {
-        let wakers = self.talk.streams.cancel_all();
-        while let Some(item) = self.next_item() {
-            self.outbox.push(item.message);
-        }
-        wakers
-    }
-
-    /// Takes a job off the list; whether its request was answered in its place.
-    fn end_job(&mut self, number: Option<u64>) -> bool {
-        let place = self.jobs.iter().position(|job| Some(job.number) == number);
-        place.is_some_and(|place| self.jobs.swap_remove(place).answered)
-    }
-
-    pub(super) fn wake(&self) {
-        if let Some(task) = &self.task {
-            task.wake_by_ref();
-        }
-    }
-
-    /// When the client has been idle for too long.
-    fn idle_by(&self, timeout: Option<Duration>) -> Option<Instant> {
-        self.heard?.checked_add(timeout?)
-    }
-
-    /// When to look at the clock next.
-    fn next_deadline<S, Q>(&self, shared: &Shared<S, Q, F>) -> Option<Instant> {
-        let jobs = self
-            .jobs
-            .iter()
-            .filter(|job| shared.aborts && job.is_wanted());
-        let deadlines = jobs.filter_map(|job| job.deadline.instant());
-        [
-            self.hello_by,
-            self.read_by,
-            self.finish_by,
-            self.idle_by(shared.options.idle_timeout),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(deadlines)
-        .min()
-    }
-
-    /// Whether another stream may be opened. One may have ended whose handler has not noticed: that does not count as a
-    /// request any more, but there is an end to it as well.
-    pub(super) fn has_room_for_stream(&self, limit: usize) -> bool {
-        self.streaming.len() < limit.saturating_mul(2)
-    }
-
-    /// Lets go of what is kept for the next messages, if that is too much.
-    fn settle(&mut self, budget: &Budget) {
-        let queues = self.outbox.capacity() + self.batch.capacity();
-        let bytes = queues * size_of::<Outgoing>()
-            + self.spare.capacity() * size_of::<Outgoing>()
-            + self.talk.streams.kept()
-            + self.spare.iter().map(Outgoing::capacity).sum::<usize>()
-            + self.slots.len() * size_of::<Option<F>>()
-            + self.slots.capacity() * size_of::<Slot<F>>();
-        if !budget.keep(&mut self.kept, bytes) {
-            self.slots = Vec::new();
-            self.spare = Vec::new();
-            self.batch = Vec::new();
-            self.outbox.shrink_to_fit();
-            self.talk.streams.let_go();
-        }
-    }
-}
-
-impl Waiting {
-    /// Whether somebody waits for the reply.
-    fn is_wanted(&self) -> bool {
-        self.id.is_some() && !self.answered
     }
 }
 
@@ -1076,24 +725,6 @@ impl Drop for Held<'_> {
         self.budget.keep(&mut self.bytes, 0);
     }
 }
-
-/// Adds to a vector, which has no room to spare for one that holds a single message at most: most connections are idle.
-fn push_exactly<T>(vector: &mut Vec<T>, value: T) {
-    if vector.capacity() == 0 {
-        vector.reserve_exact(1);
-    }
-    vector.push(value);
-}
-
-/// How much goes out in one batch: a client has the time to read one after the other.
-const BATCH: usize = 256 << 10;
-
-/// How many items: what comes then can still be cancelled.
-const BATCH_ITEMS: usize = 256;
-
-/// How many messages and slots are kept, and how large a kept message may be.
-const SPARE: usize = 64;
-const KEPT: usize = 4 << 20;
 
 impl<S: fmt::Debug, Q, F> fmt::Debug for Connection<S, Q, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,8 +12,9 @@ use std::thread;
 use ::tokio::task::AbortHandle;
 use parking_lot::{MappedMutexGuard, MutexGuard};
 
-use super::connection::{Connection, Request, State};
+use super::connection::{Connection, Request};
 use super::handler::Replied;
+use super::state::State;
 use crate::Deadline;
 use crate::server::call::Caller;
 use crate::server::sink::Opening;

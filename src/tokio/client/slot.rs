@@ -1,0 +1,141 @@
+//! What the calls of one connection are made of: the place of each, what it asks for, and what is kept for the next.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use crate::Deadline;
+use crate::call_error::CallError;
+use crate::client::common::Answer;
+use crate::outgoing::Outgoing;
+
+/// The place of a call among those that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) slot: usize,
+    pub(super) serial: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Counts the calls that have been here.
+    pub(super) serial: u64,
+    pub(super) stage: Stage,
+    /// `None`: a notification.
+    pub(super) call: Option<Call>,
+    pub(super) deadline: Deadline,
+    pub(super) waker: Option<Waker>,
+    /// Of a stream: the request has been sent for certain.
+    pub(super) open: bool,
+    /// Of a stream: what has come and was not claimed.
+    pub(super) items: VecDeque<Answer>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) method: u32,
+    /// The session's, once it has begun.
+    pub(super) id: u32,
+    /// Of a stream: the credit that it is opened with.
+    pub(super) window: Option<u32>,
+}
+
+/// What somebody calls for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    Reply {
+        method: u32,
+    },
+    /// A stream with a window of so many credits.
+    Items {
+        method: u32,
+        window: u32,
+    },
+    Nothing,
+}
+
+/// What a stream has next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Item(Answer),
+    End,
+    /// The end, for a reason.
+    Failed(CallError),
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    Free,
+    Waiting,
+    Begun,
+    Queued,
+    /// Whether its message is sent is not known yet.
+    Sending,
+    Sent,
+    /// With the answer, if it was a call.
+    Over(Result<Option<Answer>, CallError>),
+}
+
+/// A message to send, and whose it is; nobody's if it is a greeting or a cancellation.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) out: Outgoing,
+    pub(super) owner: Option<Ticket>,
+}
+
+impl AsRef<Outgoing> for Queued {
+    fn as_ref(&self) -> &Outgoing {
+        &self.out
+    }
+}
+
+/// What a message begins as: a kept buffer, and how large it may become.
+#[derive(Debug)]
+pub(super) struct Blank {
+    pub(super) out: Outgoing,
+    pub(super) limit: u32,
+}
+
+/// What has to be done once the lock is free.
+#[derive(Debug)]
+pub(super) enum Then {
+    Nothing,
+    /// Sends what is in the outbox: nobody else is about to add to it.
+    Flush,
+    /// Wakes the driver.
+    Wake(Option<Waker>),
+}
+
+/// Things that are kept for the next use, up to so many bytes.
+#[derive(Debug)]
+pub(super) struct Spare<T> {
+    kept: Vec<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Spare {
+            kept: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<T: Default> Spare<T> {
+    pub(super) fn take(&mut self) -> T {
+        let Some((spare, size)) = self.kept.pop() else {
+            return T::default();
+        };
+        self.bytes -= size;
+        spare
+    }
+
+    pub(super) fn keep(&mut self, spare: T, size: usize) {
+        const BYTES: usize = 4 << 20;
+        const NUMBER: usize = 1024;
+        if self.bytes + size <= BYTES && self.kept.len() < NUMBER {
+            self.kept.push((spare, size));
+            self.bytes += size;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How a connection ends, and what ends it.
+
+use std::future::Future;
+use std::time::Instant;
+
+use super::connection::Connection;
+use super::handler::Replied;
+use crate::Deadline;
+use crate::server::connection::COURTESY;
+use crate::server::emit::wake;
+use crate::tokio::transport::Stream;
+use crate::wire::{self, Code, Failure};
+
+impl<S, Q, F> Connection<S, Q, F>
+where
+    S: Stream,
+    Q: 'static,
+    F: Future<Output = Replied> + Send + 'static,
+{
+    /// Says why the connection ends.
+    pub(super) fn refuse(&self, failure: &Failure<'_>) {
+        let mut state = self.state.lock();
+        let mut out = state.blank();
+        wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
+        state.push(out);
+        state.finished = true;
+        state.finish_by = Instant::now().checked_add(COURTESY);
+    }
+
+    /// Tells the client that the server ends.
+    pub(super) fn go_away(&self, grace: Deadline) {
+        let mut state = self.state.lock();
+        let mut out = state.blank();
+        wire::going_away(out.bytes(), grace.remaining());
+        state.push(out);
+        state.wake();
+        // Whoever has nothing more to say may end its stream.
+        let wakers = state.talk.streams.wakers();
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
+    pub(super) fn part(&self) {
+        let mut state = self.state.lock();
+        if state.parted {
+            return;
+        }
+        let mut out = state.blank();
+        wire::goodbye(out.bytes());
+        state.push(out);
+        state.running.close();
+        (state.parted, state.finished) = (true, true);
+        state.finish_by = Instant::now().checked_add(COURTESY);
+    }
+
+    /// Ends the connection as soon as it has been said what became of the requests that are under way.
+    pub(super) fn wind_up(&self) {
+        let mut state = self.state.lock();
+        state.running.close();
+        self.abort(&mut state, |_| true);
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.end_streams();
+        let all_answered = state.talk.session.in_flight() == 0;
+        if all_answered {
+            drop(state);
+            self.part();
+            state = self.state.lock();
+        } else {
+            // A thread is still at it, so that it cannot be said that all is answered.
+            (state.parted, state.finished) = (true, true);
+            state.finish_by = Instant::now().checked_add(COURTESY);
+        }
+        state.wake();
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Ends the connection at once: nobody waits for any answer any more.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.running.close();
+        self.abort(&mut state, |_| true);
+        (state.parted, state.finished, state.closed) = (true, true, true);
+        (state.hello_by, state.heard) = (None, None);
+        (state.read_by, state.finish_by) = (None, None);
+        state.outbox.clear();
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.talk.streams.close();
+        state.wake();
+        drop(state);
+        wake(wakers);
+        self.stream.close();
+    }
+
+    /// Nobody waits for any answer any more, but what was notified is still carried out. What was sent before is
+    /// still there to be read, unless that was all.
+    pub(super) fn client_has_gone(&self, all_read: bool) {
+        let mut state = self.state.lock();
+        state.running.client_has_gone();
+        self.abort_streams(&mut state, |_| true);
+        let wakers = state.talk.streams.close();
+        state.finished = true;
+        self.abort(&mut state, |job| job.id.is_some());
+        if !all_read {
+            state.outbox.clear();
+        }
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Something's time has come, perhaps.
+    pub(super) fn look_at_the_clock(&self) {
+        let now = Instant::now();
+        let has_come = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut state = self.state.lock();
+        if has_come(state.hello_by.take_if(|at| *at <= now)) {
+            drop(state);
+            self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
+            state = self.state.lock();
+            state.parted = true;
+        }
+        if has_come(state.read_by) || has_come(state.finish_by) {
+            // A client that does not read is as good as gone.
+            drop(state);
+            return self.close();
+        }
+        self.abort(&mut state, |job| {
+            job.id.is_some() && job.deadline.has_passed_at(now)
+        });
+        let idle = self.shared.options.idle_timeout;
+        if has_come(state.idle_by(idle)) {
+            if state.talk.session.in_flight() > 0 {
+                state.heard = Some(now);
+            } else {
+                drop(state);
+                self.part();
+            }
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.state.lock().talk.session.in_flight()
+    }
+}
