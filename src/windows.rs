@@ -272,8 +272,19 @@ fn make_ready(
     direction: Direction,
 ) -> io::Result<()> {
     set_read_mode(options, handle, direction, name)?;
-    let owner = security::owner(handle).ok().map(UserId::Sid);
+    let owner = match security::owner(handle).map_err(or_gone) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+        owner => owner.ok().map(UserId::Sid),
+    };
     options.trust.check(owner.as_ref())
+}
+
+/// The listener may have let the client in, and have disconnected it by now: then nobody is there to be asked about.
+fn or_gone(error: io::Error) -> io::Error {
+    match error.raw_os_error().map(|code| code as u32) {
+        Some(ERROR_PIPE_NOT_CONNECTED) => io::ErrorKind::BrokenPipe.into(),
+        _ => error,
+    }
 }
 
 /// Puts the client's end in message read mode, which every pipe handle begins without.
@@ -307,9 +318,7 @@ fn set_read_mode(
             let error = io::Error::last_os_error();
             Err(match error.raw_os_error().map(|code| code as u32) {
                 Some(ERROR_INVALID_PARAMETER) => byte_type(),
-                // The listener has let the client in, and has disconnected it by now.
-                Some(ERROR_PIPE_NOT_CONNECTED) => io::ErrorKind::BrokenPipe.into(),
-                _ => error,
+                _ => or_gone(error),
             })
         }
         (ReadMode::Message, Direction::Outbound) => {
@@ -325,7 +334,7 @@ fn set_read_mode(
                 )
             };
             if done == 0 {
-                return Err(io::Error::last_os_error());
+                return Err(or_gone(io::Error::last_os_error()));
             }
             if flags & PIPE_TYPE_MESSAGE == 0 {
                 Err(byte_type())
@@ -339,6 +348,24 @@ fn set_read_mode(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{LocalListener, ToName};
+
+    /// Not that its server is somebody unknown: whoever reconnects tries again.
+    #[test]
+    fn a_client_that_is_disconnected_before_it_is_ready_has_a_broken_pipe() {
+        let soon = || Deadline::after(std::time::Duration::from_secs(30));
+        for read_mode in [ReadMode::Message, ReadMode::Byte] {
+            let text = format!("pipetalk-unit-{}-disconnected", std::process::id());
+            let name = text.to_name().unwrap();
+            let listener = LocalListener::bind(&*text).unwrap();
+            let options = ConnectOptions::new().read_mode(read_mode);
+            let (handle, direction) =
+                open(&options, &name, &pipe_path(&name).unwrap(), soon()).unwrap();
+            crate::Stream::abort(&crate::Listener::accept(&listener, soon()).unwrap());
+            let error = make_ready(&options, &name, &handle, direction).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error:?}");
+        }
+    }
 
     #[test]
     fn c06_a_client_asks_for_no_more_rights_than_it_needs() {
