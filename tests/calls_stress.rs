@@ -164,8 +164,12 @@ impl Plan {
                 assert!(matches!(self.what, What::Answer | What::Slowly(_)));
                 assert_answers(&reply, nonce);
             }
-            Err(CallError::TimedOut { .. }) => {
-                assert!(hurried, "{:?} timed out after {took:?}", self.what);
+            Err(CallError::TimedOut { sent }) => {
+                assert!(
+                    hurried,
+                    "{:?} timed out after {took:?}, sent: {sent}",
+                    self.what
+                );
                 assert!(took >= self.timeout, "too early: {took:?}");
             }
             Err(CallError::Cancelled) => assert!(hurried, "{:?} cancelled", self.what),
