@@ -10,12 +10,39 @@ use crate::outgoing::Outgoing;
 /// From this size on a message is sent on its own.
 const LARGE: usize = 64 << 10;
 
-/// A vector of no more than so many slices a thread keeps.
-const KEPT: usize = 1024;
+/// So many vectors a thread keeps, each of no more than so many slices.
+const KEPT: usize = 4;
+const KEPT_SLICES: usize = 1024;
 
 thread_local! {
-    /// Lent to whoever sends, so that a connection has none of its own while it waits.
-    static SLICES: Cell<Vec<IoSlice<'static>>> = const { Cell::new(Vec::new()) };
+    /// Lent to those that send, of whom several may wait for room at a time, so that a connection has none of its own
+    /// while it is idle.
+    static SLICES: Cell<Vec<Vec<IoSlice<'static>>>> = const { Cell::new(Vec::new()) };
+}
+
+/// An empty vector, which the thread has used before if it can be.
+fn borrow() -> Vec<IoSlice<'static>> {
+    // While a thread ends it has nothing.
+    let lent = SLICES.try_with(|kept| {
+        let mut stack = kept.take();
+        let slices = stack.pop();
+        kept.set(stack);
+        slices
+    });
+    lent.ok().flatten().unwrap_or_default()
+}
+
+fn give_back(slices: Vec<IoSlice<'static>>) {
+    if slices.capacity() > KEPT_SLICES {
+        return;
+    }
+    let _ = SLICES.try_with(|kept| {
+        let mut stack = kept.take();
+        if stack.len() < KEPT {
+            stack.push(slices);
+        }
+        kept.set(stack);
+    });
 }
 
 /// Why a batch was not sent, and which of its messages certainly were, or were not.
@@ -49,14 +76,11 @@ pub(super) async fn send_batch<S: Stream, M: AsRef<Outgoing>>(
                 Box::pin(stream.send_vectored(&pieces, deadline)).await
             }
             _ => {
-                let mut group = emptied(SLICES.try_with(Cell::take).unwrap_or_default());
+                let mut group = emptied(borrow());
                 let messages = batch[sent..sent + together].iter();
                 group.extend(messages.filter_map(|message| small(message.as_ref())));
                 let result = stream.send_all(&group, deadline).await;
-                if group.capacity() <= KEPT {
-                    // While a thread ends it keeps nothing.
-                    let _ = SLICES.try_with(|kept| kept.set(emptied(group)));
-                }
+                give_back(emptied(group));
                 result
             }
         };
