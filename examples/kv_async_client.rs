@@ -20,10 +20,13 @@ use std::env;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv_async::{AsyncKvClient, PutError};
 use pipetalk::{CallError, ClientOptions, Event};
+
+/// How long the server has for what it is asked.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const USAGE: &str = "usage: kv_async_client [--name NAME] get KEY | put KEY VALUE | touch KEY | \
                      watch PREFIX | info | drain | stop";
@@ -68,7 +71,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
-    let options = ClientOptions::new().timeout(Duration::from_secs(10));
+    let options = ClientOptions::new().timeout(TIMEOUT);
     let connect = || AsyncKvClient::connect_with(name, options);
     let mut out = io::stdout().lock();
     match *command {
@@ -79,11 +82,20 @@ async fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
         }
         ["put", key, value] => {
             let put = connect().await?.put(key, &value.into()).await?;
-            put.map_err(Trouble::Put)?;
+            put.map_err(Trouble::Key)?;
             writeln!(out, "ok")?;
         }
         ["touch", key] => {
-            connect().await?.touch(key).await?;
+            kv_async::check_key(key).map_err(Trouble::Key)?;
+            let client = connect().await?;
+            client.touch(key).await?;
+            // A notification has no answer: that the server has acted on it shows in what it does.
+            let end = Instant::now() + TIMEOUT;
+            while client.get(key).await?.is_none() {
+                if Instant::now() >= end {
+                    return Err(Trouble::Untouched);
+                }
+            }
             writeln!(out, "ok")?;
         }
         ["watch", prefix] => {
@@ -112,7 +124,7 @@ async fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
         }
         ["drain"] => {
             let client = connect().await?;
-            client.channel().drain(Duration::from_secs(10)).await?;
+            client.channel().drain(TIMEOUT).await?;
             writeln!(out, "ok")?;
         }
         ["stop"] => {
@@ -128,7 +140,8 @@ async fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
 enum Trouble {
     Usage,
     NotFound,
-    Put(PutError),
+    Key(PutError),
+    Untouched,
     Call(CallError),
     Output(io::Error),
 }
@@ -138,9 +151,12 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Usage => f.write_str(USAGE),
             Trouble::NotFound => f.write_str("not found"),
-            Trouble::Put(PutError::EmptyKey) => f.write_str("a key cannot be empty"),
-            Trouble::Put(PutError::LongKey { limit }) => {
+            Trouble::Key(PutError::EmptyKey) => f.write_str("a key cannot be empty"),
+            Trouble::Key(PutError::LongKey { limit }) => {
                 write!(f, "a key has at most {limit} bytes")
+            }
+            Trouble::Untouched => {
+                write!(f, "the key does not exist {TIMEOUT:?} after it was touched")
             }
             Trouble::Call(error) => error.fmt(f),
             Trouble::Output(error) => write!(f, "cannot print: {error}"),

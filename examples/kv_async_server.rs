@@ -21,8 +21,6 @@ use pipetalk::{Blob, Broadcast, Call, Event};
 /// How long requests that are under way have when the server is to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-const LONGEST_KEY: u32 = 1024;
-
 /// How many changes wait for a client that watches and is slow.
 const WAITING: usize = 1000;
 
@@ -81,12 +79,7 @@ impl AsyncKv for Store {
     }
 
     async fn put(&self, _: &Call, key: String, value: Blob) -> Result<(), PutError> {
-        if key.is_empty() {
-            return Err(PutError::EmptyKey);
-        }
-        if key.len() > LONGEST_KEY as usize {
-            return Err(PutError::LongKey { limit: LONGEST_KEY });
-        }
+        kv_async::check_key(&key)?;
         // A copy, because the value as it came keeps the whole message in memory.
         let value = Blob::from(&value[..]);
         let mut values = self.values();
@@ -96,7 +89,7 @@ impl AsyncKv for Store {
     }
 
     async fn touch(&self, _: &Call, key: String) {
-        if key.is_empty() || key.len() > LONGEST_KEY as usize {
+        if kv_async::check_key(&key).is_err() {
             return;
         }
         let mut values = self.values();

@@ -20,10 +20,13 @@ use std::env;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv::{KvClient, PutError};
 use pipetalk::{CallError, ClientOptions, Event};
+
+/// How long the server has for what it is asked.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const USAGE: &str = "usage: kv_client [--name NAME] get KEY | put KEY VALUE | touch KEY | \
                      watch PREFIX | info | drain | stop";
@@ -67,8 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
-    let connect =
-        || KvClient::connect_with(name, ClientOptions::new().timeout(Duration::from_secs(10)));
+    let connect = || KvClient::connect_with(name, ClientOptions::new().timeout(TIMEOUT));
     let mut out = io::stdout().lock();
     match *command {
         ["get", key] => {
@@ -77,11 +79,20 @@ fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
             writeln!(out)?;
         }
         ["put", key, value] => {
-            connect()?.put(key, &value.into())?.map_err(Trouble::Put)?;
+            connect()?.put(key, &value.into())?.map_err(Trouble::Key)?;
             writeln!(out, "ok")?;
         }
         ["touch", key] => {
-            connect()?.touch(key)?;
+            kv::check_key(key).map_err(Trouble::Key)?;
+            let client = connect()?;
+            client.touch(key)?;
+            // A notification has no answer: that the server has acted on it shows in what it does.
+            let end = Instant::now() + TIMEOUT;
+            while client.get(key)?.is_none() {
+                if Instant::now() >= end {
+                    return Err(Trouble::Untouched);
+                }
+            }
             writeln!(out, "ok")?;
         }
         ["watch", prefix] => {
@@ -108,7 +119,7 @@ fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
             writeln!(out, "draining     {}", info.draining)?;
         }
         ["drain"] => {
-            connect()?.channel().drain(Duration::from_secs(10))?;
+            connect()?.channel().drain(TIMEOUT)?;
             writeln!(out, "ok")?;
         }
         ["stop"] => {
@@ -124,7 +135,8 @@ fn run(name: &str, command: &[&str]) -> Result<(), Trouble> {
 enum Trouble {
     Usage,
     NotFound,
-    Put(PutError),
+    Key(PutError),
+    Untouched,
     Call(CallError),
     Output(io::Error),
 }
@@ -134,9 +146,12 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Usage => f.write_str(USAGE),
             Trouble::NotFound => f.write_str("not found"),
-            Trouble::Put(PutError::EmptyKey) => f.write_str("a key cannot be empty"),
-            Trouble::Put(PutError::LongKey { limit }) => {
+            Trouble::Key(PutError::EmptyKey) => f.write_str("a key cannot be empty"),
+            Trouble::Key(PutError::LongKey { limit }) => {
                 write!(f, "a key has at most {limit} bytes")
+            }
+            Trouble::Untouched => {
+                write!(f, "the key does not exist {TIMEOUT:?} after it was touched")
             }
             Trouble::Call(error) => error.fmt(f),
             Trouble::Output(error) => write!(f, "cannot print: {error}"),

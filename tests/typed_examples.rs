@@ -263,8 +263,10 @@ fn an_error_of_the_service_is_one_line() {
             (String::new(), "a key cannot be empty"),
             ("k".repeat(1025), "a key has at most 1024 bytes"),
         ] {
-            let line = store.client(&["put", &key, "value"]).expect_exit(2);
-            assert_eq!(line, format!("{}: {name}: {text}", programs.client));
+            for command in [&["put", &key, "value"][..], &["touch", &key]] {
+                let line = store.client(command).expect_exit(2);
+                assert_eq!(line, format!("{}: {name}: {text}", programs.client));
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Where the server listens unless it is told otherwise.
 pub(crate) const NAME: &str = "pipetalk.kv";
 
+const LONGEST_KEY: u32 = 1024;
+
 pipetalk::service! {
     /// A small key-value store.
     pub(crate) trait Kv {
@@ -38,4 +40,15 @@ pub(crate) enum PutError {
     EmptyKey,
     /// A key has no more bytes than this.
     LongKey { limit: u32 },
+}
+
+/// Whether a value can have this key.
+pub(crate) fn check_key(key: &str) -> Result<(), PutError> {
+    if key.is_empty() {
+        return Err(PutError::EmptyKey);
+    }
+    if key.len() > LONGEST_KEY as usize {
+        return Err(PutError::LongKey { limit: LONGEST_KEY });
+    }
+    Ok(())
 }

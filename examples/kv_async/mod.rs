@@ -8,7 +8,7 @@ mod blocking;
 
 use pipetalk::{Blob, Event};
 
-pub(crate) use blocking::{Change, NAME, PutError};
+pub(crate) use blocking::{Change, NAME, PutError, check_key};
 
 pipetalk::service! {
     /// A small key-value store.
