@@ -260,10 +260,15 @@ fn stress_one_client_for_many_threads_while_connections_break() {
             })
             .collect();
         let mut rng = rng.fork();
-        let (done, breaks) = (&done, &breaks);
+        let (next, done, breaks) = (&next, &done, &breaks);
         scope.spawn(move || {
             while !done.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_micros(rng.in_range(500..20_000) as u64));
+                // By the calls and not by the clock: if every connection broke before it has answered anything, a call
+                // that may be tried again would be until its time is over.
+                let then = next.load(Ordering::SeqCst) + rng.in_range(20..400) as u64;
+                while next.load(Ordering::SeqCst) < then && !done.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_micros(100));
+                }
                 for stream in streams.lock().unwrap().drain(..) {
                     if rng.one_in(3) {
                         stream.abort();
