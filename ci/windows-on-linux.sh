@@ -2,7 +2,7 @@
 # Lets a Debian or Ubuntu machine build for Windows and run the result under Wine:
 #
 #     eval "$(ci/windows-on-linux.sh [DIR])"
-#     cargo test --target x86_64-pc-windows-gnu
+#     cargo test --all-features --target x86_64-pc-windows-gnu
 #     wineserver -k                      # Wine's server outlives the tests for a while
 #
 # DIR (default: pipetalk/windows in the user's cache directory) keeps everything that is not a package of the
