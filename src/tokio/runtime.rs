@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::tokio::runtime::Handle;
-use ::tokio::sync::{Mutex, MutexGuard};
 use ::tokio::time::Sleep;
+use async_lock::{Mutex, MutexGuard};
 
 use crate::Deadline;
 
@@ -102,10 +102,10 @@ pub(crate) async fn take_turns(calls: &AtomicU8, deadline: Deadline) {
 /// Takes a lock by the deadline.
 pub(crate) async fn lock<T>(deadline: Deadline, mutex: &Mutex<T>) -> io::Result<MutexGuard<'_, T>> {
     match mutex.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(_) if deadline.has_passed() => Err(io::ErrorKind::TimedOut.into()),
+        Some(guard) => Ok(guard),
+        None if deadline.has_passed() => Err(io::ErrorKind::TimedOut.into()),
         // It is free nearly always: whoever takes it so needs no place for a wait.
-        Err(_) => Box::pin(by(deadline, mutex.lock())).await,
+        None => Box::pin(by(deadline, mutex.lock())).await,
     }
 }
 

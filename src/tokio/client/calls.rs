@@ -14,6 +14,8 @@
 //! A stream goes the same way. Its items wait with it, from the time when it is sent, until they are claimed one by one;
 //! and its answer, which is its end, comes behind them.
 
+mod outbox;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
@@ -24,11 +26,10 @@ use std::time::{Duration, Instant};
 use super::slot::{Asked, Blank, Call, Next, Queued, Slot, Spare, Stage, Then, Ticket};
 use crate::call_error::CallError;
 use crate::client::common::{
-    Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late, not_sent,
+    Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late,
 };
 use crate::outgoing::Outgoing;
 use crate::session::{ClientEvent, ClientSession, NotNow, Party};
-use crate::tokio::batch::Failed;
 use crate::{Deadline, wire};
 
 /// What is behind the lock of a connection.
@@ -156,15 +157,15 @@ impl Calls {
         }
     }
 
-    /// The id of a call that has begun, 0 for a notification, the credit of a stream, and what the message begins as.
-    pub(super) fn blank(&mut self, ticket: Ticket) -> (u32, u32, Blank) {
-        let blank = Blank {
+    /// What the message of a call begins as that has begun.
+    pub(super) fn blank(&mut self, ticket: Ticket) -> Blank {
+        let call = self.slots[ticket.slot].call;
+        Blank {
             out: self.spare_out.take(),
             limit: self.session.server().map_or(u32::MAX, Party::takes),
-        };
-        let call = self.slots[ticket.slot].call;
-        let credit = call.and_then(|call| call.window).unwrap_or(0);
-        (call.map_or(0, |call| call.id), credit, blank)
+            id: call.map_or(0, |call| call.id),
+            credit: call.and_then(|call| call.window).unwrap_or(0),
+        }
     }
 
     /// Queues the message of a call that has begun.
@@ -175,7 +176,7 @@ impl Calls {
         if self.unsent_fails {
             return Err(CallError::Disconnected { sent: false });
         }
-        let Blank { out, limit } = blank;
+        let Blank { out, limit, .. } = blank;
         let limit = limit.min(crate::MAX_MESSAGE as u32);
         if let Err(error) = check_size(out.len(), limit) {
             self.keep_out(out);
@@ -191,7 +192,7 @@ impl Calls {
             Then::Wake(driver) => Then::Wake(driver),
             // Whoever sends will find it.
             _ if self.sending => Then::Nothing,
-            _ if self.awake == 0 => Then::Flush,
+            _ if self.awake == 0 => Then::Flush(self.driver.clone()),
             // The others may push as well, or they may not.
             _ if self.outbox.len() == 1 => Then::Wake(self.driver.clone()),
             _ => Then::Nothing,
@@ -276,7 +277,7 @@ impl Calls {
         self.outbox.push_back(Queued { out, owner: None });
         match self.sending || self.outbox.len() > 1 {
             true => Then::Nothing,
-            false => Then::Flush,
+            false => Then::Flush(self.driver.clone()),
         }
     }
 
@@ -340,130 +341,9 @@ impl Calls {
         self.driver.as_ref()
     }
 
-    /// Whoever polls the writer is to do it again: somebody else was to do it meanwhile, and cannot.
-    pub(super) fn polls_again(&mut self) {
-        self.again = true;
-    }
-
-    /// Whether whoever has polled the writer is to do it again.
-    pub(super) fn is_to_be_polled_again(&mut self) -> bool {
-        mem::take(&mut self.again) || self.has_unsent()
-    }
-
-    /// Whether there is something to send that nobody is sending.
-    pub(super) fn has_unsent(&self) -> bool {
-        !self.outbox.is_empty() && !self.sending && !self.deaf
-    }
-
-    pub(super) fn is_sending(&self) -> bool {
-        self.sending
-    }
-
-    /// Whether others are about to add to what is to be sent.
-    pub(super) fn expects_more(&self) -> bool {
-        self.awake > 0
-    }
-
     /// A buffer to receive into.
     pub(super) fn buffer(&mut self) -> Arc<Vec<u8>> {
         self.spare.take()
-    }
-
-    /// Takes what is to be sent next; then [`sent`](Self::sent) or [`not_sent`](Self::not_sent) has to follow. False
-    /// if there is nothing.
-    pub(super) fn take_batch(&mut self, batch: &mut Vec<Queued>) -> bool {
-        let mut bytes = 0;
-        while bytes < BATCH && batch.len() < BATCH_MESSAGES {
-            let Some(next) = self.outbox.pop_front() else {
-                break;
-            };
-            bytes += next.out.len();
-            if let Some(slot) = next.owner.and_then(|owner| self.slot(owner)) {
-                slot.stage = Stage::Sending;
-            }
-            batch.push(next);
-        }
-        self.sending = !batch.is_empty();
-        self.sending
-    }
-
-    pub(super) fn sent(&mut self, batch: &mut Vec<Queued>, woken: &mut Vec<Waker>) {
-        self.sending = false;
-        for Queued { out, owner } in batch.drain(..) {
-            self.was_sent(owner, woken);
-            self.keep_out(out);
-        }
-    }
-
-    fn was_sent(&mut self, owner: Option<Ticket>, woken: &mut Vec<Waker>) {
-        let Some(ticket) = owner else { return };
-        let Some(slot) = self.slot(ticket) else {
-            return;
-        };
-        // The answer may have overtaken this.
-        match (&slot.stage, slot.call) {
-            (Stage::Sending, Some(call)) => {
-                slot.stage = Stage::Sent;
-                if call.window.is_some() {
-                    slot.open = true;
-                    woken.extend(slot.waker.take());
-                }
-            }
-            (Stage::Sending, None) => self.finish(ticket, Ok(None), woken),
-            _ => {}
-        }
-    }
-
-    /// A batch could not be sent. False if nothing can be sent any more.
-    pub(super) fn not_sent(
-        &mut self,
-        batch: &mut Vec<Queued>,
-        failed: Failed,
-        woken: &mut Vec<Waker>,
-    ) -> bool {
-        self.sending = false;
-        let why = not_sent(&failed.error);
-        let only_too_large = failed.doubtful == 1 && matches!(why, CallError::TooLarge { .. });
-        let mut rest = batch.drain(..).enumerate();
-        let mut back = Vec::new();
-        for (place, queued) in rest.by_ref() {
-            let owner = queued.owner;
-            if place < failed.sent {
-                self.was_sent(owner, woken);
-            } else if only_too_large && place == failed.sent {
-                self.fail(owner, &why, woken);
-            } else if place >= failed.sent + failed.doubtful || failed.doubtful == 1 {
-                // No peer can have received a whole message of which the sending failed.
-                match owner.and_then(|owner| self.slot(owner)) {
-                    Some(slot) if matches!(slot.stage, Stage::Sending) => {
-                        slot.stage = Stage::Queued;
-                        back.push(queued);
-                    }
-                    // It is over, or was nobody's.
-                    _ => {}
-                }
-            } else {
-                self.was_sent(owner, woken);
-            }
-        }
-        drop(rest);
-        for queued in back.into_iter().rev() {
-            self.outbox.push_front(queued);
-        }
-        self.deaf = !only_too_large;
-        !self.deaf
-    }
-
-    /// What there is to read has been read, and the peer takes nothing: what is unsent fails.
-    pub(super) fn fail_unsent(&mut self, woken: &mut Vec<Waker>) {
-        self.unsent_fails = true;
-        while let Some(queued) = self.outbox.pop_front() {
-            let why = CallError::Disconnected { sent: false };
-            self.fail(queued.owner, &why, woken);
-        }
-        while let Some(ticket) = self.waiting.pop_front() {
-            self.finish(ticket, Err(CallError::Disconnected { sent: false }), woken);
-        }
     }
 
     /// What was received. An error: why there will be no more answers.
@@ -541,10 +421,6 @@ impl Calls {
             );
         }
         woken.extend(self.driver.clone());
-    }
-
-    pub(super) fn is_deaf(&self) -> bool {
-        self.deaf
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -639,16 +515,6 @@ impl Calls {
     ) {
         self.set(ticket, Stage::Over(result));
         woken.extend(self.slots[ticket.slot].waker.take());
-    }
-
-    /// Fails a call whose message was not sent, unless it is over for another reason.
-    fn fail(&mut self, owner: Option<Ticket>, why: &CallError, woken: &mut Vec<Waker>) {
-        let Some(ticket) = owner else { return };
-        let unsent = |slot: &mut Slot| matches!(slot.stage, Stage::Queued | Stage::Sending);
-        if self.slot(ticket).is_some_and(unsent) {
-            self.unsend(ticket);
-            self.finish(ticket, Err(why.clone()), woken);
-        }
     }
 
     fn find_by(&mut self, id: u32, ticket: Ticket) {
@@ -771,10 +637,6 @@ fn start(session: &mut ClientSession, call: &mut Call) -> Result<(), NotNow> {
     }
     Ok(())
 }
-
-/// How much goes out in one batch: what comes behind it can still be taken back.
-const BATCH: usize = 256 << 10;
-const BATCH_MESSAGES: usize = 256;
 
 /// How long the driver goes on for what is still to be sent, when nobody can call any more.
 pub(super) const COURTESY: Duration = Duration::from_millis(100);

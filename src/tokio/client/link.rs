@@ -9,6 +9,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use ::tokio::runtime::Handle;
 use parking_lot::Mutex;
 
 use super::calls::{COURTESY, Calls};
-use super::slot::{Asked, Next, Queued, Then, Ticket};
+use super::slot::{Asked, Blank, Next, Queued, Then, Ticket};
 use crate::call_error::CallError;
 use crate::client::common::Answer;
 use crate::outgoing::Outgoing;
@@ -169,11 +170,15 @@ impl Link {
         if let (Some(why), Some(_)) = (&self.0.no_timers, deadline.instant()) {
             return Err(why.clone());
         }
-        let (ticket, waits, then) = self.0.calls.lock().begin(asked, deadline)?;
+        let mut calls = self.0.calls.lock();
+        let (ticket, waits, then) = calls.begin(asked, deadline)?;
+        let blank = (!waits).then(|| calls.blank(ticket));
+        drop(calls);
         self.0.then(then);
         let entered = Entered {
             shared: &self.0,
             ticket: Some(ticket),
+            blank,
         };
         Ok((entered, waits))
     }
@@ -224,6 +229,8 @@ impl fmt::Debug for Link {
 struct Entered<'a> {
     shared: &'a Shared,
     ticket: Option<Ticket>,
+    /// What its message begins as, once it has begun.
+    blank: Option<Blank>,
 }
 
 impl Entered<'_> {
@@ -238,13 +245,14 @@ impl Entered<'_> {
 
     /// Has the message sent.
     fn push(
-        &self,
+        &mut self,
         header: impl FnOnce(&mut Vec<u8>, u32, u32),
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
         if let Some(ticket) = self.ticket {
-            let (id, credit, mut blank) = self.shared.calls.lock().blank(ticket);
-            header(blank.out.bytes(), id, credit);
+            let kept = self.blank.take();
+            let mut blank = kept.unwrap_or_else(|| self.shared.calls.lock().blank(ticket));
+            header(blank.out.bytes(), blank.id, blank.credit);
             encode(&mut blank.out)?;
             let then = self.shared.calls.lock().push(ticket, blank)?;
             self.shared.then(then);
@@ -315,6 +323,7 @@ impl Drop for Feed {
         drop(Entered {
             shared: &self.link.0,
             ticket: self.ticket.take(),
+            blank: None,
         });
     }
 }
@@ -330,7 +339,12 @@ impl Shared {
         match then {
             Then::Nothing | Then::Wake(None) => {}
             Then::Wake(Some(driver)) => driver.wake(),
-            Then::Flush => self.flush(),
+            // Until the driver runs for the first time there is nobody to go on; then it does it all.
+            Then::Flush(driver) => {
+                if let Some(driver) = driver {
+                    self.flush(&driver);
+                }
+            }
         }
     }
 
@@ -346,31 +360,28 @@ impl Shared {
         self.waking(|calls, woken| calls.end(why, woken));
     }
 
-    /// Hands on what was received; whether it was the last.
+    /// Hands on what was received. Gives a buffer for the next message, unless it was the last.
     fn received(
         &self,
         received: io::Result<bool>,
         message: Arc<Vec<u8>>,
         woken: &mut Vec<Waker>,
-    ) -> bool {
+    ) -> Option<Arc<Vec<u8>>> {
         let mut calls = self.calls.lock();
         let received = calls.received(received, message, woken);
         match received {
-            Ok(()) => false,
+            Ok(()) => Some(calls.buffer()),
             Err(why) => {
                 calls.end(why, woken);
-                true
+                None
             }
         }
     }
 
     /// Sends what is queued, as far as there is room. If somebody else is at it, they do: once more, because they may have
     /// stopped just now to wait for what this is to be called for.
-    fn flush(&self) {
-        let driver = self.calls.lock().driver().cloned();
-        // Until the driver runs for the first time there is nobody to go on; then it does it all.
-        let Some(driver) = driver else { return };
-        let mut cx = Context::from_waker(&driver);
+    fn flush(&self, driver: &Waker) {
+        let mut cx = Context::from_waker(driver);
         // What the transport asks of the runtime is asked of that of the connection, whoever calls.
         let _within = self.runtime.enter();
         loop {
@@ -407,17 +418,24 @@ impl Shared {
 async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
     let mut batch: Vec<Queued> = Vec::new();
     let mut woken = Vec::new();
+    // There was nothing to send the last time, and whoever has something since then polls this.
+    let mut looked = false;
     loop {
-        poll_fn(|_| match shared.calls.lock().take_batch(&mut batch) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
-        .await;
+        if batch.is_empty() {
+            poll_fn(|_| {
+                if mem::take(&mut looked) || !shared.calls.lock().take_batch(&mut batch) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
         let sent = send_batch(&*stream, &batch, Deadline::NEVER).await;
         let mut calls = shared.calls.lock();
         let go_on = match sent {
             Ok(()) => {
                 calls.sent(&mut batch, &mut woken);
+                looked = !calls.take_batch(&mut batch);
                 true
             }
             Err(failed) => calls.not_sent(&mut batch, failed, &mut woken),
@@ -456,8 +474,11 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
     let mut waited = false;
     let mut linger = None;
     poll_fn(|cx| {
-        shared.waking(|calls, woken| calls.driven_by(cx, woken));
-        if !deaf && shared.calls.lock().is_deaf() {
+        let is_deaf = shared.waking(|calls, woken| {
+            calls.driven_by(cx, woken);
+            calls.is_deaf()
+        });
+        if is_deaf && !deaf {
             // What it has said last may be there already, although the runtime does not know it yet.
             deaf = true;
             reader.set(read(shared, &*stream, Deadline::NOW));
@@ -476,7 +497,7 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
             if waited {
                 cx.waker().wake_by_ref();
             } else {
-                shared.flush();
+                shared.flush(cx.waker());
             }
             calls = shared.calls.lock();
         }
@@ -507,7 +528,7 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
             if calls.has_unsent() {
                 // The cancellations.
                 drop(calls);
-                shared.flush();
+                shared.flush(cx.waker());
                 calls = shared.calls.lock();
             }
         }
@@ -520,8 +541,8 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
 async fn read<S: Stream>(shared: &Shared, stream: &S, mut deadline: Deadline) {
     let mut woken = Vec::new();
     let mut received = 0;
+    let mut message = shared.calls.lock().buffer();
     loop {
-        let mut message = shared.calls.lock().buffer();
         // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
         let result = stream.recv_message(buffer, deadline).await;
@@ -532,11 +553,10 @@ async fn read<S: Stream>(shared: &Shared, stream: &S, mut deadline: Deadline) {
             shared.waking(|calls, woken| calls.fail_unsent(woken));
             continue;
         }
-        let ended = shared.received(result, message, &mut woken);
+        let next = shared.received(result, message, &mut woken);
         woken.drain(..).for_each(Waker::wake);
-        if ended {
-            return;
-        }
+        let Some(next) = next else { return };
+        message = next;
         received = (received + 1) % fair::AT_ONCE;
         if received == 0 {
             fair::yield_now().await;

@@ -88,19 +88,23 @@ impl AsRef<Outgoing> for Queued {
     }
 }
 
-/// What a message begins as: a kept buffer, and how large it may become.
+/// What a message begins as: a kept buffer, how large it may become, and what its header says.
 #[derive(Debug)]
 pub(super) struct Blank {
     pub(super) out: Outgoing,
     pub(super) limit: u32,
+    /// That of the call; 0 for a notification.
+    pub(super) id: u32,
+    /// That of a stream.
+    pub(super) credit: u32,
 }
 
 /// What has to be done once the lock is free.
 #[derive(Debug)]
 pub(super) enum Then {
     Nothing,
-    /// Sends what is in the outbox: nobody else is about to add to it.
-    Flush,
+    /// Sends what is in the outbox, for the driver to go on with: nobody else is about to add to it.
+    Flush(Option<Waker>),
     /// Wakes the driver.
     Wake(Option<Waker>),
 }

@@ -4,31 +4,28 @@
 //! its request was received: most have their reply ready by then, and cost no task. One that waits goes to a task of
 //! its own. What has been replied goes out when no further request is at hand, in one write.
 
+mod handling;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ::tokio::task::AbortHandle;
 use parking_lot::Mutex;
 
 use super::Shared;
 use super::budget::Budget;
 use super::handler::Replied;
-use super::job::{Ending, Job, Slot, poll};
-use super::state::{Batch, IsThere, KEPT, SPARE, State, Waiting, push_exactly};
-use crate::outgoing::Outgoing;
+use super::state::{Batch, IsThere, KEPT, State};
+use crate::server::Payload;
 use crate::server::call::Caller;
 use crate::server::connection::{Buffer, End, has_left, too_large};
 use crate::server::control::{self, Asked};
 use crate::server::emit::{TO_NOTICE, wake};
-use crate::server::job::{Handled, Running, failure};
-use crate::server::streams::{self, Conversation};
-use crate::server::{Call, Payload};
+use crate::server::job::Running;
+use crate::server::streams::Conversation;
 use crate::session::{Party, ServerEvent, ServerSession};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
@@ -128,8 +125,9 @@ where
                 if reading && reader.as_mut().poll(cx).is_ready() {
                     reading = false;
                 }
-                let drained = self.is_drained(&self.state.lock());
-                if drained {
+                // Asked first, because it takes no lock.
+                let draining = self.shared.handle.is_draining();
+                if draining && self.is_drained(&self.state.lock()) {
                     self.part();
                 }
                 if writing && writer.as_mut().poll(cx).is_ready() {
@@ -422,220 +420,28 @@ where
         span
     }
 
-    // ------------------------------------------------------------ handling
-
-    /// Starts the handler of a request, and gives a buffer for the next message.
-    fn start(self: &Arc<Self>, request: Request, cx: &mut Context<'_>) -> Buffer {
-        let Request {
-            id,
-            method,
-            payload,
-            timeout,
-        } = request;
-        let mut state = self.state.lock();
-        let cancelled = state.running.flag();
-        state.running.begin(&cancelled, id);
-        let mut out = state.blank();
-        let mut slot = state.slots.pop().unwrap_or_else(|| Box::pin(None));
-        drop(state);
-        if let Some(id) = id {
-            wire::reply(out.bytes(), id);
-        }
-        let mut ending = Ending {
-            id,
-            job: None,
-            deadline: timeout.map_or(Deadline::NEVER, Deadline::after),
-            cancelled,
-            span: self.span(method),
-        };
-        if ending.is_too_late() {
-            self.answer(ending, Ok(Ok(())), out);
-            return payload.message;
-        }
-        let decode = || (self.shared.decode)(method, payload);
-        let (request, buffer) = match panic::catch_unwind(AssertUnwindSafe(decode)) {
-            Ok((request, buffer)) => (Ok(request), buffer.unwrap_or_default()),
-            Err(panic) => (Err(panic), Buffer::default()),
-        };
-        let request = match request {
-            Ok(Ok(request)) => request,
-            Ok(Err(error)) => {
-                self.answer(ending, Ok(Err(error)), out);
-                return buffer;
-            }
-            Err(panic) => {
-                self.answer(ending, Err(panic), out);
-                return buffer;
-            }
-        };
-        let call = Call {
-            caller: Arc::clone(self) as Arc<dyn Caller>,
-            deadline: ending.deadline,
-            cancelled: Arc::clone(&ending.cancelled),
-            inline: false,
-        };
-        let begin = |out| {
-            ending.span.run(|| {
-                slot.set(Some((self.shared.start)(request, call, out)));
-            });
-        };
-        let polled = match panic::catch_unwind(AssertUnwindSafe(|| begin(out))) {
-            Ok(()) => poll(&mut slot, &ending.span, cx),
-            Err(panic) => Poll::Ready((Outgoing::default(), Err(panic))),
-        };
-        match polled {
-            Poll::Ready((out, handled)) => {
-                self.reuse(slot);
-                self.answer(ending, handled, out);
-            }
-            Poll::Pending => {
-                ending.job = Some(self.enlist(&ending));
-                Job::spawn(Arc::clone(self), ending, slot);
-            }
-        }
-        buffer
-    }
-
-    /// Puts a handler that waits on the list.
-    fn enlist(&self, ending: &Ending) -> u64 {
-        let mut state = self.state.lock();
-        let number = state.next_job;
-        state.next_job += 1;
-        state.jobs.push(Waiting {
-            number,
-            id: ending.id,
-            deadline: ending.deadline,
-            cancelled: Arc::clone(&ending.cancelled),
-            answered: false,
-            task: None,
-        });
-        number
-    }
-
-    /// Notes the task of a handler that waits, to end it when nobody waits for it any more.
-    pub(super) fn has_task(&self, job: Option<u64>, task: AbortHandle) {
-        let mut state = self.state.lock();
-        let closed = state.closed && self.shared.aborts;
-        let mut jobs = state.jobs.iter_mut();
-        if let Some(waiting) = jobs.find(|waiting| Some(waiting.number) == job) {
-            // It may have happened already.
-            if waiting.answered || closed {
-                task.abort();
-            }
-            waiting.task = Some(task);
-        }
-    }
-
-    /// A handler's future was dropped before it was ready.
-    pub(super) fn dropped(&self, ending: Ending) {
-        let mut state = self.state.lock();
-        let answered = state.end_job(ending.job);
-        if let Some(id) = ending
-            .id
-            .filter(|id| !answered && state.talk.session.answer(*id))
-        {
-            state.fail(id, &Failure::new(Code::Cancelled, ""));
-            state.talk.session.answered();
-        }
-        state.running.finish(&ending.cancelled);
-        state.wake();
-        drop(state);
-        ending.span.end_request(Some(Some(Code::Cancelled)));
-    }
-
-    /// Answers a request, whatever has become of its handler.
-    pub(super) fn answer(&self, ending: Ending, handled: Handled, mut out: Outgoing) {
-        let Ending {
-            id,
-            job,
-            deadline,
-            cancelled,
-            span,
-        } = ending;
-        let unwanted = id.is_some()
-            && (cancelled.load(Ordering::Acquire)
-                || (!deadline.is_never() && deadline.has_passed()));
-        let mut state = self.state.lock();
-        let limit = match id {
-            Some(_) => state.client_takes,
-            None => u32::MAX,
-        };
-        let failure = failure(handled, unwanted, out.len(), limit);
-        let code = failure.as_ref().map(|failure| failure.code);
-        let answered = state.end_job(job);
-        match id {
-            Some(id) if !answered && state.talk.session.answer(id) => {
-                if let Some(failure) = &failure {
-                    out.clear();
-                    failure.write(out.bytes(), id);
-                }
-                state.push(out);
-                state.talk.session.answered();
-            }
-            // A notification, or a request that was cancelled and answered.
-            _ => state.keep(out),
-        }
-        state.running.finish(&cancelled);
-        if job.is_some() {
-            state.wake();
-        }
-        drop(state);
-        span.end_request(Some(code));
-    }
-
-    /// Takes back the place of a handler's future, which has ended.
-    pub(super) fn reuse(&self, slot: Slot<F>) {
-        let mut state = self.state.lock();
-        if state.slots.len() < SPARE {
-            push_exactly(&mut state.slots, slot);
-        }
-    }
-
-    /// A client cancels a request, or a stream; who is to know.
-    fn cancel(&self, state: &mut State<F>, id: u32) -> Option<streams::Waker> {
-        state.running.cancel(id);
-        self.abort(state, |job| job.id == Some(id));
-        self.abort_streams(state, |stream| stream.id == id);
-        state.talk.streams.cancel(id)
-    }
-
-    /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
-    pub(super) fn abort(&self, state: &mut State<F>, which: impl Fn(&Waiting) -> bool) {
-        if !self.shared.aborts {
-            // A thread cannot be ended: it answers when it sees what has happened.
-            return;
-        }
-        for place in 0..state.jobs.len() {
-            let job = &state.jobs[place];
-            if !which(job) {
-                continue;
-            }
-            job.cancelled.store(true, Ordering::Release);
-            if let Some(task) = &job.task {
-                task.abort();
-            }
-            let id = job.id.filter(|_| !job.answered);
-            state.jobs[place].answered = true;
-            if let Some(id) = id.filter(|id| state.talk.session.answer(*id)) {
-                state.fail(id, &Failure::new(Code::Cancelled, ""));
-                state.talk.session.answered();
-            }
-        }
-    }
-
     // ------------------------------------------------------------ sending
 
     /// Sends what there is, until there will be no more.
     async fn write(&self) {
+        // What is to be sent next, once it has been looked for: the connection's task polls this again when it may have
+        // changed.
+        let mut next = None;
         loop {
-            let batch = poll_fn(|_| self.state.lock().take_batch()).await;
-            let sent = match batch {
+            let batch = poll_fn(|_| match next.take() {
+                Some(looked) => looked,
+                None => self.state.lock().take_batch(),
+            });
+            let sent = match batch.await {
                 Some(Batch::Replies(mut batch)) => {
                     let sent = send_batch(&self.stream, &batch, Deadline::NEVER).await;
                     let mut state = self.state.lock();
                     batch.drain(..).for_each(|message| state.keep(message));
                     state.batch = batch;
                     (state.sending, state.read_by) = (false, None);
+                    if sent.is_ok() {
+                        next = Some(state.take_batch());
+                    }
                     sent
                 }
                 Some(Batch::Items(items)) => {

@@ -95,8 +95,7 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
             return Poll::Pending;
         };
         if let Some((ending, slot)) = self.begun.take() {
-            self.connection.reuse(slot);
-            self.connection.answer(ending, handled, out);
+            self.connection.answer(slot, ending, handled, out);
         }
         Poll::Ready(())
     }

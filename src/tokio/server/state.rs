@@ -95,6 +95,13 @@ impl<F> State<F> {
         }
     }
 
+    /// Takes back the place of a handler's future, which has ended.
+    pub(super) fn keep_slot(&mut self, slot: Slot<F>) {
+        if self.slots.len() < SPARE {
+            push_exactly(&mut self.slots, slot);
+        }
+    }
+
     /// Has a message sent.
     pub(super) fn push(&mut self, message: Outgoing) {
         if self.finished {

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use ::tokio::io::Interest;
 use ::tokio::net::UnixStream;
-use ::tokio::sync::{Mutex, Notify};
+use ::tokio::sync::Notify;
+use async_lock::Mutex;
 use parking_lot::RwLock;
 
 use super::super::endpoint::{BACKOFF, Endpoint, Next};

@@ -9,7 +9,7 @@ use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
-use ::tokio::sync::{Mutex, MutexGuard};
+use async_lock::{Mutex, MutexGuard};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
@@ -120,7 +120,7 @@ impl Stream {
 
     pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
         // Whoever receives at the moment gets what comes.
-        let Ok(mut framing) = self.receiving.try_lock() else {
+        let Some(mut framing) = self.receiving.try_lock() else {
             return Ok(Some(NOTHING));
         };
         let begun = self.begin_now(&mut framing);

@@ -5,7 +5,8 @@ use std::mem;
 use std::os::windows::io::OwnedHandle;
 use std::sync::Arc;
 
-use ::tokio::sync::{Mutex, Notify};
+use ::tokio::sync::Notify;
+use async_lock::Mutex;
 use windows_sys::Win32::Foundation::{
     ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_CONNECTED,
 };

@@ -6,7 +6,7 @@ use std::os::windows::io::OwnedHandle;
 use std::sync::atomic::AtomicU8;
 use std::task::Poll;
 
-use ::tokio::sync::{Mutex, MutexGuard};
+use async_lock::{Mutex, MutexGuard};
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 
 use super::operation::{Ended, Operation, Stage, cancel_all};
@@ -174,7 +174,7 @@ impl Stream {
             message: None,
         };
         // Whoever receives at the moment gets what comes.
-        let Ok(mut receiving) = self.receiving.try_lock() else {
+        let Some(mut receiving) = self.receiving.try_lock() else {
             return Ok(Some(NOTHING));
         };
         let receiving = &mut *receiving;

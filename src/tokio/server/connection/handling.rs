@@ -1,0 +1,226 @@
+//! The handlers of a connection: how they begin, and how their requests are answered, whatever becomes of them.
+
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use ::tokio::task::AbortHandle;
+
+use super::super::handler::Replied;
+use super::super::job::{Ending, Job, Slot, poll};
+use super::super::state::{State, Waiting};
+use super::{Connection, Request};
+use crate::Deadline;
+use crate::outgoing::Outgoing;
+use crate::server::Call;
+use crate::server::call::Caller;
+use crate::server::connection::Buffer;
+use crate::server::job::{Handled, failure};
+use crate::server::streams;
+use crate::tokio::transport::Stream;
+use crate::wire::{self, Code, Failure};
+
+impl<S, Q, F> Connection<S, Q, F>
+where
+    S: Stream,
+    Q: 'static,
+    F: Future<Output = Replied> + Send + 'static,
+{
+    /// Starts the handler of a request, and gives a buffer for the next message.
+    pub(super) fn start(self: &Arc<Self>, request: Request, cx: &mut Context<'_>) -> Buffer {
+        let Request {
+            id,
+            method,
+            payload,
+            timeout,
+        } = request;
+        let mut state = self.state.lock();
+        let cancelled = state.running.flag();
+        state.running.begin(&cancelled, id);
+        let mut out = state.blank();
+        let mut slot = state.slots.pop().unwrap_or_else(|| Box::pin(None));
+        drop(state);
+        if let Some(id) = id {
+            wire::reply(out.bytes(), id);
+        }
+        let mut ending = Ending {
+            id,
+            job: None,
+            deadline: timeout.map_or(Deadline::NEVER, Deadline::after),
+            cancelled,
+            span: self.span(method),
+        };
+        if ending.is_too_late() {
+            ending.cancelled.store(true, Ordering::Release);
+            self.answer(slot, ending, Ok(Ok(())), out);
+            return payload.message;
+        }
+        let decode = || (self.shared.decode)(method, payload);
+        let (request, buffer) = match panic::catch_unwind(AssertUnwindSafe(decode)) {
+            Ok((request, buffer)) => (Ok(request), buffer.unwrap_or_default()),
+            Err(panic) => (Err(panic), Buffer::default()),
+        };
+        let request = match request {
+            Ok(Ok(request)) => request,
+            Ok(Err(error)) => {
+                self.answer(slot, ending, Ok(Err(error)), out);
+                return buffer;
+            }
+            Err(panic) => {
+                self.answer(slot, ending, Err(panic), out);
+                return buffer;
+            }
+        };
+        let call = Call {
+            caller: Arc::clone(self) as Arc<dyn Caller>,
+            deadline: ending.deadline,
+            cancelled: Arc::clone(&ending.cancelled),
+            inline: false,
+        };
+        let begin = |out| {
+            ending.span.run(|| {
+                slot.set(Some((self.shared.start)(request, call, out)));
+            });
+        };
+        let polled = match panic::catch_unwind(AssertUnwindSafe(|| begin(out))) {
+            Ok(()) => poll(&mut slot, &ending.span, cx),
+            Err(panic) => Poll::Ready((Outgoing::default(), Err(panic))),
+        };
+        match polled {
+            Poll::Ready((out, handled)) => self.answer(slot, ending, handled, out),
+            Poll::Pending => {
+                ending.job = Some(self.enlist(&ending));
+                Job::spawn(Arc::clone(self), ending, slot);
+            }
+        }
+        buffer
+    }
+
+    /// Puts a handler that waits on the list.
+    fn enlist(&self, ending: &Ending) -> u64 {
+        let mut state = self.state.lock();
+        let number = state.next_job;
+        state.next_job += 1;
+        state.jobs.push(Waiting {
+            number,
+            id: ending.id,
+            deadline: ending.deadline,
+            cancelled: Arc::clone(&ending.cancelled),
+            answered: false,
+            task: None,
+        });
+        number
+    }
+
+    /// Notes the task of a handler that waits, to end it when nobody waits for it any more.
+    pub(in super::super) fn has_task(&self, job: Option<u64>, task: AbortHandle) {
+        let mut state = self.state.lock();
+        let closed = state.closed && self.shared.aborts;
+        let mut jobs = state.jobs.iter_mut();
+        if let Some(waiting) = jobs.find(|waiting| Some(waiting.number) == job) {
+            // It may have happened already.
+            if waiting.answered || closed {
+                task.abort();
+            }
+            waiting.task = Some(task);
+        }
+    }
+
+    /// A handler's future was dropped before it was ready.
+    pub(in super::super) fn dropped(&self, ending: Ending) {
+        let mut state = self.state.lock();
+        let answered = state.end_job(ending.job);
+        if let Some(id) = ending
+            .id
+            .filter(|id| !answered && state.talk.session.answer(*id))
+        {
+            state.fail(id, &Failure::new(Code::Cancelled, ""));
+            state.talk.session.answered();
+        }
+        state.running.finish(&ending.cancelled);
+        state.wake();
+        drop(state);
+        ending.span.end_request(Some(Some(Code::Cancelled)));
+    }
+
+    /// Answers a request, whatever has become of its handler, and takes back the place of the handler's future.
+    pub(in super::super) fn answer(
+        &self,
+        slot: Slot<F>,
+        ending: Ending,
+        handled: Handled,
+        mut out: Outgoing,
+    ) {
+        let Ending {
+            id,
+            job,
+            deadline,
+            cancelled,
+            span,
+        } = ending;
+        // One that did not wait is in time, and a look at the clock would cost as much as a lock does.
+        let late = || job.is_some() && !deadline.is_never() && deadline.has_passed();
+        let unwanted = id.is_some() && (cancelled.load(Ordering::Acquire) || late());
+        let mut state = self.state.lock();
+        state.keep_slot(slot);
+        let limit = match id {
+            Some(_) => state.client_takes,
+            None => u32::MAX,
+        };
+        let failure = failure(handled, unwanted, out.len(), limit);
+        let code = failure.as_ref().map(|failure| failure.code);
+        let answered = state.end_job(job);
+        match id {
+            Some(id) if !answered && state.talk.session.answer(id) => {
+                if let Some(failure) = &failure {
+                    out.clear();
+                    failure.write(out.bytes(), id);
+                }
+                state.push(out);
+                state.talk.session.answered();
+            }
+            // A notification, or a request that was cancelled and answered.
+            _ => state.keep(out),
+        }
+        state.running.finish(&cancelled);
+        if job.is_some() {
+            state.wake();
+        }
+        drop(state);
+        span.end_request(Some(code));
+    }
+
+    /// A client cancels a request, or a stream; who is to know.
+    pub(super) fn cancel(&self, state: &mut State<F>, id: u32) -> Option<streams::Waker> {
+        state.running.cancel(id);
+        self.abort(state, |job| job.id == Some(id));
+        self.abort_streams(state, |stream| stream.id == id);
+        state.talk.streams.cancel(id)
+    }
+
+    /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
+    pub(in super::super) fn abort(&self, state: &mut State<F>, which: impl Fn(&Waiting) -> bool) {
+        if !self.shared.aborts {
+            // A thread cannot be ended: it answers when it sees what has happened.
+            return;
+        }
+        for place in 0..state.jobs.len() {
+            let job = &state.jobs[place];
+            if !which(job) {
+                continue;
+            }
+            job.cancelled.store(true, Ordering::Release);
+            if let Some(task) = &job.task {
+                task.abort();
+            }
+            let id = job.id.filter(|_| !job.answered);
+            state.jobs[place].answered = true;
+            if let Some(id) = id.filter(|id| state.talk.session.answer(*id)) {
+                state.fail(id, &Failure::new(Code::Cancelled, ""));
+                state.talk.session.answered();
+            }
+        }
+    }
+}
