@@ -67,6 +67,10 @@ const LONGEST: Duration = Duration::from_millis(10);
 /// How often looking may be in vain and still count: then one receive in 1,024 looks.
 const MOST_MISSES: u32 = 10;
 
+/// Where a first look finds nothing, so many receives yield before theirs: whoever is to answer may be waiting for this
+/// very processor, and a look that comes too early costs as much as one that finds something.
+const YIELDS: u32 = 15;
+
 /// How often a look that costs next to nothing is taken before others may have the processor.
 const LOOKS: u32 = 32;
 
@@ -78,6 +82,8 @@ pub(crate) struct Spinner {
     misses: u32,
     /// How many receives are to sleep at once.
     skip: u32,
+    /// How many receives are to let others have the processor before they look.
+    yields: u32,
 }
 
 impl Spinner {
@@ -108,10 +114,17 @@ impl Spinner {
             return None;
         }
         let until = Deadline::after(self.spin.limit).min(deadline);
+        if self.yields > 0 {
+            self.yields -= 1;
+            thread::yield_now();
+        }
         loop {
             if let Some(found) = look() {
                 self.misses = 0;
                 return Some(found);
+            }
+            if self.yields == 0 {
+                self.yields = YIELDS;
             }
             let over = match until.instant() {
                 Some(at) => Instant::now() >= at,
@@ -201,6 +214,23 @@ mod tests {
             (looks == 1000).then_some(looks)
         });
         assert_eq!(found, Some(1000));
+    }
+
+    #[test]
+    fn one_that_looks_too_early_yields_before_the_next_looks() {
+        let mut spinner = patient();
+        let mut looks = 0;
+        spinner.spin(Deadline::NEVER, || {
+            looks += 1;
+            (looks == 2).then_some(())
+        });
+        for left in (0..YIELDS).rev() {
+            assert_eq!(spinner.spin(Deadline::NEVER, || Some(7)), Some(7));
+            assert_eq!(spinner.yields, left);
+        }
+        // Then it finds out anew.
+        assert_eq!(spinner.spin(Deadline::NEVER, || Some(7)), Some(7));
+        assert_eq!(spinner.yields, 0);
     }
 
     #[test]
