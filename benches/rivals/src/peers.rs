@@ -11,6 +11,8 @@ use crate::scenario::Scenario;
 #[cfg_attr(unix, path = "peers/bare_unix.rs")]
 #[cfg_attr(windows, path = "peers/bare_windows.rs")]
 mod bare;
+#[cfg(unix)]
+mod bare_tokio;
 mod interprocess;
 mod ipc_channel;
 mod pipetalk;
@@ -30,6 +32,8 @@ pub(crate) static ALL: &[&dyn Peer] = &[
     &bare::Bare,
     #[cfg(unix)]
     &seqpacket::Seqpacket,
+    #[cfg(unix)]
+    &bare_tokio::Tokio,
     &pipetalk::Blocking,
     &pipetalk::Spinning,
     #[cfg(feature = "async")]
