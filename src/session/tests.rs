@@ -9,7 +9,8 @@ use crate::test_util::{Random, corpus};
 #[path = "../../tests/fuzzing/session.rs"]
 mod target;
 
-use target::{Outcome, Pair, Scenario};
+use target::pair::Pair;
+use target::scenario::{Outcome, Scenario};
 
 // ---------------------------------------------------------------- every order
 
