@@ -1,0 +1,138 @@
+//! What a client makes of answers, of welcomes and of the room that it has.
+
+use std::collections::HashSet;
+
+use super::messages::{refusal_with, reply_to, welcome_with};
+use crate::session::{ClientEvent, ClientSession, MAX_IN_FLIGHT, NotNow};
+use crate::wire::{self, Code, Failure, Malformed, control};
+
+#[test]
+fn an_answer_to_no_request_is_refused() {
+    let no_request = Err(Malformed("an answer to no request"));
+    for id in [0, 1, 0x0001_0000, u32::MAX] {
+        assert_eq!(ClientSession::default().receive(&reply_to(id)), no_request);
+    }
+    let mut client = ClientSession::default();
+    let id = client.start(1).unwrap();
+    for other in [id ^ 1, id ^ 0x0001_0000, id & 0xffff] {
+        assert_eq!(client.receive(&reply_to(other)), no_request);
+    }
+    assert!(client.receive(&reply_to(id)).is_ok());
+    assert_eq!(client.receive(&reply_to(id)), no_request);
+}
+
+#[test]
+fn a_request_that_was_not_sent_cannot_be_answered() {
+    let mut client = ClientSession::default();
+    let id = client.start(1).unwrap();
+    client.unsend(id);
+    client.unsend(id);
+    assert_eq!(client.unanswered(), 0);
+    assert!(client.receive(&reply_to(id)).is_err());
+    // Taking it back once more does not take back the call that has its place now.
+    let next = client.start(1).unwrap();
+    client.unsend(id);
+    assert!(client.receive(&reply_to(next)).is_ok());
+}
+
+#[test]
+fn a_place_is_kept_until_the_late_answer_has_come() {
+    let mut client = ClientSession::default();
+    let id = client.start(1).unwrap();
+    assert!(client.give_up(id));
+    assert_eq!(client.start(1), Err(NotNow::Full));
+    assert_eq!(client.receive(&reply_to(id)), Ok(ClientEvent::Nothing));
+    assert!(!client.give_up(id));
+    assert!(client.start(1).is_ok());
+}
+
+/// A place is used more often than it can count.
+#[test]
+fn ids_are_used_again_when_they_have_run_out() {
+    let mut client = ClientSession::default();
+    let mut message = Vec::new();
+    let mut first = None;
+    for n in 0_u32..200_000 {
+        let id = client.start(1).unwrap();
+        assert_eq!(id == *first.get_or_insert(id), n % 0x1_0000 == 0, "{n}");
+        if n % 3 == 0 {
+            assert!(client.give_up(id));
+        }
+        message.clear();
+        wire::reply(&mut message, id);
+        let event = match n % 3 {
+            0 => ClientEvent::Nothing,
+            _ => ClientEvent::Reply { id, payload: b"" },
+        };
+        assert_eq!(client.receive(&message), Ok(event));
+        // The answer of any earlier call but the one with the same id is known for what it is.
+        assert!(client.receive(&message).is_err());
+        assert_eq!(client.unanswered(), 0);
+    }
+}
+
+#[test]
+fn the_room_is_what_the_server_says() {
+    let mut client = ClientSession::default();
+    assert!(client.start(1).is_ok());
+    assert_eq!(client.start(1), Err(NotNow::Full));
+    assert_eq!(client.receive(&welcome_with(3)), Ok(ClientEvent::Welcome));
+    assert_eq!(client.server().unwrap().max_in_flight, 3);
+    assert!(client.start(1).is_ok());
+    assert!(client.start(1).is_ok());
+    assert_eq!(client.start(1), Err(NotNow::Full));
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_sent_one_request_at_a_time() {
+    let mut client = ClientSession::default();
+    client.receive(&welcome_with(0)).unwrap();
+    assert!(client.start(1).is_ok());
+    assert_eq!(client.start(1), Err(NotNow::Full));
+}
+
+#[test]
+fn a_client_never_has_more_calls_than_there_are_places() {
+    let mut client = ClientSession::default();
+    client.receive(&welcome_with(u32::MAX)).unwrap();
+    let ids: HashSet<u32> = (0..MAX_IN_FLIGHT)
+        .map(|_| client.start(1).unwrap())
+        .collect();
+    assert_eq!(ids.len(), MAX_IN_FLIGHT);
+    assert_eq!(client.start(1), Err(NotNow::Full));
+    assert!(
+        client
+            .receive(&reply_to(*ids.iter().next().unwrap()))
+            .is_ok()
+    );
+    assert!(client.start(1).is_ok());
+}
+
+#[test]
+fn a_second_welcome_is_refused() {
+    let second = Err(Malformed("a second welcome"));
+    for first in [welcome_with(1), refusal_with(Code::Incompatible)] {
+        for again in [welcome_with(1), refusal_with(Code::Incompatible)] {
+            let mut client = ClientSession::default();
+            assert_eq!(client.receive(&first), Ok(ClientEvent::Welcome));
+            assert_eq!(client.receive(&again), second);
+        }
+    }
+}
+
+/// A limit may be reached, or the protocol broken, at any time after the welcome.
+#[test]
+fn a_refusal_after_the_welcome_says_why() {
+    for first in [welcome_with(1), refusal_with(Code::Incompatible)] {
+        let mut client = ClientSession::default();
+        client.receive(&first).unwrap();
+        let why = Failure::new(Code::OverLimit, "why");
+        assert_eq!(
+            client.receive(&refusal_with(Code::OverLimit)),
+            Ok(ClientEvent::Refused(why))
+        );
+        let refused = Err(NotNow::Refused(Code::OverLimit));
+        assert_eq!(client.start(1), refused);
+        assert_eq!(client.start(control::INFO), refused);
+    }
+}
