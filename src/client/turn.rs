@@ -13,7 +13,7 @@
 //!   until somebody reads.
 //!
 //! Nothing here knows a stream, a session or a clock. The primitives come from `super::sync`, so that
-//! `tests/model.rs` can go through every order in which the threads can run.
+//! `tests/model/` can go through every order in which the threads can run.
 
 use std::collections::VecDeque;
 

@@ -1,0 +1,305 @@
+//! Calls: each has its answer or its end, and who reads, waits for room or sends holds nobody up.
+
+use loom::thread;
+
+use crate::client::{Client, Message, answered, answered_together, explore, unanswered};
+use crate::sync::{CLOCK, Deadline};
+use crate::turn::Over;
+
+#[test]
+fn each_of_two_gets_its_answer() {
+    explore(None, || {
+        let client = Client::new(9);
+        let other = client.spawn(Deadline::Never, answered);
+        assert!(client.call(Deadline::Never, answered).is_ok());
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+#[test]
+fn each_of_three_gets_its_answer() {
+    explore(Some(3), || {
+        let client = Client::new(9);
+        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
+        assert!(client.call(Deadline::Never, answered).is_ok());
+        for other in others {
+            assert!(other.join().unwrap().is_ok());
+        }
+    });
+}
+
+/// Whoever reads first may read the other's answer.
+#[test]
+fn answers_come_in_any_order() {
+    for order in [[1, 2], [2, 1]] {
+        explore(None, move || {
+            let client = Client::new(9);
+            let other = client.spawn(Deadline::Never, answered_together(order));
+            assert!(
+                client
+                    .call(Deadline::Never, answered_together(order))
+                    .is_ok()
+            );
+            assert!(other.join().unwrap().is_ok());
+        });
+    }
+}
+
+/// Whoever reads when the deadline passes hands the reading over.
+#[test]
+fn a_reader_that_times_out_hands_over() {
+    explore(Some(4), || {
+        let client = Client::new(9);
+        let late = client.spawn(Deadline::At, unanswered);
+        let other = client.spawn(Deadline::Never, |client, id| {
+            let client = client.clone();
+            // The answer comes after the deadline.
+            client.pass_the_deadline();
+            answered(&client, id)
+        });
+        assert_eq!(late.join().unwrap(), Err(Over::TimedOut));
+        assert!(other.join().unwrap().is_ok());
+        assert_eq!(client.turns().lock().shared.given_up.len(), 1);
+    });
+}
+
+/// A deadline and the answer meet: the call has one of the two, and its place is used accordingly.
+#[test]
+fn an_answer_comes_in_the_last_moment() {
+    explore(Some(3), || {
+        let client = Client::new(9);
+        let late = client.spawn(Deadline::At, answered);
+        let other = client.spawn(Deadline::Never, answered);
+        client.pass_the_deadline();
+        let given_up = match late.join().unwrap() {
+            Ok(_) => 0,
+            Err(over) => {
+                assert_eq!(over, Over::TimedOut);
+                1
+            }
+        };
+        assert!(other.join().unwrap().is_ok());
+        assert_eq!(client.turns().lock().shared.given_up.len(), given_up);
+    });
+}
+
+#[test]
+fn who_waits_for_room_gets_it() {
+    explore(None, || {
+        let client = Client::new(1);
+        let other = client.spawn(Deadline::Never, answered);
+        assert!(client.call(Deadline::Never, answered).is_ok());
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+#[test]
+fn several_wait_for_room() {
+    explore(Some(3), || {
+        let client = Client::new(1);
+        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
+        assert!(client.call(Deadline::Never, answered).is_ok());
+        for other in others {
+            assert!(other.join().unwrap().is_ok());
+        }
+    });
+}
+
+/// Who waits for room may read for somebody who waits for an answer, and learn that there is nothing to begin.
+#[test]
+fn who_may_not_begin_hands_over() {
+    explore(None, || {
+        let client = Client::new(1);
+        let send = |client: &Client, id| {
+            client.wire().deliver(Message::GoingAway);
+            answered(client, id)
+        };
+        let other = client.spawn(Deadline::Never, send);
+        let me = client.call(Deadline::Never, send);
+        let other = other.join().unwrap();
+        let refused = Err(Over::Ended("going away"));
+        assert!(me.is_ok() || me == refused);
+        assert!(other.is_ok() || other == refused);
+        assert!(me.is_ok() || other.is_ok());
+    });
+}
+
+/// The one who waits for room times out while it reads.
+#[test]
+fn who_waits_for_room_in_vain_hands_over() {
+    explore(None, || {
+        let client = Client::new(1);
+        let first = client.spawn(Deadline::Never, |client, id| {
+            client.pass_the_deadline();
+            answered(client, id)
+        });
+        let second = client.call(Deadline::At, answered);
+        assert!(first.join().unwrap().is_ok());
+        assert!(second.is_ok() || second == Err(Over::TimedOut));
+    });
+}
+
+/// There is room when a request cannot be sent, although no message says so.
+#[test]
+fn a_request_that_is_not_sent_makes_room() {
+    explore(None, || {
+        CLOCK.lock().little_whiles = true;
+        let client = Client::new(1);
+        let first = client.spawn(Deadline::Never, |_, _| false);
+        let second = client.spawn(Deadline::Never, answered);
+        assert_eq!(first.join().unwrap(), Err(Over::Ended("not sent")));
+        // A little while later, for the one that reads.
+        client.pass_the_deadline();
+        assert!(second.join().unwrap().is_ok());
+    });
+}
+
+/// The same while somebody reads whose answer does not come before the one that waits for room has sent.
+#[test]
+fn a_request_that_is_not_sent_makes_room_for_who_sleeps() {
+    explore(Some(3), || {
+        CLOCK.lock().little_whiles = true;
+        let client = Client::new(2);
+        let together = |client: &Client, id| {
+            client.wire().change(|line| {
+                line.requests.push(id);
+                if line.requests.len() == 2 {
+                    let both = line.requests.iter().map(|id| Message::Answer(*id));
+                    line.to_client.extend(both);
+                }
+            });
+            true
+        };
+        let others = [(); 2].map(|()| client.spawn(Deadline::Never, together));
+        let me = client.call(Deadline::Never, |_, _| false);
+        assert_eq!(me, Err(Over::Ended("not sent")));
+        // For the case that it is the one that reads.
+        client.pass_the_deadline();
+        for other in others {
+            assert!(other.join().unwrap().is_ok());
+        }
+    });
+}
+
+/// A thread that cannot send until somebody has read is not waited for by those whose answers are there.
+#[test]
+fn who_sends_is_not_chosen_to_read() {
+    explore(Some(3), || {
+        let client = Client::new(9);
+        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
+        // The server takes this request when both its answers have been read.
+        let held_up = client.call(Deadline::Never, |client, id| {
+            let mut line = client.wire().line.lock();
+            while line.received.len() < 2 {
+                line = client.wire().changed.wait(line).unwrap();
+            }
+            drop(line);
+            answered(client, id)
+        });
+        assert!(held_up.is_ok());
+        for other in others {
+            assert!(other.join().unwrap().is_ok());
+        }
+    });
+}
+
+/// The same where it waited for room before, and read meanwhile.
+#[test]
+fn who_gets_room_and_sends_hands_over() {
+    explore(Some(3), || {
+        let client = Client::new(2);
+        // The server takes the third request when it has got rid of the answers to the others.
+        let send = |client: &Client, id| {
+            let mut line = client.wire().line.lock();
+            while id == 3 && line.received.len() < 2 {
+                line = client.wire().changed.wait(line).unwrap();
+            }
+            drop(line);
+            answered(client, id)
+        };
+        let others = [(); 2].map(|()| client.spawn(Deadline::Never, send));
+        assert!(client.call(Deadline::Never, send).is_ok());
+        for other in others {
+            assert!(other.join().unwrap().is_ok());
+        }
+    });
+}
+
+/// The same where it tried to read before it went on waiting to send.
+#[test]
+fn who_has_read_and_sends_hands_over() {
+    explore(Some(4), || {
+        let client = Client::new(9);
+        let other = client.spawn(Deadline::Never, answered);
+        let held_up = client.call(Deadline::Never, |client, id| {
+            client.turns().read_if_nobody_does(client.wire());
+            let mut line = client.wire().line.lock();
+            while line.received.is_empty() {
+                line = client.wire().changed.wait(line).unwrap();
+            }
+            drop(line);
+            answered(client, id)
+        });
+        assert!(held_up.is_ok());
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+/// A thread that cannot send reads itself what its server waits to get rid of.
+#[test]
+fn who_cannot_send_reads() {
+    explore(None, || {
+        let client = Client::new(9);
+        let other = client.spawn(Deadline::Never, answered);
+        let held_up = client.call(Deadline::Never, |client, id| {
+            // The server takes this request when the other's answer has been read, by whomever.
+            loop {
+                client.turns().read_if_nobody_does(client.wire());
+                let mut line = client.wire().line.lock();
+                while line.received.is_empty() && (line.to_client.is_empty() || line.receiving) {
+                    line = client.wire().changed.wait(line).unwrap();
+                }
+                if !line.received.is_empty() {
+                    break;
+                }
+                // Somebody is about to receive.
+                drop(line);
+                thread::yield_now();
+            }
+            answered(client, id)
+        });
+        assert!(held_up.is_ok());
+        assert!(other.join().unwrap().is_ok());
+    });
+}
+
+#[test]
+fn the_end_wakes_all() {
+    explore(Some(2), || {
+        let client = Client::new(2);
+        let callers = [(); 3].map(|()| client.spawn(Deadline::Never, unanswered));
+        client.close();
+        for caller in callers {
+            assert_eq!(caller.join().unwrap(), Err(Over::Ended("closed")));
+        }
+    });
+}
+
+/// What came before the end is still read.
+#[test]
+fn the_end_comes_after_the_answers() {
+    explore(None, || {
+        let client = Client::new(9);
+        let send = |client: &Client, id| {
+            client.wire().change(|line| {
+                line.requests.push(id);
+                line.to_client.push_back(Message::Answer(id));
+                line.closed = line.requests.len() == 2;
+            });
+            true
+        };
+        let other = client.spawn(Deadline::Never, send);
+        assert!(client.call(Deadline::Never, send).is_ok());
+        assert!(other.join().unwrap().is_ok());
+    });
+}
