@@ -1,0 +1,147 @@
+//! Transports that panic.
+
+use std::future::pending;
+use std::io;
+use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pipetalk::tokio::{Client, Listener, Stream, memory};
+use pipetalk::{CallError, ClientOptions, Deadline, Part, ServerOptions};
+
+use crate::harness::{Serving, alive_tasks, connect, runtimes, until};
+use crate::util::{here, limit, soon};
+
+/// A transport of somebody's own, with a mistake in it.
+#[derive(Debug)]
+struct Faulty {
+    stream: memory::Stream,
+    /// How many messages it receives, or sends, before it panics.
+    receives: AtomicUsize,
+    sends: AtomicUsize,
+}
+
+fn spend(left: &AtomicUsize) {
+    let less = |left: usize| left.checked_sub(1);
+    if left
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+        .is_err()
+    {
+        panic::resume_unwind(Box::new("a mistake"));
+    }
+}
+
+impl Stream for Faulty {
+    async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        spend(&self.sends);
+        self.stream.send(message, deadline).await
+    }
+
+    async fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        self.stream.recv(buf, deadline).await
+    }
+
+    async fn recv_message(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let received = self.stream.recv_message(message, deadline).await;
+        spend(&self.receives);
+        received
+    }
+
+    fn close(&self) {
+        self.stream.close();
+    }
+}
+
+#[derive(Debug)]
+struct FaultyListener(memory::Listener, [usize; 2]);
+
+impl Listener for FaultyListener {
+    type Stream = Faulty;
+
+    async fn accept(&self, deadline: Deadline) -> io::Result<Faulty> {
+        Ok(faulty(self.0.accept(deadline).await?, self.1))
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+fn faulty(stream: memory::Stream, [receives, sends]: [usize; 2]) -> Faulty {
+    Faulty {
+        stream,
+        receives: receives.into(),
+        sends: sends.into(),
+    }
+}
+
+#[test]
+fn a_client_whose_transport_panics_loses_the_connection_for_all_tasks() {
+    let _limit = limit(here!());
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let (listener, connector) = memory::listener();
+            let server = ServerOptions::new().on_tokio(listener);
+            let serving = Serving::start(server, |waits: bool, _| async move {
+                if waits {
+                    pending::<()>().await;
+                }
+            });
+            // The welcome and one reply, or the hello and nine requests.
+            for left in [[2, usize::MAX], [usize::MAX, 10]] {
+                let stream = faulty(connector.connect(soon()).await.unwrap(), left);
+                let options = ClientOptions::new().timeout(None);
+                let client: Client<bool, ()> = options.over_tokio(stream).unwrap();
+                client.call(&false).await.unwrap();
+                let waiting: Vec<_> = (0..8)
+                    .map(|_| {
+                        let client = client.clone();
+                        tokio::spawn(async move { client.call(&true).await })
+                    })
+                    .collect();
+                until("all wait", || alive_tasks() > 8).await;
+                // The reply to this one, or the request itself, is too many.
+                let error = loop {
+                    match client.call(&false).await {
+                        Ok(()) => {}
+                        Err(error) => break error,
+                    }
+                };
+                assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+                for waiting in waiting {
+                    let error = waiting.await.unwrap().unwrap_err();
+                    assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+                }
+            }
+            serving.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_server_whose_transport_panics_loses_that_client() {
+    let _limit = limit(here!());
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            // The hello and one request, or the welcome and one reply.
+            for left in [[2, usize::MAX], [usize::MAX, 2]] {
+                let (listener, connector) = memory::listener();
+                let server = ServerOptions::new().on_tokio(FaultyListener(listener, left));
+                let serving = Serving::start(server, |n: u32, _| async move { n });
+                for _ in 0..3 {
+                    let client: Client<u32, u32> = connect(&connector, ClientOptions::new()).await;
+                    assert_eq!(client.call(&1).await.unwrap(), 1);
+                    let error = client.call(&2).await.unwrap_err();
+                    assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
+                }
+                // It waits for nobody.
+                serving.handle.drain(Duration::MAX);
+                serving.task.await.unwrap().unwrap();
+            }
+        });
+    }
+}

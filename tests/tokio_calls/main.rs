@@ -1,0 +1,15 @@
+//! Typed calls of async programs: what blocking ones cannot do, such as to drop a call half-way.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
+mod dropped;
+mod ends;
+mod faulty;
+mod harness;
+mod runtimes;
+mod tasks;
+#[path = "../util/mod.rs"]
+mod util;
