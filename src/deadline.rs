@@ -1,16 +1,15 @@
 //! [`Deadline`]: until when a blocking call may wait.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::sys;
+use crate::{clock, sys};
 
-/// No tick of the system's clock is longer: 100 in a second are the fewest that Linux can be built with.
-const TICK: Duration = Duration::from_millis(10);
+/// No tick of the system's clock is longer, in nanoseconds: 100 in a second are the fewest that Linux can be built with.
+const TICK: u64 = 10_000_000;
 
 /// From here on a tick more or less is not worth asking what time it is to the nanosecond.
 const FAR: Duration = Duration::from_secs(1);
@@ -35,22 +34,19 @@ const FAR: Duration = Duration::from_secs(1);
 /// assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
 /// assert!(Deadline::NOW < soon && soon < Deadline::NEVER);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Deadline(Kind);
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Now,
-    At(Instant),
-    Never,
-}
+/// Deadlines are ordered: earlier is less, [`Deadline::NOW`] comes first and [`Deadline::NEVER`] last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline(
+    /// The [time](clock), or one of the two that no deadline is at.
+    u64,
+);
 
 impl Deadline {
     /// No deadline: the call may wait for ever.
-    pub const NEVER: Deadline = Deadline(Kind::Never);
+    pub const NEVER: Deadline = Deadline(u64::MAX);
 
     /// A deadline that has passed: the call does what it can do at once, and does not wait.
-    pub const NOW: Deadline = Deadline(Kind::Now);
+    pub const NOW: Deadline = Deadline(0);
 
     /// The deadline `timeout` from now; [`Deadline::NEVER`] if that is too far away for the clock.
     #[must_use]
@@ -59,7 +55,7 @@ impl Deadline {
         if timeout.is_zero() {
             return Deadline::NOW;
         }
-        Deadline::after_at(Instant::now(), timeout)
+        Deadline::after_time(sys::now(), timeout)
     }
 
     /// As [`after`](Self::after), or a tick later if the deadline is far away: for the time-outs of typed calls, of
@@ -71,35 +67,32 @@ impl Deadline {
 
     /// The same, for who knows [when the last tick was](sys::recently).
     #[inline]
-    pub(crate) fn about_from(recently: Instant, timeout: Duration) -> Deadline {
+    pub(crate) fn about_from(recently: u64, timeout: Duration) -> Deadline {
         if timeout < FAR {
             return Deadline::after(timeout);
         }
-        Deadline::after_at(recently + TICK, timeout)
+        Deadline::after_time(recently + TICK, timeout)
     }
 
     #[inline]
-    fn after_at(now: Instant, timeout: Duration) -> Deadline {
-        match now.checked_add(timeout) {
-            Some(at) => Deadline(Kind::At(at)),
-            None => Deadline::NEVER,
-        }
+    fn after_time(now: u64, timeout: Duration) -> Deadline {
+        Deadline(now.saturating_add(clock::nanoseconds(timeout)))
     }
 
     /// The deadline at a point in time.
     #[must_use]
-    pub const fn at(at: Instant) -> Deadline {
-        Deadline(Kind::At(at))
+    pub fn at(at: Instant) -> Deadline {
+        Deadline(clock::time_of(at).max(1))
     }
 
     /// How long until the deadline: `None` for [`Deadline::NEVER`], zero once it has passed.
     #[must_use]
     #[inline]
     pub fn remaining(self) -> Option<Duration> {
-        match self.0 {
-            Kind::Now => Some(Duration::ZERO),
-            Kind::At(at) => Some(at.saturating_duration_since(Instant::now())),
-            Kind::Never => None,
+        match self {
+            Deadline::NOW => Some(Duration::ZERO),
+            Deadline::NEVER => None,
+            Deadline(at) => Some(Duration::from_nanos(at.saturating_sub(sys::now()))),
         }
     }
 
@@ -108,13 +101,13 @@ impl Deadline {
     #[cfg(unix)]
     #[inline]
     pub(crate) fn remaining_at_least(self) -> Option<Duration> {
-        let far = match self.0 {
-            Kind::At(at) => at.checked_duration_since(sys::recently()),
-            Kind::Now | Kind::Never => None,
-        };
-        match far {
-            Some(left) if left >= FAR => Some(left - TICK),
-            _ => self.remaining(),
+        if !self.is_timed() {
+            return self.remaining();
+        }
+        let left = Duration::from_nanos(self.0.saturating_sub(sys::recently() + TICK));
+        match left >= FAR {
+            true => Some(left),
+            false => self.remaining(),
         }
     }
 
@@ -122,84 +115,58 @@ impl Deadline {
     #[must_use]
     #[inline]
     pub fn has_passed(self) -> bool {
-        match self.0 {
-            Kind::Now => true,
-            Kind::At(_) => self.has_passed_since(sys::recently()),
-            Kind::Never => false,
+        match self {
+            Deadline::NOW => true,
+            Deadline::NEVER => false,
+            deadline => deadline.has_passed_since(sys::recently()),
         }
     }
 
     /// As [`has_passed`](Self::has_passed), for who knows [when the last tick was](sys::recently).
     #[inline]
-    pub(crate) fn has_passed_since(self, recently: Instant) -> bool {
-        match self.0 {
-            Kind::Now => true,
-            // Most deadlines are far away.
-            Kind::At(at) => at <= recently + TICK && at <= Instant::now(),
-            Kind::Never => false,
-        }
+    pub(crate) fn has_passed_since(self, recently: u64) -> bool {
+        // Most deadlines are far away.
+        self.0 <= recently + TICK && self.0 <= sys::now()
     }
 
     /// As [`has_passed`](Self::has_passed), for who knows what time it is.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_passed_at(self, now: Instant) -> bool {
-        match self.0 {
-            Kind::Now => true,
-            Kind::At(at) => at <= now,
-            Kind::Never => false,
-        }
+        self != Deadline::NEVER && self.0 <= clock::time_of(now)
     }
 
     /// Whether this is [`Deadline::NEVER`].
     #[must_use]
     pub const fn is_never(self) -> bool {
-        matches!(self.0, Kind::Never)
+        self.0 == Deadline::NEVER.0
     }
 
     /// The point in time, where there is one: neither for [`Deadline::NOW`] nor for [`Deadline::NEVER`].
     #[must_use]
     #[inline]
-    pub const fn instant(self) -> Option<Instant> {
-        match self.0 {
-            Kind::At(at) => Some(at),
-            Kind::Now | Kind::Never => None,
+    pub fn instant(self) -> Option<Instant> {
+        match self {
+            Deadline::NOW | Deadline::NEVER => None,
+            Deadline(at) => clock::instant_of(at),
         }
+    }
+
+    /// Whether this is a point in time, and so neither [`Deadline::NOW`] nor [`Deadline::NEVER`].
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        !matches!(self, Deadline::NOW | Deadline::NEVER)
     }
 
     /// Takes a lock by the deadline.
     #[inline]
     pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> io::Result<MutexGuard<'_, T>> {
-        let guard = match self.0 {
-            Kind::Now => mutex.try_lock(),
-            // The lock is free nearly always: try it before asking what time it is.
-            Kind::At(at) => mutex.try_lock().or_else(|| mutex.try_lock_until(at)),
-            Kind::Never => Some(mutex.lock()),
-        };
+        // The lock is free nearly always: try it before asking what time it is.
+        let guard = mutex.try_lock().or_else(|| match self.instant() {
+            Some(at) => mutex.try_lock_until(at),
+            None if self == Deadline::NEVER => Some(mutex.lock()),
+            None => None,
+        });
         guard.ok_or_else(|| io::ErrorKind::TimedOut.into())
-    }
-}
-
-/// Earlier is less: [`Deadline::NOW`] comes first and [`Deadline::NEVER`] last.
-impl Ord for Deadline {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (self.0, other.0) {
-            (Kind::At(a), Kind::At(b)) => a.cmp(&b),
-            (a, b) => rank(a).cmp(&rank(b)),
-        }
-    }
-}
-
-const fn rank(kind: Kind) -> u8 {
-    match kind {
-        Kind::Now => 0,
-        Kind::At(_) => 1,
-        Kind::Never => 2,
-    }
-}
-
-impl PartialOrd for Deadline {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
@@ -258,31 +225,32 @@ mod tests {
     }
 
     #[test]
-    fn the_cheap_clock_is_never_ahead_and_catches_up() {
-        let start = Instant::now();
-        loop {
-            let recently = sys::recently();
-            assert!(recently <= Instant::now());
-            if recently >= start {
-                break;
-            }
-        }
-    }
-
-    #[test]
     fn a_far_deadline_is_a_tick_inexact_and_a_near_one_is_not() {
         for timeout in [FAR, FAR * 30, FAR * 1_000_000] {
-            let deadline = Deadline::about(timeout);
-            let at = deadline.instant().unwrap();
-            assert!(at <= Instant::now() + timeout + TICK, "{timeout:?}");
+            let before = sys::now();
+            let Deadline(at) = Deadline::about(timeout);
+            let span = clock::nanoseconds(timeout);
+            assert!(at >= before + span && at <= sys::now() + span + TICK);
         }
         for timeout in [Duration::from_nanos(1), FAR - Duration::from_nanos(1)] {
-            let before = Instant::now();
-            let at = Deadline::about(timeout).instant().unwrap();
-            assert!(at >= before + timeout && at <= Instant::now() + timeout);
+            let before = sys::now();
+            let Deadline(at) = Deadline::about(timeout);
+            let span = clock::nanoseconds(timeout);
+            assert!(at >= before + span && at <= sys::now() + span);
         }
         assert_eq!(Deadline::about(Duration::ZERO), Deadline::NOW);
         assert_eq!(Deadline::about(Duration::MAX), Deadline::NEVER);
+    }
+
+    #[test]
+    fn a_point_in_time_stays_what_it_is() {
+        let now = Instant::now();
+        for at in [now, now + FAR, now + FAR * 1_000_000] {
+            assert_eq!(Deadline::at(at).instant(), Some(at));
+        }
+        assert_eq!(Deadline::NOW.instant(), None);
+        assert_eq!(Deadline::NEVER.instant(), None);
+        assert!(Deadline::at(now) < Deadline::at(now + FAR));
     }
 
     #[cfg(unix)]

@@ -101,6 +101,7 @@
 //! at the other end. On Unix four bytes of length come before each (`docs/wire.md`).
 
 mod access;
+mod clock;
 mod deadline;
 mod error;
 mod local;
@@ -119,7 +120,9 @@ mod transport;
 //   current_user() -> io::Result<UserId>                       whom this process runs as
 //   system_name(String) -> io::Result<Name>                    the machine's name for a portable one
 //   per_user_name(String) -> io::Result<String>                the user's own name for a portable one
-//   recently() -> Instant                                      now, or less than a tick ago: the cheapest clock
+//   epoch() -> Epoch                                           one point in time, as an Instant and as a number
+//   now() -> u64                                               in nanoseconds, by the clock that Instant reads
+//   recently() -> u64                                          the same, or less than a tick ago: the cheapest clock
 //   bind(&ListenOptions, &Name) -> io::Result<Listener>
 //   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>
 //   Listener                    the trait, and access()

@@ -34,11 +34,11 @@ cfg_if::cfg_if! {
 use std::io;
 use std::os::fd::OwnedFd;
 use std::thread;
-use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
+use crate::clock::Epoch;
 use crate::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode, UserId};
 use place::Place;
@@ -56,8 +56,17 @@ pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
     Ok(portable)
 }
 
+pub(crate) fn epoch() -> Epoch {
+    os::epoch()
+}
+
 #[inline]
-pub(crate) fn recently() -> Instant {
+pub(crate) fn now() -> u64 {
+    os::now()
+}
+
+#[inline]
+pub(crate) fn recently() -> u64 {
     os::recently()
 }
 

@@ -24,7 +24,6 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::thread;
-use std::time::Instant;
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_INVALID_NAME,
@@ -41,6 +40,7 @@ use windows_sys::Win32::System::Pipes::{
     WaitNamedPipeW,
 };
 
+use crate::clock::{Epoch, by_instant};
 use crate::name::{Kind, invalid};
 use crate::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, ReadMode, UserId};
@@ -60,10 +60,19 @@ pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
     Ok(format!("{portable}.{}", security::current_user()?))
 }
 
+pub(crate) fn epoch() -> Epoch {
+    by_instant::epoch()
+}
+
+#[inline]
+pub(crate) fn now() -> u64 {
+    by_instant::now()
+}
+
 /// There is no tick to speak of: `GetTickCount64` has one of 16 ms.
 #[inline]
-pub(crate) fn recently() -> Instant {
-    Instant::now()
+pub(crate) fn recently() -> u64 {
+    by_instant::now()
 }
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {

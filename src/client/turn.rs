@@ -73,8 +73,17 @@ struct Waiter<A> {
     /// It waits, and reads if it is woken and nobody else does. If not, it still sends its request.
     waits: bool,
     answer: Option<A>,
-    /// What comes after the answer, of a stream.
-    more: VecDeque<A>,
+    /// What comes after the answer.
+    more: Option<Box<More<A>>>,
+}
+
+/// Of a stream, what its consumer has not come for. Not in every waiter, as a call has none.
+struct More<A>(VecDeque<A>);
+
+impl<A> Default for More<A> {
+    fn default() -> Self {
+        More(VecDeque::new())
+    }
 }
 
 /// A call that has begun: its place among those who wait, and its id.
@@ -271,7 +280,7 @@ impl<A> Waiter<A> {
     fn take(&mut self) -> Option<A> {
         let answer = self.answer.take();
         if answer.is_some() {
-            self.answer = self.more.pop_front();
+            self.answer = self.more.as_mut().and_then(|more| more.0.pop_front());
         }
         answer
     }
@@ -298,7 +307,7 @@ impl<S: Source> Turn<S> {
         if let Some(waiter) = waiters.find(|waiter| waiter.call == Some(call)) {
             match &waiter.answer {
                 None => waiter.answer = Some(answer),
-                Some(_) => waiter.more.push_back(answer),
+                Some(_) => waiter.more.get_or_insert_default().0.push_back(answer),
             }
             waiter.wake();
         }
@@ -334,7 +343,7 @@ impl<S: Source> Turn<S> {
             call,
             waits: call.is_none(),
             answer: None,
-            more: VecDeque::new(),
+            more: None,
         });
         ticket
     }

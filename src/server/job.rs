@@ -93,7 +93,7 @@ impl Call {
     #[inline]
     fn is_too_late(&self) -> bool {
         // One that is handled as it comes has not waited at all, unless it was to be done before it came.
-        let waited = !self.inline || self.deadline.instant().is_none();
+        let waited = !self.inline || !self.deadline.is_timed();
         self.cancelled.load(Ordering::Acquire) || (waited && self.deadline.has_passed())
     }
 

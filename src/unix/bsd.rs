@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
 
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sockopt};
+
+/// Not all of these systems have a coarse clock.
+pub(super) use crate::clock::by_instant::{epoch, now, now as recently};
 
 /// `sun_path` has 104 bytes with the closing NUL: unix(4).
 pub(super) const MAX_PATH: usize = 103;
@@ -14,12 +16,6 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/var/run";
 
 /// There is no flag everywhere; [`prepare`] sets an option on the socket instead.
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
-
-/// Not all of these systems have a coarse clock.
-#[inline]
-pub(super) fn recently() -> Instant {
-    Instant::now()
-}
 
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;

@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use crate::clock::Epoch;
 
 /// `sun_path` has 108 bytes with the closing NUL: unix(7).
 pub(super) const MAX_PATH: usize = 107;
@@ -18,28 +18,40 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/run";
 /// Sending to a peer that has closed is an error, not a signal: send(2).
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 
-/// When the last tick was, by the clock that [`Instant`] reads (`CLOCK_MONOTONIC`): reading the coarse one costs a third,
-/// because it does not ask the processor for the time since that tick. clock_gettime(2).
+/// What time it is: `CLOCK_MONOTONIC`, which is the clock that [`Instant`] reads, though it does not say so in numbers.
+/// clock_gettime(2).
 ///
 /// By the C library, because rustix looks for the kernel's code in a way that ends a program under valgrind.
 #[inline]
-pub(super) fn recently() -> Instant {
-    /// One point in time by both, in nanoseconds. An [`Instant`] cannot be made from a reading of the clock.
-    static BASE: OnceLock<Option<(Instant, i64)>> = OnceLock::new();
-    let base = BASE.get_or_init(|| Some((Instant::now(), nanoseconds(ClockId::CLOCK_MONOTONIC)?)));
-    let (Some((instant, base)), Some(tick)) = (base, nanoseconds(ClockId::CLOCK_MONOTONIC_COARSE))
-    else {
-        return Instant::now();
-    };
-    // The first tick after the base may still be to come.
-    *instant + Duration::from_nanos(u64::try_from(tick - base).unwrap_or(0))
+pub(super) fn now() -> u64 {
+    // The standard library panics as well, in every `Instant::now()`.
+    read(ClockId::CLOCK_MONOTONIC).expect("the monotonic clock can be read")
 }
 
-/// What a clock says, which takes 292 years to be too much.
+/// When the last tick was: reading the coarse clock costs a third, because it does not ask the processor for the time
+/// since that tick.
 #[inline]
-fn nanoseconds(clock: ClockId) -> Option<i64> {
-    let now = clock_gettime(clock).ok()?;
-    Some(now.num_nanoseconds())
+pub(super) fn recently() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC_COARSE).unwrap_or_else(|_| now())
+}
+
+#[inline]
+fn read(clock: ClockId) -> nix::Result<u64> {
+    let time = clock_gettime(clock)?;
+    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// One point in time, both ways. Nobody can read both at once: what lies between two readings of the one is as little as
+/// a few tries make it.
+pub(super) fn epoch() -> Epoch {
+    let mut best = (u64::MAX, Instant::now(), 0);
+    for _ in 0..10 {
+        let time = now();
+        let instant = Instant::now();
+        best = best.min((now() - time, instant, time));
+    }
+    let (_, instant, time) = best;
+    Epoch { instant, time }
 }
 
 pub(super) fn socket() -> io::Result<OwnedFd> {

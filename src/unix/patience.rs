@@ -88,7 +88,7 @@ impl Patience {
                 return result.map_err(Into::into);
             }
         }
-        let mut try_first = self.which == Timeout::Send && deadline.instant().is_some();
+        let mut try_first = self.which == Timeout::Send && deadline.is_timed();
         loop {
             let wait = !try_first && self.prepare(socket, deadline)?;
             match call(wait) {
