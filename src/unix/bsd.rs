@@ -17,10 +17,12 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/var/run";
 /// There is no flag everywhere; [`prepare`] sets an option on the socket instead.
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
+/// A socket that does not block yet.
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
     rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     prepare(&socket, None)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(socket)
 }
 

@@ -54,11 +54,12 @@ pub(super) fn epoch() -> Epoch {
     Epoch { instant, time }
 }
 
+/// A socket that does not block yet.
 pub(super) fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
-        SocketFlags::CLOEXEC,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?)
 }
@@ -85,7 +86,6 @@ impl Plug {
     /// Fills the backlog of a listener, which has been set to none. `None` if it is full already.
     pub(super) fn new(address: &SocketAddrUnix) -> io::Result<Option<Plug>> {
         let socket = socket()?;
-        rustix::io::ioctl_fionbio(&socket, true)?;
         // A name of its own, which the system chooses, to know it by when it comes out of the backlog.
         rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
         match rustix::net::connect(&socket, address) {

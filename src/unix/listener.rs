@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::Stream;
 use super::endpoint::{BACKOFF, Endpoint, Next};
 use super::instances::Instance;
+use super::patience::Patience;
 use crate::{Deadline, Error, ListenOptions, Name, Spin};
 
 #[derive(Debug)]
@@ -50,7 +51,8 @@ impl Listener {
             let Some((socket, peer)) = self.endpoint.admit(self.next(deadline)?)? else {
                 continue;
             };
-            let stream = Stream::new(socket, peer, self.endpoint.max_message, self.spin)?;
+            let patience = Patience::spinning(self.spin).trying_first();
+            let stream = Stream::new(socket, peer, self.endpoint.max_message, patience)?;
             stream.occupy(instance.connected());
             return Ok(stream);
         }

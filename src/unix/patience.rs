@@ -1,6 +1,7 @@
 //! How long a system call on a socket waits.
 
 use std::io;
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(super) struct Patience {
     reach: Duration,
     /// What a receive does before it sleeps.
     spinner: Spinner,
+    /// The next call does not wait if it need not, as there is probably no need.
+    try_first: bool,
 }
 
 /// How long a send that waits leaves what has come to another thread that receives, before it looks again.
@@ -58,6 +61,16 @@ impl Patience {
             step: None,
             reach: Duration::ZERO,
             spinner: Spinner::default(),
+            try_first: false,
+        }
+    }
+
+    /// For an accepted connection: its client has said something by now, and so the option is not worth its system call
+    /// yet.
+    pub(super) fn trying_first(self) -> Patience {
+        Patience {
+            try_first: true,
+            ..self
         }
     }
 
@@ -78,7 +91,6 @@ impl Patience {
         deadline: Deadline,
         mut call: impl FnMut(bool) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
-        // There is nearly always room to send: then it does not matter what time it is.
         if self.spinner.is_on() {
             let found = self.spinner.spin(deadline, || match call(false) {
                 Err(Errno::AGAIN | Errno::INTR) => None,
@@ -88,7 +100,9 @@ impl Patience {
                 return result.map_err(Into::into);
             }
         }
-        let mut try_first = self.which == Timeout::Send && deadline.is_timed();
+        // There is nearly always room to send: then it does not matter what time it is.
+        let mut try_first = mem::take(&mut self.try_first) || self.which == Timeout::Send;
+        try_first &= deadline.is_timed();
         loop {
             let wait = !try_first && self.prepare(socket, deadline)?;
             match call(wait) {

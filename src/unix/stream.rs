@@ -15,7 +15,7 @@ use super::os;
 use super::patience::{Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
 use crate::transport::{check_sendable, total_len};
-use crate::{Deadline, Error, Part, Peer, Spin, Waiting};
+use crate::{Deadline, Error, Part, Peer, Waiting};
 
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -25,17 +25,18 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// With what a receive has of patience.
     pub(super) fn new(
         socket: OwnedFd,
         peer: Option<Peer>,
         max_message: usize,
-        spin: Spin,
+        patience: Patience,
     ) -> io::Result<Stream> {
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
             receiving: Mutex::new(Receiving {
                 framing: Framing::default(),
-                patience: Patience::spinning(spin),
+                patience,
             }),
             sending: Mutex::new(Sending {
                 patience: Patience::new(Timeout::Send),
@@ -361,7 +362,7 @@ mod tests {
     #[test]
     fn a_debug_print_holds_no_lock() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let stream = Stream::new(socket.into(), None, 1, Spin::OFF).unwrap();
+        let stream = Stream::new(socket.into(), None, 1, Patience::default()).unwrap();
         let _receiving = stream.receiving.lock();
         assert!(format!("{stream:?}").contains("locked"));
     }

@@ -55,7 +55,6 @@ pub(crate) use stream::Stream;
 fn dial(place: &Place) -> io::Result<Option<OwnedFd>> {
     let address = place.address()?;
     let socket = os::socket()?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
     loop {
         match rustix::net::connect(&socket, &address) {
             Ok(()) => return Ok(Some(socket)),
