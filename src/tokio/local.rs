@@ -1,5 +1,6 @@
 //! [`LocalListener`] and [`LocalStream`] for async programs.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 
 use super::runtime;
@@ -155,13 +156,13 @@ impl Stream for LocalStream {
         self.sys.max_message()
     }
 
-    #[inline]
-    async fn recv_message(
+    // Not one future around another, for these two: every typed call goes through them.
+    fn recv_message(
         &self,
         message: &mut Vec<u8>,
         deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        self.sys.recv_message(message, deadline).await
+    ) -> impl Future<Output = io::Result<Option<usize>>> + Send {
+        self.sys.recv_message(message, deadline)
     }
 
     #[inline]
@@ -169,9 +170,12 @@ impl Stream for LocalStream {
         self.sys.send_vectored(pieces, deadline).await
     }
 
-    #[inline]
-    async fn send_all(&self, messages: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
-        self.sys.send_all(messages, deadline).await
+    fn send_all(
+        &self,
+        messages: &[IoSlice<'_>],
+        deadline: Deadline,
+    ) -> impl Future<Output = io::Result<()>> + Send {
+        self.sys.send_all(messages, deadline)
     }
 
     fn peek(&self) -> io::Result<Option<Waiting>> {

@@ -103,21 +103,26 @@ impl<'a> Outgoing<'a> {
 
     /// Puts as many small messages as there are next into one buffer, as far as they fit.
     fn gather(&self, small: &mut Vec<u8>) {
-        let limit = match self.what {
-            What::Pieces(_) => SMALL,
-            What::Messages(_) => GATHERED,
-        };
-        let mut index = self.gone;
-        while let Some(pieces) = self.what.message(index) {
-            let length = total_len(pieces);
-            if length > limit || small.len() + HEADER + length > scratch::SIZE {
-                break;
+        match self.what {
+            What::Pieces(pieces) => {
+                let length = total_len(pieces);
+                if self.gone == 0 && length <= SMALL {
+                    small.extend_from_slice(&header(length));
+                    pieces
+                        .iter()
+                        .for_each(|piece| small.extend_from_slice(piece));
+                }
             }
-            small.extend_from_slice(&header(length));
-            for piece in pieces {
-                small.extend_from_slice(piece);
+            What::Messages(messages) => {
+                for message in &messages[self.gone..] {
+                    let whole = HEADER + message.len();
+                    if message.len() > GATHERED || small.len() + whole > scratch::SIZE {
+                        break;
+                    }
+                    small.extend_from_slice(&header(message.len()));
+                    small.extend_from_slice(message);
+                }
             }
-            index += 1;
         }
     }
 

@@ -16,9 +16,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
 
 use super::super::connection::{CLOSED, Connection, POISONED};
 use super::super::endpoint::{BACKOFF, is_passing};
-use super::super::framing::{Framing, NOTHING, Source};
+use super::super::framing::{Framing, HEADER, NOTHING, Source};
 use super::super::instances::Instance;
-use super::super::read_ahead::ReadAhead;
+use super::super::read_ahead::{READ_AHEAD, ReadAhead};
 use super::outgoing::Outgoing;
 use super::scratch;
 use crate::tokio::runtime;
@@ -257,13 +257,13 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<R::Received> {
         let idle = receive.framing().is_idle() && self.connection.check_open().is_ok();
-        let mut recv = |attempt| in_time(receive.recv(&mut self.source(attempt)));
+        let mut recv = |source: &mut Socket<'_>| in_time(receive.recv(source));
         let too_late = || Err(io::ErrorKind::TimedOut.into());
         if deadline == Deadline::NOW {
-            return recv(Try::Now).unwrap_or_else(too_late);
+            return recv(&mut self.source(Try::Now)).unwrap_or_else(too_late);
         }
         if !idle {
-            if let Some(received) = recv(Try::Buffered) {
+            if let Some(received) = recv(&mut self.source(Try::Buffered)) {
                 return received;
             }
         }
@@ -271,8 +271,15 @@ impl Stream {
         poll_fn(|cx| {
             let over = loop {
                 match self.connection.socket.poll_read_ready(cx) {
-                    Poll::Ready(Ok(_)) => {
-                        if let Some(received) = recv(Try::Ready) {
+                    Poll::Ready(Ok(mut ready)) => {
+                        let mut source = self.source(Try::Now);
+                        let received = recv(&mut source);
+                        // The runtime is told that nothing is left also where this took the last: the next call need
+                        // not ask.
+                        if source.drained {
+                            ready.clear_ready();
+                        }
+                        if let Some(received) = received {
                             return Poll::Ready(received);
                         }
                     }
@@ -286,7 +293,7 @@ impl Stream {
                 }
             };
             // What has come, and the runtime has not told yet, is in time.
-            Poll::Ready(recv(Try::Now).unwrap_or(Err(over)))
+            Poll::Ready(recv(&mut self.source(Try::Now)).unwrap_or(Err(over)))
         })
         .await
     }
@@ -295,6 +302,7 @@ impl Stream {
         Socket {
             connection: &self.connection,
             attempt,
+            drained: false,
         }
     }
 }
@@ -344,6 +352,33 @@ struct Whole<'a> {
     done: bool,
 }
 
+impl Whole<'_> {
+    /// Receives a small message that is there in whole, with nothing behind it, as most are; `None` if that is not so,
+    /// and then what has come is read ahead.
+    fn recv_alone(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
+        source.connection.check_open()?;
+        scratch::with_read(|buffer| {
+            let n = source.read(buffer)?;
+            let came = &buffer[..n];
+            if let Some((header, whole)) = came.split_first_chunk::<HEADER>() {
+                let size = u32::from_le_bytes(*header) as usize;
+                if size == whole.len() && size <= source.connection.max_message {
+                    self.message.clear();
+                    self.message.reserve_exact(size);
+                    self.message.extend_from_slice(whole);
+                    return Ok(Some(size));
+                }
+            }
+            if n > 0 {
+                let ahead = &mut self.framing.buffer;
+                ahead.exchange(scratch::borrow_ahead());
+                ahead.extend(came);
+            }
+            Ok(None)
+        })
+    }
+}
+
 impl Receive for Whole<'_> {
     type Received = Option<usize>;
 
@@ -352,6 +387,11 @@ impl Receive for Whole<'_> {
     }
 
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
+        if !self.begun && self.message.len() <= READ_AHEAD && self.framing.is_idle() {
+            if let Some(received) = self.recv_alone(source)? {
+                return Ok(Some(received));
+            }
+        }
         let Whole { message, begun, .. } = self;
         lending(&mut self.framing, |framing| {
             if !*begun {
@@ -458,8 +498,6 @@ impl Drop for Unanswered<'_> {
 enum Try {
     /// Not at all: for what has been read ahead.
     Buffered,
-    /// As long as the runtime takes it for ready.
-    Ready,
     /// Whatever the runtime knows of it.
     Now,
 }
@@ -468,6 +506,8 @@ enum Try {
 struct Socket<'a> {
     connection: &'a Connection<Watched>,
     attempt: Try,
+    /// Nothing is left in it.
+    drained: bool,
 }
 
 /// What a system call has received.
@@ -482,45 +522,26 @@ impl Socket<'_> {
         &mut self,
         mut recv: impl FnMut(&Watched) -> rustix::io::Result<Received>,
     ) -> io::Result<usize> {
-        let socket = &self.connection.socket;
-        let mut recv = || loop {
-            match recv(socket) {
-                Ok(received) => break Ok(received),
+        if self.attempt == Try::Buffered {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match recv(&self.connection.socket) {
+                Ok(Received { bytes, all }) => {
+                    if all {
+                        (self.drained, self.attempt) = (true, Try::Buffered);
+                    }
+                    return Ok(bytes);
+                }
                 Err(Errno::INTR) => {}
                 // The peer has closed without having read everything; all that it sent has been received by now.
-                Err(Errno::CONNRESET) => {
-                    break Ok(Received {
-                        bytes: 0,
-                        all: false,
-                    });
+                Err(Errno::CONNRESET) => return Ok(0),
+                Err(error) => {
+                    self.drained = error == Errno::AGAIN;
+                    return Err(error.into());
                 }
-                Err(error) => break Err(io::Error::from(error)),
             }
-        };
-        let received = match self.attempt {
-            Try::Buffered => Err(io::ErrorKind::WouldBlock.into()),
-            Try::Now => recv(),
-            Try::Ready => {
-                let mut received = Err(io::ErrorKind::WouldBlock.into());
-                // The runtime is told that nothing is left also where this took the last: the next call need not ask.
-                let _ = socket.try_io(Interest::READABLE, |_| {
-                    received = recv();
-                    match &received {
-                        Ok(Received { all: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            Err(io::ErrorKind::WouldBlock.into())
-                        }
-                        _ => Ok(()),
-                    }
-                });
-                received
-            }
-        };
-        let received = received?;
-        if received.all {
-            self.attempt = Try::Buffered;
         }
-        Ok(received.bytes)
     }
 
     /// By `recvmsg(2)`, which tells whether more is there: one that got less than it had room for has taken all. Only
