@@ -10,10 +10,10 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Shared;
 use super::budget::Budget;
@@ -52,15 +52,17 @@ pub(super) struct Request {
     pub(super) timeout: Option<Duration>,
 }
 
-/// What a message asks for that was received.
+/// What becomes of a message that was received.
 enum Received {
-    Nothing(Buffer),
-    Request(Request),
-    /// One that has to wait until there is room for it: requests are never that many, but nobody answers
+    /// It is dealt with, and the next one can be received into this.
+    Done(Buffer),
+    /// A client that does not read its replies is not asked for more: the message has to wait.
+    TooMany(Buffer),
+    /// The same until there is room for another handler: requests are never that many, but nobody answers
     /// notifications.
     Early(Box<Request>),
     /// A request for a stream.
-    Open(Request),
+    Open(Box<Request>),
 }
 
 impl<S, Q, F> Connection<S, Q, F>
@@ -119,8 +121,9 @@ where
         let mut alarm = Alarm::default();
         let mut armed: Option<Instant> = None;
         let mut greeted = false;
+        let mut task = None;
         poll_fn(|cx| {
-            self.runs_as(cx);
+            self.runs_as(cx, &mut task);
             loop {
                 if reading && reader.as_mut().poll(cx).is_ready() {
                     reading = false;
@@ -171,25 +174,25 @@ where
                     armed = Some(next);
                     alarm.set(armed);
                 }
-                if alarm.poll(cx).is_pending() {
+                // One that was set for what is over by now fires in vain.
+                if next.is_none() || alarm.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 armed = None;
                 self.look_at_the_clock();
-                if next.is_none() {
-                    alarm.set(None);
-                }
             }
         })
         .await;
     }
 
-    /// Notes the task that serves the connection.
-    fn runs_as(&self, cx: &mut Context<'_>) {
-        let mut state = self.state.lock();
-        match &mut state.task {
-            Some(task) if task.will_wake(cx.waker()) => {}
-            task => *task = Some(cx.waker().clone()),
+    /// Notes the task that serves the connection; `noted` is the one that was noted last.
+    fn runs_as(&self, cx: &mut Context<'_>, noted: &mut Option<Waker>) {
+        if noted
+            .as_ref()
+            .is_none_or(|task| !task.will_wake(cx.waker()))
+        {
+            *noted = Some(cx.waker().clone());
+            self.state.lock().task.clone_from(noted);
         }
     }
 
@@ -209,42 +212,41 @@ where
         };
         let mut received = 0_u32;
         loop {
-            // A client that does not read its replies is not asked for more requests.
-            self.room(|state, limit| state.outbox.len() < limit).await;
             held.fit(&mut buffer);
             let message = Arc::make_mut(&mut buffer);
             let result = self.stream.recv_message(message, Deadline::NEVER).await;
             let end = match result {
-                Ok(Some(_)) => match self.receive(buffer) {
-                    Ok(Received::Nothing(kept)) => {
-                        buffer = kept;
-                        None
-                    }
-                    Ok(Received::Open(request)) => {
-                        // A handler whose stream is over ends soon, or notices it when it sends.
-                        let room = self.room(|state, limit| state.has_room_for_stream(limit));
-                        // If there is none by then, the client is told.
-                        // It takes place, which those that open no streams need not have.
-                        let by = runtime::by(Deadline::after(TO_NOTICE), room);
-                        let _ = Box::pin(by).await;
-                        self.open_stream(request);
-                        buffer = Buffer::default();
-                        None
-                    }
-                    Ok(Received::Request(request)) => {
-                        let mut cx = Context::from_waker(&waker);
-                        buffer = self.start(request, &mut cx);
-                        None
-                    }
-                    Ok(Received::Early(request)) => {
-                        self.room(|state, limit| state.jobs.len() < limit).await;
-                        let mut cx = Context::from_waker(&waker);
-                        buffer = self.start(*request, &mut cx);
-                        None
-                    }
-                    Err(end) => {
-                        buffer = Buffer::default();
-                        Some(end)
+                Ok(Some(_)) => loop {
+                    match self.receive(buffer, &waker) {
+                        Ok(Received::Done(kept)) => {
+                            buffer = kept;
+                            break None;
+                        }
+                        Ok(Received::TooMany(message)) => {
+                            buffer = message;
+                            self.room(|state, limit| state.outbox.len() < limit).await;
+                        }
+                        Ok(Received::Early(request)) => {
+                            self.room(|state, limit| state.jobs.len() < limit).await;
+                            let place = self.state.lock().place(request.id);
+                            buffer = self.start(*request, place, &waker);
+                            break None;
+                        }
+                        Ok(Received::Open(request)) => {
+                            // A handler whose stream is over ends soon, or notices it when it sends.
+                            let room = self.room(|state, limit| state.has_room_for_stream(limit));
+                            // If there is none by then, the client is told.
+                            // It takes place, which those that open no streams need not have.
+                            let by = runtime::by(Deadline::after(TO_NOTICE), room);
+                            let _ = Box::pin(by).await;
+                            self.open_stream(*request);
+                            buffer = Buffer::default();
+                            break None;
+                        }
+                        Err(end) => {
+                            buffer = Buffer::default();
+                            break Some(end);
+                        }
                     }
                 },
                 Ok(None) => Some(End::Gone),
@@ -283,44 +285,82 @@ where
         .await;
     }
 
-    /// Does what a message asks for, except for handling it.
-    fn receive(&self, message: Buffer) -> Result<Received, End> {
+    /// Does what a message asks for, as far as that need not wait.
+    fn receive(self: &Arc<Self>, message: Buffer, waker: &Waker) -> Result<Received, End> {
         let ours = self.shared.ours.identity();
+        let limit = self.shared.options.max_in_flight;
         let mut state = self.state.lock();
+        if state.outbox.len() >= limit && !state.finished {
+            return Ok(Received::TooMany(message));
+        }
         if state.heard.is_some() {
             state.heard = Some(Instant::now());
         }
-        let has_room = state.jobs.len() < self.shared.options.max_in_flight;
         let event = state
             .talk
             .session
             .receive(&ours, &message)
             .map_err(End::Malformed)?;
-        let request = match event {
-            ServerEvent::Nothing => None,
+        let (opens, id, method, length, timeout) = match event {
+            ServerEvent::Request {
+                id,
+                method,
+                timeout,
+                payload,
+            } if method < wire::control::FIRST && !self.shared.handle.is_draining() => {
+                (false, Some(id), method, payload.len(), timeout)
+            }
+            ServerEvent::Notify { method, payload } => (false, None, method, payload.len(), None),
+            ServerEvent::Open {
+                id,
+                method,
+                timeout,
+                payload,
+            } => (true, Some(id), method, payload.len(), timeout),
+            event => {
+                self.tend(event, state)?;
+                return Ok(Received::Done(message));
+            }
+        };
+        let start = message.len() - length;
+        let request = Request {
+            id,
+            method,
+            payload: Payload { message, start },
+            timeout,
+        };
+        if opens {
+            return Ok(Received::Open(Box::new(request)));
+        }
+        if state.jobs.len() >= limit {
+            return Ok(Received::Early(Box::new(request)));
+        }
+        let place = state.place(id);
+        drop(state);
+        Ok(Received::Done(self.start(request, place, waker)))
+    }
+
+    /// Does what a message asks for that is none for a handler.
+    fn tend(&self, event: ServerEvent<'_>, mut state: MutexGuard<'_, State<F>>) -> Result<(), End> {
+        match event {
             ServerEvent::Hello => {
                 state.hello_by = None;
                 let mut out = state.blank();
+                let ours = self.shared.ours.identity();
                 state.talk.session.greet(&ours, out.bytes());
                 state.client_takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 state.push(out);
-                None
             }
-            ServerEvent::Reject { id, failure } => {
-                state.fail(id, &failure);
-                None
-            }
+            ServerEvent::Reject { id, failure } => state.fail(id, &failure),
             ServerEvent::Credit { id } => {
                 let waker = state.talk.credit(id);
                 drop(state);
                 wake(waker);
-                None
             }
             ServerEvent::Cancel { id } => {
                 let waker = self.cancel(&mut state, id);
                 drop(state);
                 wake(waker);
-                None
             }
             ServerEvent::Request {
                 id,
@@ -332,47 +372,17 @@ where
                 drop(state);
                 self.control(id, method, payload)?;
                 self.state.lock().talk.session.answered();
-                None
             }
-            ServerEvent::Request { id, .. } if self.shared.handle.is_draining() => {
+            // The server is ending.
+            ServerEvent::Request { id, .. } => {
                 state.talk.session.answer(id);
                 state.fail(id, &Failure::new(Code::Unavailable, "ending"));
                 state.talk.session.answered();
-                None
             }
-            ServerEvent::Request {
-                id,
-                method,
-                timeout,
-                payload,
-            } => Some((false, Some(id), method, payload.len(), timeout)),
-            ServerEvent::Open {
-                id,
-                method,
-                timeout,
-                payload,
-            } => Some((true, Some(id), method, payload.len(), timeout)),
-            ServerEvent::Notify { method, payload } => {
-                Some((false, None, method, payload.len(), None))
-            }
-        };
-        Ok(match request {
-            None => Received::Nothing(message),
-            Some((opens, id, method, length, timeout)) => {
-                let start = message.len() - length;
-                let request = Request {
-                    id,
-                    method,
-                    payload: Payload { message, start },
-                    timeout,
-                };
-                match (opens, has_room) {
-                    (true, _) => Received::Open(request),
-                    (false, true) => Received::Request(request),
-                    (false, false) => Received::Early(Box::new(request)),
-                }
-            }
-        })
+            // The rest is for handlers.
+            ServerEvent::Nothing | ServerEvent::Open { .. } | ServerEvent::Notify { .. } => {}
+        }
+        Ok(())
     }
 
     /// What every server answers, whatever its service.

@@ -37,23 +37,24 @@ impl Ending {
     }
 }
 
-/// Polls a handler. A place whose handler is over is empty again.
+/// Polls a handler, and does before that what belongs to it. A place whose handler is over is empty again.
 pub(super) fn poll<F: Future<Output = Replied>>(
     slot: &mut Slot<F>,
-    span: &Span,
     cx: &mut Context<'_>,
+    begin: impl FnOnce(&mut Slot<F>) -> Result<(), Replied>,
 ) -> Poll<(Outgoing, Handled)> {
     let polled = panic::catch_unwind(AssertUnwindSafe(|| {
-        span.run(|| {
-            let Some(future) = slot.as_mut().as_pin_mut() else {
-                return Poll::Pending;
-            };
-            let polled = future.poll(cx);
-            if polled.is_ready() {
-                slot.set(None);
-            }
-            polled
-        })
+        if let Err(replied) = begin(slot) {
+            return Poll::Ready(replied);
+        }
+        let Some(future) = slot.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let polled = future.poll(cx);
+        if polled.is_ready() {
+            slot.set(None);
+        }
+        polled
     }));
     match polled {
         Ok(Poll::Pending) => Poll::Pending,
@@ -91,7 +92,8 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
         let Some((ending, slot)) = &mut self.begun else {
             return Poll::Ready(());
         };
-        let Poll::Ready((out, handled)) = poll(slot, &ending.span, cx) else {
+        let polled = ending.span.run(|| poll(slot, cx, |_| Ok(())));
+        let Poll::Ready((out, handled)) = polled else {
             return Poll::Pending;
         };
         if let Some((ending, slot)) = self.begun.take() {

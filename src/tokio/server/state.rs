@@ -74,6 +74,15 @@ pub(super) struct Waiting {
     pub(super) task: Option<AbortHandle>,
 }
 
+/// What a handler begins with.
+pub(super) struct Place<F> {
+    pub(super) cancelled: Arc<AtomicBool>,
+    /// For its reply.
+    pub(super) out: Outgoing,
+    /// For its future.
+    pub(super) slot: Slot<F>,
+}
+
 /// What is to be sent in one go.
 pub(super) enum Batch {
     Replies(Vec<Outgoing>),
@@ -92,6 +101,17 @@ impl<F> State<F> {
         message.clear();
         if self.spare.len() < SPARE && message.capacity() <= KEPT {
             push_exactly(&mut self.spare, message);
+        }
+    }
+
+    /// What the handler of a request begins with, or that of a notification.
+    pub(super) fn place(&mut self, id: Option<u32>) -> Place<F> {
+        let cancelled = self.running.flag();
+        self.running.begin(&cancelled, id);
+        Place {
+            cancelled,
+            out: self.blank(),
+            slot: self.slots.pop().unwrap_or_else(|| Box::pin(None)),
         }
     }
 
@@ -181,7 +201,7 @@ impl<F> State<F> {
 
     /// Takes a job off the list; whether its request was answered in its place.
     pub(super) fn end_job(&mut self, number: Option<u64>) -> bool {
-        let place = self.jobs.iter().position(|job| Some(job.number) == number);
+        let place = number.and_then(|it| self.jobs.iter().position(|job| job.number == it));
         place.is_some_and(|place| self.jobs.swap_remove(place).answered)
     }
 

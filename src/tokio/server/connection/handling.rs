@@ -1,16 +1,15 @@
 //! The handlers of a connection: how they begin, and how their requests are answered, whatever becomes of them.
 
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use ::tokio::task::AbortHandle;
 
 use super::super::handler::Replied;
 use super::super::job::{Ending, Job, Slot, poll};
-use super::super::state::{State, Waiting};
+use super::super::state::{Place, State, Waiting};
 use super::{Connection, Request};
 use crate::Deadline;
 use crate::outgoing::Outgoing;
@@ -29,19 +28,23 @@ where
     F: Future<Output = Replied> + Send + 'static,
 {
     /// Starts the handler of a request, and gives a buffer for the next message.
-    pub(super) fn start(self: &Arc<Self>, request: Request, cx: &mut Context<'_>) -> Buffer {
+    pub(super) fn start(
+        self: &Arc<Self>,
+        request: Request,
+        place: Place<F>,
+        waker: &Waker,
+    ) -> Buffer {
         let Request {
             id,
             method,
             payload,
             timeout,
         } = request;
-        let mut state = self.state.lock();
-        let cancelled = state.running.flag();
-        state.running.begin(&cancelled, id);
-        let mut out = state.blank();
-        let mut slot = state.slots.pop().unwrap_or_else(|| Box::pin(None));
-        drop(state);
+        let Place {
+            cancelled,
+            mut out,
+            mut slot,
+        } = place;
         if let Some(id) = id {
             wire::reply(out.bytes(), id);
         }
@@ -57,37 +60,25 @@ where
             self.answer(slot, ending, Ok(Ok(())), out);
             return payload.message;
         }
-        let decode = || (self.shared.decode)(method, payload);
-        let (request, buffer) = match panic::catch_unwind(AssertUnwindSafe(decode)) {
-            Ok((request, buffer)) => (Ok(request), buffer.unwrap_or_default()),
-            Err(panic) => (Err(panic), Buffer::default()),
+        let mut buffer = None;
+        let begin = |slot: &mut Slot<F>| {
+            let (request, received_in) = (self.shared.decode)(method, payload);
+            buffer = received_in;
+            let request = match request {
+                Ok(request) => request,
+                Err(error) => return Err((out, Err(error))),
+            };
+            let call = Call {
+                caller: Arc::clone(self) as Arc<dyn Caller>,
+                deadline: ending.deadline,
+                cancelled: Arc::clone(&ending.cancelled),
+                inline: false,
+            };
+            slot.set(Some((self.shared.start)(request, call, out)));
+            Ok(())
         };
-        let request = match request {
-            Ok(Ok(request)) => request,
-            Ok(Err(error)) => {
-                self.answer(slot, ending, Ok(Err(error)), out);
-                return buffer;
-            }
-            Err(panic) => {
-                self.answer(slot, ending, Err(panic), out);
-                return buffer;
-            }
-        };
-        let call = Call {
-            caller: Arc::clone(self) as Arc<dyn Caller>,
-            deadline: ending.deadline,
-            cancelled: Arc::clone(&ending.cancelled),
-            inline: false,
-        };
-        let begin = |out| {
-            ending.span.run(|| {
-                slot.set(Some((self.shared.start)(request, call, out)));
-            });
-        };
-        let polled = match panic::catch_unwind(AssertUnwindSafe(|| begin(out))) {
-            Ok(()) => poll(&mut slot, &ending.span, cx),
-            Err(panic) => Poll::Ready((Outgoing::default(), Err(panic))),
-        };
+        let mut cx = Context::from_waker(waker);
+        let polled = ending.span.run(|| poll(&mut slot, &mut cx, begin));
         match polled {
             Poll::Ready((out, handled)) => self.answer(slot, ending, handled, out),
             Poll::Pending => {
@@ -95,7 +86,7 @@ where
                 Job::spawn(Arc::clone(self), ending, slot);
             }
         }
-        buffer
+        buffer.unwrap_or_default()
     }
 
     /// Puts a handler that waits on the list.
