@@ -135,12 +135,12 @@ fn a_blocking_call_with_a_blob_of_1_kib() {
 
 #[test]
 fn a_call_of_a_task() {
-    assert_cost(here!(), "1", [9_500, 7_800]);
+    assert_cost(here!(), "1", [8_000, 6_900]);
 }
 
 #[test]
 fn a_call_of_one_task_among_64() {
-    assert_cost(here!(), "64", [5_000, 3_400]);
+    assert_cost(here!(), "64", [4_700, 3_100]);
 }
 
 fn runtime() -> Runtime {

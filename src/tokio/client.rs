@@ -10,7 +10,7 @@ use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::marker::PhantomData;
 use std::mem;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -309,24 +309,27 @@ impl<C: Codec> Channel<C> {
         let deadline = ends.min(self.deadline());
         let window = options.window.unwrap_or(DEFAULT_WINDOW);
         let span = self.span(method);
-        let opened = within(&span, async {
-            let mut attempts = Attempts::new(&self.inner, deadline, false);
-            loop {
-                let attempted = match attempts.link().await {
-                    Ok(link) => {
-                        span.peer(|| link.peer_pid());
-                        let link = link.as_arc();
-                        link.open_stream(method, &mut encode, window, deadline, ends)
-                            .await
+        let opened = within(
+            &span,
+            pin!(async {
+                let mut attempts = Attempts::new(&self.inner, deadline, false);
+                loop {
+                    let attempted = match attempts.link().await {
+                        Ok(link) => {
+                            span.peer(|| link.peer_pid());
+                            let link = link.as_arc();
+                            link.open_stream(method, &mut encode, window, deadline, ends)
+                                .await
+                        }
+                        Err(error) => Err(error),
+                    };
+                    match attempted {
+                        Ok(feed) => return Ok(feed),
+                        Err(error) => attempts.after(error).await?,
                     }
-                    Err(error) => Err(error),
-                };
-                match attempted {
-                    Ok(feed) => return Ok(feed),
-                    Err(error) => attempts.after(error).await?,
                 }
-            }
-        })
+            }),
+        )
         .await;
         span.end_call(opened.as_ref().map(|_| ()));
         Ok(Items::new(opened?, options.item_timeout))
@@ -349,22 +352,25 @@ impl<C: Codec> Channel<C> {
         let mut encode = encoding::<C, _>(request);
         let deadline = options.deadline.unwrap_or_else(|| self.deadline());
         let span = self.span(method);
-        let notified = within(&span, async {
-            let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
-            loop {
-                let attempted = match attempts.link().await {
-                    Ok(link) => {
-                        span.peer(|| link.peer_pid());
-                        link.notify(method, &mut encode, deadline).await
+        let notified = within(
+            &span,
+            pin!(async {
+                let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
+                loop {
+                    let attempted = match attempts.link().await {
+                        Ok(link) => {
+                            span.peer(|| link.peer_pid());
+                            link.notify(method, &mut encode, deadline).await
+                        }
+                        Err(error) => Err(error),
+                    };
+                    match attempted {
+                        Ok(()) => return Ok(()),
+                        Err(error) => attempts.after(error).await?,
                     }
-                    Err(error) => Err(error),
-                };
-                match attempted {
-                    Ok(()) => return Ok(()),
-                    Err(error) => attempts.after(error).await?,
                 }
-            }
-        })
+            }),
+        )
         .await;
         span.end_call(notified.as_ref().map(|_| ()));
         notified
@@ -433,28 +439,31 @@ impl<C: Codec> Channel<C> {
             None => (timeout.map_or(Deadline::NEVER, Deadline::after), timeout),
         };
         let span = self.span(method);
-        let called = within(&span, async {
-            let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
-            loop {
-                let left = left.filter(|_| attempts.is_at_once());
-                let attempted = match attempts.link().await {
-                    Ok(link) => {
-                        span.peer(|| link.peer_pid());
-                        let answer = link.call(method, &mut encode, deadline, left).await;
-                        answer.and_then(|answer| {
-                            let decoded = decode(&answer);
-                            link.recycle(answer);
-                            decoded
-                        })
+        let called = within(
+            &span,
+            pin!(async {
+                let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
+                loop {
+                    let left = left.filter(|_| attempts.is_at_once());
+                    let attempted = match attempts.link().await {
+                        Ok(link) => {
+                            span.peer(|| link.peer_pid());
+                            let answer = link.call(method, &mut encode, deadline, left).await;
+                            answer.and_then(|answer| {
+                                let decoded = decode(&answer);
+                                link.recycle(answer);
+                                decoded
+                            })
+                        }
+                        Err(error) => Err(error),
+                    };
+                    match attempted {
+                        Ok(reply) => return Ok(reply),
+                        Err(error) => attempts.after(error).await?,
                     }
-                    Err(error) => Err(error),
-                };
-                match attempted {
-                    Ok(reply) => return Ok(reply),
-                    Err(error) => attempts.after(error).await?,
                 }
-            }
-        })
+            }),
+        )
         .await;
         span.end_call(called.as_ref().map(|_| ()));
         called
@@ -532,9 +541,8 @@ impl Inner {
     }
 }
 
-/// Does something within a span, whenever it is polled.
-async fn within<F: Future>(span: &Span, what: F) -> F::Output {
-    let mut what = pin!(what);
+/// Does something within a span, whenever it is polled. It is pinned where it is, because it is large.
+async fn within<F: Future>(span: &Span, mut what: Pin<&mut F>) -> F::Output {
     poll_fn(|cx| span.run(|| what.as_mut().poll(cx))).await
 }
 

@@ -220,6 +220,42 @@ fn a_call_that_is_dropped_cancels_its_request_and_frees_its_place() {
     }
 }
 
+/// A call that is alone is woken to receive its own answer. Where it is not polled then, or dropped, others receive all
+/// the same.
+#[test]
+fn a_call_that_is_woken_and_not_polled_holds_nobody_up() {
+    let _limit = limit(here!());
+    for runtime in runtimes() {
+        for dropped in [false, true] {
+            runtime.block_on(async {
+                let place = Place::new();
+                let serving = Serving::start(Server::bind(place.name()).unwrap(), {
+                    |number: u32, _| async move { number }
+                });
+                let client: Client<u32, u32> = Client::connect(place.name()).await.unwrap();
+                for number in 0..20 {
+                    let mut first = Box::pin(client.call(&number));
+                    let polled = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
+                    tokio::time::sleep(A_MOMENT / 10).await;
+                    let rest = match polled {
+                        // The server was quick.
+                        Poll::Ready(answer) => {
+                            assert_eq!(answer.unwrap(), number);
+                            None
+                        }
+                        Poll::Pending => (!dropped).then_some(first),
+                    };
+                    assert_eq!(client.call(&(number + 100)).await.unwrap(), number + 100);
+                    if let Some(rest) = rest {
+                        assert_eq!(rest.await.unwrap(), number);
+                    }
+                }
+                serving.stop().await;
+            });
+        }
+    }
+}
+
 #[test]
 fn a_handler_is_dropped_with_its_deadline_or_its_client_but_not_its_notification() {
     let _limit = limit(here!());

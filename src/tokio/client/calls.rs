@@ -18,7 +18,6 @@ mod outbox;
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -62,6 +61,13 @@ pub(super) struct Calls {
     pub(super) alarm: Option<Instant>,
     /// The task of the driver.
     driver: Option<Waker>,
+    /// Something has come, or the reader has not looked yet: somebody has been woken to poll it, and whoever looks for
+    /// what has become of his call does so before.
+    pub(super) unread: bool,
+    /// Somebody was to poll the reader while somebody else did, who has to do it again.
+    pub(super) missed: bool,
+    /// Who has waited last, and is no stream: if he is the only one, he is to read.
+    lone: usize,
     /// Buffers to receive into, and messages to send, kept for the next.
     spare: Spare<Arc<Vec<u8>>>,
     spare_out: Spare<Outgoing>,
@@ -86,6 +92,9 @@ impl Calls {
             closing: false,
             alarm: None,
             driver: None,
+            unread: true,
+            missed: false,
+            lone: 0,
             spare: Spare::default(),
             spare_out: Spare::default(),
         }
@@ -150,9 +159,10 @@ impl Calls {
         ticket: Ticket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), CallError>> {
-        match &mut self.slots[ticket.slot].stage {
+        let slot = &mut self.slots[ticket.slot];
+        match slot.stage {
             Stage::Waiting => self.wait(ticket, cx).map(Err),
-            Stage::Over(result) => Poll::Ready(mem::replace(result, Ok(None)).map(drop)),
+            Stage::Over => Poll::Ready(slot.take_result().map(drop)),
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -207,8 +217,8 @@ impl Calls {
     ) -> Poll<Result<Option<Answer>, CallError>> {
         let slot = &mut self.slots[ticket.slot];
         let deadline = slot.deadline;
-        let result = match &mut slot.stage {
-            Stage::Over(result) => mem::replace(result, Ok(None)),
+        let result = match slot.stage {
+            Stage::Over => slot.take_result(),
             _ => match self.wait(ticket, cx) {
                 Poll::Ready(why) => Err(why),
                 Poll::Pending => return Poll::Pending,
@@ -232,8 +242,8 @@ impl Calls {
             self.wake_by(ends);
             return Poll::Ready(Ok(()));
         }
-        let why = match &mut slot.stage {
-            Stage::Over(result) => mem::replace(result, Ok(None)).err(),
+        let why = match slot.stage {
+            Stage::Over => slot.take_result().err(),
             _ => match self.wait(ticket, cx) {
                 Poll::Ready(why) => Some(why),
                 Poll::Pending => return Poll::Pending,
@@ -252,8 +262,8 @@ impl Calls {
             return (Poll::Ready(Next::Item(item)), then);
         }
         let deadline = slot.deadline;
-        let next = match &mut slot.stage {
-            Stage::Over(result) => match mem::replace(result, Ok(None)) {
+        let next = match slot.stage {
+            Stage::Over => match slot.take_result() {
                 Ok(_) => Next::End,
                 Err(error) => Next::Failed(late(error, deadline)),
             },
@@ -296,7 +306,21 @@ impl Calls {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             waker => *waker = Some(cx.waker().clone()),
         }
+        self.lone = ticket.slot;
         Poll::Pending
+    }
+
+    /// Something has come: who is to read it. The only one who waits does so himself, which saves waking two; but not
+    /// for a stream, whose consumer may be busy with what it has.
+    pub(super) fn has_come(&mut self) -> Option<Waker> {
+        self.unread = true;
+        let alone = self.slots.len() - self.free.len() == 1;
+        let lone = self
+            .slots
+            .get_mut(self.lone)
+            .filter(|slot| alone && !slot.is_stream());
+        lone.and_then(|slot| slot.waker.take())
+            .or_else(|| self.driver.clone())
     }
 
     /// A call whose future is dropped.
@@ -407,11 +431,11 @@ impl Calls {
         self.waiting.clear();
         self.alarm = None;
         for slot in 0..self.slots.len() {
-            let sent = match &self.slots[slot].stage {
+            let sent = match self.slots[slot].stage {
                 Stage::Waiting | Stage::Queued => false,
                 Stage::Sending | Stage::Sent => true,
                 // It finds out when it pushes.
-                Stage::Begun | Stage::Free | Stage::Over(_) => continue,
+                Stage::Begun | Stage::Free | Stage::Over => continue,
             };
             let serial = self.slots[slot].serial;
             self.finish(
@@ -433,12 +457,12 @@ impl Calls {
         for slot in 0..self.slots.len() {
             let Slot {
                 serial,
-                ref stage,
+                stage,
                 deadline,
                 ..
             } = self.slots[slot];
             // One that is encoded meanwhile sets the alarm when it is pushed.
-            if matches!(stage, Stage::Free | Stage::Begun | Stage::Over(_)) {
+            if matches!(stage, Stage::Free | Stage::Begun | Stage::Over) {
                 continue;
             }
             let Some(at) = deadline.instant() else {
@@ -467,6 +491,7 @@ impl Calls {
             self.slots.push(Slot {
                 serial: 0,
                 stage: Stage::Free,
+                result: Ok(None),
                 call: None,
                 deadline,
                 waker: None,
@@ -477,13 +502,12 @@ impl Calls {
         });
         let place = &mut self.slots[slot];
         place.serial += 1;
-        (place.call, place.deadline) = (call, deadline);
-        let ticket = Ticket {
+        (place.stage, place.call, place.deadline) = (stage, call, deadline);
+        self.awake += usize::from(place.is_awake());
+        Ticket {
             slot,
             serial: place.serial,
-        };
-        self.set(ticket, stage);
-        ticket
+        }
     }
 
     /// Ends a ticket.
@@ -493,18 +517,24 @@ impl Calls {
         slot.serial += 1;
         slot.waker = None;
         slot.open = false;
-        slot.items = VecDeque::new();
+        if slot.is_stream() {
+            slot.items = VecDeque::new();
+        }
+        slot.result = Ok(None);
         self.free.push(ticket.slot);
+        // It may have been woken to read what has come since it has read.
+        if self.unread {
+            if let Some(driver) = &self.driver {
+                driver.wake_by_ref();
+            }
+        }
     }
 
     fn set(&mut self, ticket: Ticket, stage: Stage) {
         let slot = &mut self.slots[ticket.slot];
-        // Who takes the items of a stream need not call again.
-        let is_stream = slot.call.is_some_and(|call| call.window.is_some());
-        let is_awake = |stage: &Stage| !is_stream && matches!(stage, Stage::Begun | Stage::Over(_));
-        let before = mem::replace(&mut slot.stage, stage);
-        self.awake += usize::from(is_awake(&slot.stage));
-        self.awake -= usize::from(is_awake(&before));
+        self.awake -= usize::from(slot.is_awake());
+        slot.stage = stage;
+        self.awake += usize::from(slot.is_awake());
     }
 
     fn finish(
@@ -513,8 +543,10 @@ impl Calls {
         result: Result<Option<Answer>, CallError>,
         woken: &mut Vec<Waker>,
     ) {
-        self.set(ticket, Stage::Over(result));
-        woken.extend(self.slots[ticket.slot].waker.take());
+        self.set(ticket, Stage::Over);
+        let slot = &mut self.slots[ticket.slot];
+        slot.result = result;
+        woken.extend(slot.waker.take());
     }
 
     fn find_by(&mut self, id: u32, ticket: Ticket) {
@@ -549,7 +581,7 @@ impl Calls {
     fn withdraw(&mut self, ticket: Ticket) -> bool {
         let slot = &self.slots[ticket.slot];
         match slot.stage {
-            Stage::Free | Stage::Over(_) => true,
+            Stage::Free | Stage::Over => true,
             Stage::Waiting => {
                 self.waiting.retain(|other| *other != ticket);
                 false

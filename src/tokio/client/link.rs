@@ -1,23 +1,25 @@
 //! One connection of a client, shared by all tasks that call through it.
 //!
-//! A task of its own, the driver, receives, and hands the answers to those who wait. Sending is done by whoever has
-//! something to send: the future that sends is kept where everybody can poll it, with the driver's waker, so that a call
-//! that is alone goes out at once, without a hop to the driver. Where others are about to call as well, as those are
-//! that have just got their answers, the last of them sends for all, or else the driver: what is ready goes out in one
-//! write.
+//! A task of its own, the driver, receives, and hands the answers to those who wait; but a call that waits alone is woken
+//! to receive its answer by itself. Sending is done by whoever has something to send. The futures that send and receive
+//! are kept where everybody can poll them, so that a call that is alone needs no hop to the driver: what sends is polled
+//! with the driver's waker, and what receives with one that wakes whoever it is for by then. Where others are about to
+//! call as well, as those are that have just got their answers, the last of them sends for all, or else the driver: what
+//! is ready goes out in one write.
 
+use std::any::TypeId;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::calls::{COURTESY, Calls};
 use super::slot::{Asked, Blank, Next, Queued, Then, Ticket};
@@ -27,6 +29,7 @@ use crate::outgoing::Outgoing;
 use crate::session::Party;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
+use crate::tokio::local::LocalStream;
 use crate::tokio::transport::Stream;
 use crate::tokio::{fair, runtime};
 use crate::{Deadline, wire};
@@ -38,15 +41,41 @@ pub(super) struct Link(Arc<Shared>);
 struct Shared {
     calls: Mutex<Calls>,
     /// Sends what is queued whenever it is polled; it ends when nothing can be sent any more.
-    writer: Mutex<Option<Writing>>,
-    /// That of the driver.
+    writer: Mutex<Option<Polled>>,
+    /// Receives what has come whenever it is polled; it ends with the connection.
+    reader: Mutex<Option<Polled>>,
+    /// Wakes whoever is to poll the reader.
+    to_read: Waker,
+    /// That of the driver: what the transport asks of the runtime is asked of that, whoever calls.
     runtime: Handle,
+    /// The transport is this crate's own, which asks nothing of the runtime where it receives without a deadline.
+    is_local: bool,
     stream: Arc<dyn AnyStream>,
     /// Why there are no deadlines here, if there are none.
     no_timers: Option<CallError>,
 }
 
-type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A future that anybody may poll.
+type Polled = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Has what has come read: by the only one who waits for something, or else by the driver.
+struct ToRead(Weak<Shared>);
+
+impl Wake for ToRead {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // The transport may keep the waker for as long as it likes.
+        if let Some(shared) = self.0.upgrade() {
+            let reader = shared.calls.lock().has_come();
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        }
+    }
+}
 
 /// A stream as far as its type does not matter.
 trait AnyStream: fmt::Debug + Send + Sync {
@@ -71,10 +100,13 @@ impl Link {
         let stream = Arc::new(stream);
         let mut calls = Calls::new(ours);
         calls.greet();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|shared| Shared {
             calls: Mutex::new(calls),
             writer: Mutex::new(None),
+            reader: Mutex::new(None),
+            to_read: Waker::from(Arc::new(ToRead(Weak::clone(shared)))),
             runtime: Handle::current(),
+            is_local: TypeId::of::<S>() == TypeId::of::<LocalStream>(),
             stream: Arc::clone(&stream) as Arc<dyn AnyStream>,
             no_timers: Alarm::check()
                 .err()
@@ -82,6 +114,8 @@ impl Link {
         });
         let writer = write(Arc::clone(&shared), Arc::clone(&stream));
         *shared.writer.lock() = Some(Box::pin(writer));
+        let reader = read(Arc::clone(&shared), Arc::clone(&stream), Deadline::NEVER);
+        *shared.reader.lock() = Some(Box::pin(reader));
         let ends = Ends(Arc::clone(&shared));
         ::tokio::spawn(drive(ends, stream));
         Ok(Link(shared))
@@ -101,15 +135,15 @@ impl Link {
         deadline: Deadline,
         left: Option<Duration>,
     ) -> Result<Answer, CallError> {
-        let (mut entered, waits) = self.enter(Asked::Reply { method }, deadline)?;
-        let mut left = left;
-        if waits {
-            entered.begun().await?;
-            left = None;
-        }
+        let (mut entered, blank) = self.enter(Asked::Reply { method }, deadline)?;
+        let (blank, left) = match blank {
+            Some(blank) => (blank, left),
+            None => (entered.begun().await?, None),
+        };
         let timeout = left.or_else(|| deadline.remaining());
         let header = |out: &mut Vec<u8>, id, _| wire::request(out, id, method, timeout);
-        match entered.send(header, encode).await? {
+        entered.push(blank, header, encode)?;
+        match entered.over().await? {
             Some(answer) => Ok(answer),
             None => Err(CallError::Disconnected { sent: true }),
         }
@@ -122,9 +156,13 @@ impl Link {
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
         deadline: Deadline,
     ) -> Result<(), CallError> {
-        let (mut entered, _) = self.enter(Asked::Nothing, deadline)?;
-        let header = |out: &mut Vec<u8>, _, _| wire::notify(out, method);
-        entered.send(header, encode).await.map(drop)
+        let (mut entered, blank) = self.enter(Asked::Nothing, deadline)?;
+        let blank = match blank {
+            Some(blank) => blank,
+            None => entered.begun().await?,
+        };
+        entered.push(blank, |out, _, _| wire::notify(out, method), encode)?;
+        entered.over().await.map(drop)
     }
 
     /// Opens a stream, by a deadline, and waits until the request for it has been sent; it ends at another one.
@@ -139,12 +177,14 @@ impl Link {
         if let (Some(why), Some(_)) = (&self.0.no_timers, ends.instant()) {
             return Err(why.clone());
         }
-        let (mut entered, waits) = self.enter(Asked::Items { method, window }, deadline)?;
-        if waits {
-            entered.begun().await?;
-        }
+        let (mut entered, blank) = self.enter(Asked::Items { method, window }, deadline)?;
+        let blank = match blank {
+            Some(blank) => blank,
+            None => entered.begun().await?,
+        };
         let left = ends.remaining();
         entered.push(
+            blank,
             |out, id, credit| wire::open(out, id, method, left, credit),
             encode,
         )?;
@@ -152,7 +192,7 @@ impl Link {
             let Some(ticket) = entered.ticket else {
                 return Poll::Ready(Ok(()));
             };
-            let opened = self.0.calls.lock().poll_open(ticket, ends, cx);
+            let opened = self.0.up_to_date().poll_open(ticket, ends, cx);
             if let Poll::Ready(Err(_)) = opened {
                 entered.ticket = None;
             }
@@ -165,8 +205,13 @@ impl Link {
         })
     }
 
-    /// Enters a call, a stream or a notification; whether it has to wait for room.
-    fn enter(&self, asked: Asked, deadline: Deadline) -> Result<(Entered<'_>, bool), CallError> {
+    /// Enters a call, a stream or a notification. It has [to wait](Entered::begun) for room if there is no message to
+    /// begin with.
+    fn enter(
+        &self,
+        asked: Asked,
+        deadline: Deadline,
+    ) -> Result<(Entered<'_>, Option<Blank>), CallError> {
         if let (Some(why), Some(_)) = (&self.0.no_timers, deadline.instant()) {
             return Err(why.clone());
         }
@@ -178,9 +223,8 @@ impl Link {
         let entered = Entered {
             shared: &self.0,
             ticket: Some(ticket),
-            blank,
         };
-        Ok((entered, waits))
+        Ok((entered, blank))
     }
 
     /// Takes back the buffer of an answer that has been decoded.
@@ -228,17 +272,20 @@ impl fmt::Debug for Link {
 /// A call in its place. Dropping it gives the call up.
 struct Entered<'a> {
     shared: &'a Shared,
+    /// Until it is over.
     ticket: Option<Ticket>,
-    /// What its message begins as, once it has begun.
-    blank: Option<Blank>,
 }
 
 impl Entered<'_> {
-    /// Waits for room.
-    async fn begun(&self) -> Result<(), CallError> {
-        poll_fn(|cx| match self.ticket {
-            Some(ticket) => self.shared.calls.lock().poll_begun(ticket, cx),
-            None => Poll::Ready(Ok(())),
+    /// Waits for room, and gives what the message begins as.
+    async fn begun(&self) -> Result<Blank, CallError> {
+        poll_fn(|cx| {
+            let Some(ticket) = self.ticket else {
+                return Poll::Ready(Err(CallError::Disconnected { sent: false }));
+            };
+            let mut calls = self.shared.up_to_date();
+            ready!(calls.poll_begun(ticket, cx))?;
+            Poll::Ready(Ok(calls.blank(ticket)))
         })
         .await
     }
@@ -246,32 +293,27 @@ impl Entered<'_> {
     /// Has the message sent.
     fn push(
         &mut self,
+        mut blank: Blank,
         header: impl FnOnce(&mut Vec<u8>, u32, u32),
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
-        if let Some(ticket) = self.ticket {
-            let kept = self.blank.take();
-            let mut blank = kept.unwrap_or_else(|| self.shared.calls.lock().blank(ticket));
-            header(blank.out.bytes(), blank.id, blank.credit);
-            encode(&mut blank.out)?;
-            let then = self.shared.calls.lock().push(ticket, blank)?;
-            self.shared.then(then);
-        }
+        let Some(ticket) = self.ticket else {
+            return Ok(());
+        };
+        header(blank.out.bytes(), blank.id, blank.credit);
+        encode(&mut blank.out)?;
+        let then = self.shared.calls.lock().push(ticket, blank)?;
+        self.shared.then(then);
         Ok(())
     }
 
-    /// Sends the message, and waits until that is over: for the answer, if it is a call.
-    async fn send(
-        &mut self,
-        header: impl FnOnce(&mut Vec<u8>, u32, u32),
-        encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
-    ) -> Result<Option<Answer>, CallError> {
-        self.push(header, encode)?;
+    /// Waits until that is over: for the answer, if it is a call.
+    async fn over(&mut self) -> Result<Option<Answer>, CallError> {
         poll_fn(|cx| {
             let Some(ticket) = self.ticket else {
                 return Poll::Ready(Ok(None));
             };
-            let over = self.shared.calls.lock().poll_over(ticket, cx);
+            let over = self.shared.up_to_date().poll_over(ticket, cx);
             if over.is_ready() {
                 self.ticket = None;
             }
@@ -304,7 +346,7 @@ impl Feed {
             return Poll::Ready(Next::End);
         };
         let shared = &self.link.0;
-        let (next, then) = shared.calls.lock().poll_next(ticket, cx);
+        let (next, then) = shared.up_to_date().poll_next(ticket, cx);
         if let Poll::Ready(Next::End | Next::Failed(_)) = next {
             self.ticket = None;
         }
@@ -323,7 +365,6 @@ impl Drop for Feed {
         drop(Entered {
             shared: &self.link.0,
             ticket: self.ticket.take(),
-            blank: None,
         });
     }
 }
@@ -378,11 +419,51 @@ impl Shared {
         }
     }
 
+    /// The calls, when what has come is read. If somebody else is at it, they do it: once more, because they may have
+    /// looked just before it came.
+    fn up_to_date(&self) -> MutexGuard<'_, Calls> {
+        let mut calls = self.calls.lock();
+        let mut unread = calls.unread;
+        while unread {
+            let Some(mut reader) = self.reader.try_lock() else {
+                calls.missed = true;
+                break;
+            };
+            (calls.unread, calls.missed) = (false, false);
+            drop(calls);
+            let mut cx = Context::from_waker(&self.to_read);
+            let within = (!self.is_local).then(|| self.runtime.enter());
+            self.poll(&mut reader, &mut cx);
+            drop(within);
+            drop(reader);
+            calls = self.calls.lock();
+            // For what has come otherwise somebody has been woken who has not looked yet.
+            unread = calls.missed;
+        }
+        calls
+    }
+
+    /// Polls the reader or the writer. False if the transport has failed.
+    fn poll(&self, polled: &mut Option<Polled>, cx: &mut Context<'_>) -> bool {
+        let Some(future) = polled.as_mut() else {
+            return false;
+        };
+        // A transport that panics has failed, which is not the fault of whoever calls just now.
+        match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return true,
+            Ok(Poll::Ready(())) => *polled = None,
+            Err(_) => {
+                *polled = None;
+                self.end(CallError::Disconnected { sent: true });
+            }
+        }
+        false
+    }
+
     /// Sends what is queued, as far as there is room. If somebody else is at it, they do: once more, because they may have
     /// stopped just now to wait for what this is to be called for.
     fn flush(&self, driver: &Waker) {
         let mut cx = Context::from_waker(driver);
-        // What the transport asks of the runtime is asked of that of the connection, whoever calls.
         let _within = self.runtime.enter();
         loop {
             let free = self.writer.try_lock().or_else(|| {
@@ -391,19 +472,8 @@ impl Shared {
                 self.writer.try_lock()
             });
             let Some(mut writer) = free else { return };
-            let Some(writing) = writer.as_mut() else {
+            if !self.poll(&mut writer, &mut cx) {
                 return;
-            };
-            // A transport that panics has failed, which is not the fault of whoever calls just now.
-            let polled = panic::catch_unwind(AssertUnwindSafe(|| writing.as_mut().poll(&mut cx)));
-            match polled {
-                Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(())) => *writer = None,
-                Err(_) => {
-                    *writer = None;
-                    self.end(CallError::Disconnected { sent: true });
-                    return;
-                }
             }
             drop(writer);
             // What was pushed after the writer had looked, and before it was let go.
@@ -445,10 +515,17 @@ async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
             woken.extend(calls.driver().cloned());
         }
         drop(calls);
-        woken.drain(..).for_each(Waker::wake);
+        wake_all(&mut woken);
         if !go_on {
             return;
         }
+    }
+}
+
+fn wake_all(woken: &mut Vec<Waker>) {
+    // Whoever is alone has nobody to wake.
+    if !woken.is_empty() {
+        woken.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -459,17 +536,17 @@ impl Drop for Ends {
     fn drop(&mut self) {
         self.0.end(CallError::Disconnected { sent: true });
         self.0.stream.close();
-        // It holds the connection, which holds it.
+        // They hold the connection, which holds them.
         let writer = self.0.writer.lock().take();
-        drop(writer);
+        let reader = self.0.reader.lock().take();
+        drop((writer, reader));
     }
 }
 
 /// Receives, sends where nobody else does, and minds the deadlines, until the connection ends.
 async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
-    let shared = &*ends.0;
-    let mut reader = pin!(read(shared, &*stream, Deadline::NEVER));
-    let (mut reading, mut deaf) = (true, false);
+    let shared = &ends.0;
+    let mut deaf = false;
     let mut alarm = Alarm::default();
     let mut waited = false;
     let mut linger = None;
@@ -481,13 +558,14 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
         if is_deaf && !deaf {
             // What it has said last may be there already, although the runtime does not know it yet.
             deaf = true;
-            reader.set(read(shared, &*stream, Deadline::NOW));
+            let reader = read(Arc::clone(shared), Arc::clone(&stream), Deadline::NOW);
+            // Whoever polls the one before lets go of it soon.
+            let before = shared.reader.lock().replace(Box::pin(reader));
+            drop(before);
+            shared.calls.lock().unread = true;
         }
-        if reading && reader.as_mut().poll(cx).is_ready() {
-            reading = false;
-        }
-        let mut calls = shared.calls.lock();
-        if !reading || calls.has_ended() {
+        let mut calls = shared.up_to_date();
+        if calls.has_ended() {
             return Poll::Ready(());
         }
         if calls.is_sending() || calls.has_unsent() {
@@ -538,7 +616,7 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
 
 /// Receives all that there is, and hands it to whom it concerns, until the end. If it is not to wait, that is because
 /// nothing can be sent: when what has come is read, what is unsent fails, and then it waits for the rest.
-async fn read<S: Stream>(shared: &Shared, stream: &S, mut deadline: Deadline) {
+async fn read<S: Stream>(shared: Arc<Shared>, stream: Arc<S>, mut deadline: Deadline) {
     let mut woken = Vec::new();
     let mut received = 0;
     let mut message = shared.calls.lock().buffer();
@@ -554,7 +632,7 @@ async fn read<S: Stream>(shared: &Shared, stream: &S, mut deadline: Deadline) {
             continue;
         }
         let next = shared.received(result, message, &mut woken);
-        woken.drain(..).for_each(Waker::wake);
+        wake_all(&mut woken);
         let Some(next) = next else { return };
         message = next;
         received = (received + 1) % fair::AT_ONCE;

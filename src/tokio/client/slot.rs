@@ -1,6 +1,7 @@
 //! What the calls of one connection are made of: the place of each, what it asks for, and what is kept for the next.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::task::Waker;
 
 use crate::Deadline;
@@ -20,6 +21,8 @@ pub(super) struct Slot {
     /// Counts the calls that have been here.
     pub(super) serial: u64,
     pub(super) stage: Stage,
+    /// What a call came to that is over: with the answer, if it was a call.
+    pub(super) result: Result<Option<Answer>, CallError>,
     /// `None`: a notification.
     pub(super) call: Option<Call>,
     pub(super) deadline: Deadline,
@@ -37,6 +40,22 @@ pub(super) struct Call {
     pub(super) id: u32,
     /// Of a stream: the credit that it is opened with.
     pub(super) window: Option<u32>,
+}
+
+impl Slot {
+    pub(super) fn is_stream(&self) -> bool {
+        self.call.is_some_and(|call| call.window.is_some())
+    }
+
+    /// Whether a call is about to send something, or has an answer and may call again. Who takes the items of a stream
+    /// need not.
+    pub(super) fn is_awake(&self) -> bool {
+        matches!(self.stage, Stage::Begun | Stage::Over) && !self.is_stream()
+    }
+
+    pub(super) fn take_result(&mut self) -> Result<Option<Answer>, CallError> {
+        mem::replace(&mut self.result, Ok(None))
+    }
 }
 
 /// What somebody calls for.
@@ -62,7 +81,7 @@ pub(super) enum Next {
     Failed(CallError),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Free,
     Waiting,
@@ -71,8 +90,7 @@ pub(super) enum Stage {
     /// Whether its message is sent is not known yet.
     Sending,
     Sent,
-    /// With the answer, if it was a call.
-    Over(Result<Option<Answer>, CallError>),
+    Over,
 }
 
 /// A message to send, and whose it is; nobody's if it is a greeting or a cancellation.

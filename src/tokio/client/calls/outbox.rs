@@ -41,6 +41,10 @@ impl Calls {
     /// Takes what is to be sent next; then [`sent`](Self::sent) or [`not_sent`](Self::not_sent) has to follow. False
     /// if there is nothing.
     pub(in super::super) fn take_batch(&mut self, batch: &mut Vec<Queued>) -> bool {
+        self.sending = false;
+        if self.outbox.is_empty() {
+            return false;
+        }
         let mut bytes = 0;
         while bytes < BATCH && batch.len() < BATCH_MESSAGES {
             let Some(next) = self.outbox.pop_front() else {
@@ -52,8 +56,8 @@ impl Calls {
             }
             batch.push(next);
         }
-        self.sending = !batch.is_empty();
-        self.sending
+        self.sending = true;
+        true
     }
 
     pub(in super::super) fn sent(&mut self, batch: &mut Vec<Queued>, woken: &mut Vec<Waker>) {
@@ -70,7 +74,7 @@ impl Calls {
             return;
         };
         // The answer may have overtaken this.
-        match (&slot.stage, slot.call) {
+        match (slot.stage, slot.call) {
             (Stage::Sending, Some(call)) => {
                 slot.stage = Stage::Sent;
                 if call.window.is_some() {
