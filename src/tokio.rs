@@ -142,6 +142,7 @@ mod local;
 pub mod memory;
 pub(crate) mod runtime;
 mod transport;
+pub(crate) mod turn;
 
 pub use local::{LocalListener, LocalStream};
 pub use transport::{Listener, Stream};

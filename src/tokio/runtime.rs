@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ::tokio::runtime::Handle;
 use ::tokio::time::Sleep;
-use async_lock::{Mutex, MutexGuard};
 
+use super::turn::{Taken, Turn};
 use crate::Deadline;
 
 /// Whether there is a runtime at all.
@@ -102,13 +102,19 @@ pub(crate) async fn take_turns(calls: &AtomicU8, deadline: Deadline) {
     }
 }
 
-/// Takes a lock by the deadline.
-pub(crate) async fn lock<T>(deadline: Deadline, mutex: &Mutex<T>) -> io::Result<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Some(guard) => Ok(guard),
-        None if deadline.has_passed() => Err(io::ErrorKind::TimedOut.into()),
-        // It is free nearly always: whoever takes it so needs no place for a wait.
-        None => Box::pin(by(deadline, mutex.lock())).await,
+/// Takes what is somebody's turn by the deadline.
+pub(crate) async fn take<T: Default>(
+    deadline: Deadline,
+    turn: &Turn<T>,
+) -> io::Result<Taken<'_, T>> {
+    match turn.try_take_in_turn() {
+        Some(taken) => Ok(taken),
+        None if deadline.has_passed() => {
+            let taken = turn.try_take();
+            taken.ok_or_else(|| io::ErrorKind::TimedOut.into())
+        }
+        // It is there nearly always: whoever takes it so needs no place for a wait.
+        None => Box::pin(by(deadline, turn.take())).await,
     }
 }
 

@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 use ::tokio::io::Interest;
 use ::tokio::net::UnixStream;
 use ::tokio::sync::Notify;
-use async_lock::Mutex;
 use parking_lot::RwLock;
 
 use super::super::endpoint::{BACKOFF, Endpoint, Next};
 use super::super::instances::Instance;
 use super::Stream;
 use crate::tokio::runtime;
+use crate::tokio::turn::Turn;
 use crate::{Deadline, Error, ListenOptions, Name};
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Listener {
     watched: RwLock<Option<UnixStream>>,
     stopping: Notify,
     /// Held across waits: the runtime knows one task that waits.
-    turn: Mutex<()>,
+    turn: Turn<()>,
 }
 
 impl Listener {
@@ -42,7 +42,7 @@ impl Listener {
             endpoint: Arc::new(endpoint),
             watched: RwLock::new(Some(watched)),
             stopping: Notify::new(),
-            turn: Mutex::default(),
+            turn: Turn::default(),
         })
     }
 
@@ -59,7 +59,7 @@ impl Listener {
     async fn accept_once(&self, deadline: Deadline) -> io::Result<Stream> {
         // Whoever comes is to be served: so nobody is taken where that cannot be.
         runtime::check()?;
-        let _turn = runtime::lock(deadline, &self.turn).await?;
+        let _turn = runtime::take(deadline, &self.turn).await?;
         let instance = self.reserve(deadline).await?;
         loop {
             let socket = self.next(deadline).await?;

@@ -9,7 +9,6 @@ use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
-use async_lock::{Mutex, MutexGuard};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
@@ -22,6 +21,7 @@ use super::super::read_ahead::{READ_AHEAD, ReadAhead};
 use super::outgoing::Outgoing;
 use super::scratch;
 use crate::tokio::runtime;
+use crate::tokio::turn::Turn;
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 /// A socket, and what the runtime knows of it.
@@ -42,8 +42,8 @@ fn watch(socket: OwnedFd, interest: Interest) -> io::Result<Watched> {
 pub(crate) struct Stream {
     connection: Connection<Watched>,
     /// Held across waits: the runtime knows one waiting task for each direction.
-    receiving: Mutex<Framing>,
-    sending: Mutex<()>,
+    receiving: Turn<Option<Box<Framing>>>,
+    sending: Turn<()>,
     /// How many sends there were.
     sends: AtomicU8,
 }
@@ -58,8 +58,8 @@ impl Stream {
         let socket = watch(socket, Interest::READABLE)?;
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
-            receiving: Mutex::default(),
-            sending: Mutex::default(),
+            receiving: Turn::default(),
+            sending: Turn::default(),
             sends: AtomicU8::new(0),
         })
     }
@@ -93,8 +93,9 @@ impl Stream {
         buf: &mut [u8],
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
-        let mut framing = runtime::lock(deadline, &self.receiving).await?;
-        self.recv_part(&mut framing, buf, deadline).await
+        let mut turn = runtime::take(deadline, &self.receiving).await?;
+        let framing = turn.get_or_insert_default();
+        self.recv_part(framing, buf, deadline).await
     }
 
     pub(crate) async fn recv_message(
@@ -102,9 +103,9 @@ impl Stream {
         message: &mut Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
-        let framing = runtime::lock(deadline, &self.receiving).await?;
+        let mut turn = runtime::take(deadline, &self.receiving).await?;
         let mut whole = Whole {
-            framing,
+            framing: turn.get_or_insert_default(),
             message,
             begun: false,
             done: false,
@@ -120,10 +121,11 @@ impl Stream {
 
     pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
         // Whoever receives at the moment gets what comes.
-        let Some(mut framing) = self.receiving.try_lock() else {
+        let Some(mut turn) = self.receiving.try_take() else {
             return Ok(Some(NOTHING));
         };
-        let begun = self.begin_now(&mut framing);
+        let framing = turn.get_or_insert_default();
+        let begun = self.begin_now(framing);
         framing.peek(&self.connection, begun)
     }
 
@@ -135,8 +137,9 @@ impl Stream {
     ) -> io::Result<Option<Part>> {
         let request = [IoSlice::new(request)];
         let request = Outgoing::pieces(&request)?;
-        let mut framing = runtime::lock(deadline, &self.receiving).await?;
-        match self.begin_now(&mut framing) {
+        let mut turn = runtime::take(deadline, &self.receiving).await?;
+        let framing = turn.get_or_insert_default();
+        match self.begin_now(framing) {
             Ok(Some(_)) => return Err(Error::Busy.into()),
             Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
             // At the end, sending says what there is to say.
@@ -147,7 +150,7 @@ impl Stream {
             connection: &self.connection,
             armed: true,
         };
-        let part = self.recv_part(&mut framing, reply, deadline).await;
+        let part = self.recv_part(framing, reply, deadline).await;
         // Where the time is up, or the runtime has gone, the reply may still come.
         unanswered.armed = matches!(&part, Err(error)
             if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Other));
@@ -173,7 +176,7 @@ impl Stream {
 
     async fn transmit(&self, mut outgoing: Outgoing<'_>, deadline: Deadline) -> io::Result<()> {
         runtime::take_turns(&self.sends, deadline).await;
-        let _turn = runtime::lock(deadline, &self.sending).await?;
+        let _turn = runtime::take(deadline, &self.sending).await?;
         self.connection.check_open()?;
         let socket = &self.connection.socket;
         // Most messages go at once, whatever the runtime knows of the socket.
@@ -345,7 +348,7 @@ trait Receive {
 
 /// One that wants a message in whole. Dropped before it has it, it leaves what has come to the next.
 struct Whole<'a> {
-    framing: MutexGuard<'a, Framing>,
+    framing: &'a mut Framing,
     message: &'a mut Vec<u8>,
     /// From here on `message` holds the beginning of the message.
     begun: bool,
@@ -383,7 +386,7 @@ impl Receive for Whole<'_> {
     type Received = Option<usize>;
 
     fn framing(&self) -> &Framing {
-        &self.framing
+        self.framing
     }
 
     fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
@@ -393,7 +396,7 @@ impl Receive for Whole<'_> {
             }
         }
         let Whole { message, begun, .. } = self;
-        lending(&mut self.framing, |framing| {
+        lending(self.framing, |framing| {
             if !*begun {
                 framing.begin_whole(source, message)?;
                 *begun = true;

@@ -6,7 +6,6 @@ use std::os::windows::io::OwnedHandle;
 use std::sync::Arc;
 
 use ::tokio::sync::Notify;
-use async_lock::Mutex;
 use windows_sys::Win32::Foundation::{
     ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_CONNECTED,
 };
@@ -14,6 +13,7 @@ use windows_sys::Win32::Foundation::{
 use super::operation::{Operation, Stage, cancel_all};
 use super::stream::{Parts, Stream};
 use crate::tokio::runtime as rt;
+use crate::tokio::turn::Turn;
 use crate::windows::instances::{BACKOFF, Bell, Instance, Instances, is_passing};
 use crate::windows::pipe::{Direction, End};
 use crate::{Deadline, ListenOptions};
@@ -23,7 +23,7 @@ pub(crate) struct Listener {
     instances: Arc<Instances<Notify>>,
     /// The waiting instance's wait for a client. It goes on when an accept is dropped, for the next one.
     connecting: Operation,
-    accepting: Mutex<()>,
+    accepting: Turn<()>,
 }
 
 /// Rung as well when the listener is stopped: one task waits at a time, and looks what it was.
@@ -50,12 +50,12 @@ impl Listener {
         Ok(Listener {
             connecting: Operation::new()?,
             instances: Arc::new(Instances::bind(options, path, Notify::new())?),
-            accepting: Mutex::new(()),
+            accepting: Turn::default(),
         })
     }
 
     pub(crate) async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
-        let _accepting = rt::lock(deadline, &self.accepting).await?;
+        let _accepting = rt::take(deadline, &self.accepting).await?;
         let instances = &self.instances;
         loop {
             match self.step()? {

@@ -6,12 +6,12 @@ use std::os::windows::io::OwnedHandle;
 use std::sync::atomic::AtomicU8;
 use std::task::Poll;
 
-use async_lock::{Mutex, MutexGuard};
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 
 use super::operation::{Ended, Operation, Stage, cancel_all};
 use super::scratch;
 use crate::tokio::runtime as rt;
+use crate::tokio::turn::{Taken, Turn};
 use crate::transport::{check_sendable, gather, total_len};
 use crate::windows::head::Head;
 use crate::windows::instances::Instance;
@@ -32,9 +32,9 @@ const KEPT_PARTS: usize = 2 * FIRST_READ;
 #[derive(Debug)]
 pub(crate) struct Stream {
     pipe: Pipe,
-    receiving: Mutex<Receiving>,
+    receiving: Turn<Receiving>,
     /// Whoever sends holds it.
-    sending: Mutex<()>,
+    sending: Turn<()>,
     // Beside the locks, because closing wakes who waits, and he has the lock.
     reading: Operation,
     writing: Operation,
@@ -79,8 +79,8 @@ impl Parts {
     ) -> Stream {
         Stream {
             pipe: Pipe::new(pipe, end, direction, read_mode),
-            receiving: Mutex::default(),
-            sending: Mutex::default(),
+            receiving: Turn::default(),
+            sending: Turn::default(),
             reading: self.reading,
             writing: self.writing,
             receives: AtomicU8::new(0),
@@ -105,7 +105,7 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let _sending = rt::lock(deadline, &self.sending).await?;
+        let _sending = rt::take(deadline, &self.sending).await?;
         rt::take_turns(&self.sends, deadline).await;
         self.write(pieces, deadline).await
     }
@@ -115,7 +115,7 @@ impl Stream {
         messages: &[IoSlice<'_>],
         deadline: Deadline,
     ) -> io::Result<()> {
-        let _sending = rt::lock(deadline, &self.sending).await?;
+        let _sending = rt::take(deadline, &self.sending).await?;
         for message in messages {
             check_sendable(message.len())?;
             rt::take_turns(&self.sends, deadline).await;
@@ -174,7 +174,7 @@ impl Stream {
             message: None,
         };
         // Whoever receives at the moment gets what comes.
-        let Some(mut receiving) = self.receiving.try_lock() else {
+        let Some(mut receiving) = self.receiving.try_take() else {
             return Ok(Some(NOTHING));
         };
         let receiving = &mut *receiving;
@@ -225,7 +225,7 @@ impl Stream {
         if self.has_message(&receiving)? {
             return Err(Error::Busy.into());
         }
-        let sending = rt::lock(deadline, &self.sending).await?;
+        let sending = rt::take(deadline, &self.sending).await?;
         self.finish_earlier(deadline).await?;
         // From here on a reply may come that nobody has asked for.
         let unanswered = PoisonOnDrop(self);
@@ -358,8 +358,8 @@ impl Stream {
 
 // Receiving.
 impl Stream {
-    async fn receive(&self, deadline: Deadline) -> io::Result<MutexGuard<'_, Receiving>> {
-        let receiving = rt::lock(deadline, &self.receiving).await?;
+    async fn receive(&self, deadline: Deadline) -> io::Result<Taken<'_, Receiving>> {
+        let receiving = rt::take(deadline, &self.receiving).await?;
         rt::take_turns(&self.receives, deadline).await;
         Ok(receiving)
     }
