@@ -129,10 +129,10 @@ impl Deadline {
         self.0 <= recently + TICK && self.0 <= sys::now()
     }
 
-    /// As [`has_passed`](Self::has_passed), for who knows what time it is.
+    /// As [`has_passed`](Self::has_passed), for who knows [what time it is](sys::now).
     #[cfg(feature = "tokio")]
-    pub(crate) fn has_passed_at(self, now: Instant) -> bool {
-        self != Deadline::NEVER && self.0 <= clock::time_of(now)
+    pub(crate) fn has_passed_at(self, now: u64) -> bool {
+        self.0 <= now
     }
 
     /// Whether this is [`Deadline::NEVER`].

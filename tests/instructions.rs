@@ -125,22 +125,22 @@ fn assert_cost(test: &str, driver: &str, most: [u64; 2]) {
 
 #[test]
 fn a_blocking_call() {
-    assert_cost(here!(), "blocking", [3_200, 2_700]);
+    assert_cost(here!(), "blocking", [2_900, 2_500]);
 }
 
 #[test]
 fn a_blocking_call_with_a_blob_of_1_kib() {
-    assert_cost(here!(), "blob", [3_300, 2_650]);
+    assert_cost(here!(), "blob", [3_000, 2_400]);
 }
 
 #[test]
 fn a_call_of_a_task() {
-    assert_cost(here!(), "1", [8_000, 6_900]);
+    assert_cost(here!(), "1", [7_800, 6_800]);
 }
 
 #[test]
 fn a_call_of_one_task_among_64() {
-    assert_cost(here!(), "64", [4_700, 3_100]);
+    assert_cost(here!(), "64", [4_600, 3_050]);
 }
 
 fn runtime() -> Runtime {

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::slot::{Asked, Blank, Call, Next, Queued, Slot, Spare, Stage, Then, Ticket};
 use crate::call_error::CallError;
@@ -58,7 +58,7 @@ pub(super) struct Calls {
     /// Nobody can call any more: the driver ends when all is sent.
     pub(super) closing: bool,
     /// When the first deadline passes that somebody waits with, or earlier.
-    pub(super) alarm: Option<Instant>,
+    pub(super) alarm: Deadline,
     /// The task of the driver.
     driver: Option<Waker>,
     /// Something has come, or the reader has not looked yet: somebody has been woken to poll it, and whoever looks for
@@ -90,7 +90,7 @@ impl Calls {
             unsent_fails: false,
             ended: None,
             closing: false,
-            alarm: None,
+            alarm: Deadline::NEVER,
             driver: None,
             unread: true,
             missed: false,
@@ -294,7 +294,7 @@ impl Calls {
     /// Waits to be woken, or gives up at once where there is no time to wait.
     fn wait(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<CallError> {
         let slot = &mut self.slots[ticket.slot];
-        if slot.deadline.instant().is_none() && !slot.deadline.is_never() {
+        if slot.deadline == Deadline::NOW {
             let sent = self.withdraw(ticket);
             // Somebody may have waited for its place, and its cancellation may have to be sent.
             if let Some(driver) = &self.driver {
@@ -429,7 +429,7 @@ impl Calls {
         let why = self.ended.get_or_insert(why).clone();
         self.outbox.clear();
         self.waiting.clear();
-        self.alarm = None;
+        self.alarm = Deadline::NEVER;
         for slot in 0..self.slots.len() {
             let sent = match self.slots[slot].stage {
                 Stage::Waiting | Stage::Queued => false,
@@ -452,8 +452,8 @@ impl Calls {
     }
 
     /// Gives up the calls whose deadlines have passed, and says when to look again in [`alarm`](Self::alarm).
-    pub(super) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) {
-        self.alarm = None;
+    pub(super) fn expire(&mut self, now: u64, woken: &mut Vec<Waker>) {
+        self.alarm = Deadline::NEVER;
         for slot in 0..self.slots.len() {
             let Slot {
                 serial,
@@ -465,11 +465,11 @@ impl Calls {
             if matches!(stage, Stage::Free | Stage::Begun | Stage::Over) {
                 continue;
             }
-            let Some(at) = deadline.instant() else {
+            if !deadline.is_timed() {
                 continue;
-            };
-            if at > now {
-                self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
+            }
+            if !deadline.has_passed_at(now) {
+                self.alarm = self.alarm.min(deadline);
                 continue;
             }
             let ticket = Ticket { slot, serial };
@@ -648,13 +648,11 @@ impl Calls {
 
     /// Has the driver woken by a deadline.
     fn arm(&mut self, deadline: Deadline) -> Then {
-        match deadline.instant() {
-            Some(at) if self.alarm.is_none_or(|alarm| at < alarm) => {
-                self.alarm = Some(at);
-                Then::Wake(self.driver.clone())
-            }
-            _ => Then::Nothing,
+        if !deadline.is_timed() || deadline >= self.alarm {
+            return Then::Nothing;
         }
+        self.alarm = deadline;
+        Then::Wake(self.driver.clone())
     }
 }
 

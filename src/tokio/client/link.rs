@@ -16,7 +16,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::tokio::runtime::Handle;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,7 +32,7 @@ use crate::tokio::batch::send_batch;
 use crate::tokio::local::LocalStream;
 use crate::tokio::transport::Stream;
 use crate::tokio::{fair, runtime};
-use crate::{Deadline, wire};
+use crate::{Deadline, sys, wire};
 
 /// A connection, for those who call. Dropping it ends the connection once what is queued has been sent.
 pub(super) struct Link(Arc<Shared>);
@@ -174,7 +174,7 @@ impl Link {
         deadline: Deadline,
         ends: Deadline,
     ) -> Result<Feed, CallError> {
-        if let (Some(why), Some(_)) = (&self.0.no_timers, ends.instant()) {
+        if let (Some(why), true) = (&self.0.no_timers, ends.is_timed()) {
             return Err(why.clone());
         }
         let (mut entered, blank) = self.enter(Asked::Items { method, window }, deadline)?;
@@ -212,7 +212,7 @@ impl Link {
         asked: Asked,
         deadline: Deadline,
     ) -> Result<(Entered<'_>, Option<Blank>), CallError> {
-        if let (Some(why), Some(_)) = (&self.0.no_timers, deadline.instant()) {
+        if let (Some(why), true) = (&self.0.no_timers, deadline.is_timed()) {
             return Err(why.clone());
         }
         let mut calls = self.0.calls.lock();
@@ -584,25 +584,25 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
         }
         if calls.closing {
             let over = !calls.has_unsent() && !calls.is_sending();
-            let until = *linger.get_or_insert_with(|| Instant::now() + COURTESY);
+            let until = *linger.get_or_insert_with(|| Deadline::after(COURTESY));
             if over || shared.no_timers.is_some() {
                 return Poll::Ready(());
             }
-            calls.alarm = Some(until);
+            calls.alarm = until;
         }
         loop {
-            alarm.set(calls.alarm);
+            alarm.set(calls.alarm.instant());
             drop(calls);
             if alarm.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let now = Instant::now();
-            if linger.is_some_and(|until| until <= now) {
+            let now = sys::now();
+            if linger.is_some_and(|until: Deadline| until.has_passed_at(now)) {
                 return Poll::Ready(());
             }
             shared.waking(|calls, woken| calls.expire(now, woken));
             calls = shared.calls.lock();
-            calls.alarm = calls.alarm.into_iter().chain(linger).min();
+            calls.alarm = calls.alarm.min(linger.unwrap_or(Deadline::NEVER));
             if calls.has_unsent() {
                 // The cancellations.
                 drop(calls);

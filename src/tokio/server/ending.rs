@@ -8,6 +8,7 @@ use super::handler::Replied;
 use crate::Deadline;
 use crate::server::connection::COURTESY;
 use crate::server::emit::wake;
+use crate::sys;
 use crate::tokio::transport::Stream;
 use crate::wire::{self, Code, Failure};
 
@@ -125,8 +126,9 @@ where
             drop(state);
             return self.close();
         }
+        let time = sys::now();
         self.abort(&mut state, |job| {
-            job.id.is_some() && job.deadline.has_passed_at(now)
+            job.id.is_some() && job.deadline.has_passed_at(time)
         });
         let idle = self.shared.options.idle_timeout;
         if has_come(state.idle_by(idle)) {

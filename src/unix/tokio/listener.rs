@@ -66,6 +66,7 @@ impl Listener {
             let Some((socket, peer)) = self.endpoint.admit(socket)? else {
                 continue;
             };
+            rustix::io::ioctl_fionbio(&socket, true)?;
             let stream = Stream::new(socket, peer, self.endpoint.max_message)?;
             stream.occupy(instance.connected());
             return Ok(stream);

@@ -49,12 +49,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Of a socket that does not block.
     pub(super) fn new(
         socket: OwnedFd,
         peer: Option<Peer>,
         max_message: usize,
     ) -> io::Result<Stream> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = watch(socket, Interest::READABLE)?;
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
