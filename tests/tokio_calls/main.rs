@@ -11,5 +11,6 @@ mod faulty;
 mod harness;
 mod runtimes;
 mod tasks;
+mod untold;
 #[path = "../util/mod.rs"]
 mod util;

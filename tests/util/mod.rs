@@ -115,7 +115,7 @@ pub(crate) fn skipped_under_wine(item: &str, why: &str) -> bool {
 }
 
 /// By how much everything is slower than usual, under Valgrind for example: `PIPETALK_SLOW`.
-fn slowness() -> u32 {
+pub(crate) fn slowness() -> u32 {
     variable("PIPETALK_SLOW").map_or(1, |slow: u32| slow.max(1))
 }
 

@@ -600,6 +600,9 @@ async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
             if linger.is_some_and(|until: Deadline| until.has_passed_at(now)) {
                 return Poll::Ready(());
             }
+            // What has come is in time, whoever has been told of it.
+            shared.calls.lock().unread = true;
+            drop(shared.up_to_date());
             shared.waking(|calls, woken| calls.expire(now, woken));
             calls = shared.calls.lock();
             calls.alarm = calls.alarm.min(linger.unwrap_or(Deadline::NEVER));
