@@ -1,9 +1,9 @@
 //! Calls, notifications and handlers that are dropped half-way.
 
 use std::future::{Future, pending, poll_fn};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 
 use pipetalk::tokio::{Client, Server, memory};
 use pipetalk::{Blob, Call, CallError, CallOptions, ClientOptions, ServerOptions};
@@ -220,6 +220,16 @@ fn a_call_that_is_dropped_cancels_its_request_and_frees_its_place() {
     }
 }
 
+/// Whether somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A call that is alone is woken to receive its own answer. Where it is not polled then, or dropped, others receive all
 /// the same.
 #[test]
@@ -235,15 +245,18 @@ fn a_call_that_is_woken_and_not_polled_holds_nobody_up() {
                 let client: Client<u32, u32> = Client::connect(place.name()).await.unwrap();
                 for number in 0..20 {
                     let mut first = Box::pin(client.call(&number));
-                    let polled = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
-                    tokio::time::sleep(A_MOMENT / 10).await;
-                    let rest = match polled {
+                    let woken = Arc::new(Woken::default());
+                    let waker = Waker::from(Arc::clone(&woken));
+                    let rest = match first.as_mut().poll(&mut Context::from_waker(&waker)) {
                         // The server was quick.
                         Poll::Ready(answer) => {
                             assert_eq!(answer.unwrap(), number);
                             None
                         }
-                        Poll::Pending => (!dropped).then_some(first),
+                        Poll::Pending => {
+                            until("the call is woken", || woken.0.load(Ordering::SeqCst)).await;
+                            (!dropped).then_some(first)
+                        }
                     };
                     assert_eq!(client.call(&(number + 100)).await.unwrap(), number + 100);
                     if let Some(rest) = rest {
