@@ -135,7 +135,7 @@ fn a_blocking_call_with_a_blob_of_1_kib() {
 
 #[test]
 fn a_call_of_a_task() {
-    assert_cost(here!(), "1", [7_800, 6_800]);
+    assert_cost(here!(), "1", [6_900, 6_050]);
 }
 
 #[test]

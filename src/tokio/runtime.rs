@@ -93,14 +93,27 @@ pub(crate) async fn yield_now() {
 ///
 /// The runtime does so by itself only where it is asked whether something is ready.
 pub(crate) async fn take_turns(calls: &AtomicU8, deadline: Deadline) {
-    const CALLS: u8 = 128;
     // Two that call at the same time may count as one, which does not matter.
     let count = calls.load(Ordering::Relaxed).wrapping_add(1);
     calls.store(count, Ordering::Relaxed);
-    if count % CALLS == 0 && deadline != Deadline::NOW {
+    if count % IN_TURN == 0 && deadline != Deadline::NOW {
         yield_now().await;
     }
 }
+
+/// Counts a call that cannot wait, unless it is [somebody else's turn](take_turns) by now: false, and not counted.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_turn(calls: &AtomicU8) -> bool {
+    let count = calls.load(Ordering::Relaxed).wrapping_add(1);
+    let has = count % IN_TURN != 0;
+    if has {
+        calls.store(count, Ordering::Relaxed);
+    }
+    has
+}
+
+/// So many calls one after the other that need not wait.
+const IN_TURN: u8 = 128;
 
 /// Takes what is somebody's turn by the deadline.
 pub(crate) async fn take<T: Default>(

@@ -5,6 +5,7 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+mod alone;
 mod dropped;
 mod ends;
 mod faulty;

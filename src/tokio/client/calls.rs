@@ -45,6 +45,10 @@ pub(super) struct Calls {
     outbox: VecDeque<Queued>,
     /// Messages are being sent, or are to be sent once the peer makes room.
     sending: bool,
+    /// What is being sent is a message that its caller sends, without the writer.
+    alone: bool,
+    /// Callers try to.
+    tries: bool,
     /// Somebody was to poll the writer while somebody else did.
     again: bool,
     /// How many calls are about to send something, or have an answer and may call again: as long as there are any it
@@ -74,7 +78,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) fn new(ours: Arc<Party>) -> Calls {
+    /// If callers try to send by themselves, that need not go through the outbox.
+    pub(super) fn new(ours: Arc<Party>, tries: bool) -> Calls {
         Calls {
             ours,
             session: ClientSession::default(),
@@ -84,6 +89,8 @@ impl Calls {
             waiting: VecDeque::new(),
             outbox: VecDeque::new(),
             sending: false,
+            alone: false,
+            tries,
             again: false,
             awake: 0,
             deaf: false,
@@ -194,11 +201,16 @@ impl Calls {
         }
         self.set(ticket, Stage::Queued);
         let deadline = self.slots[ticket.slot].deadline;
-        self.outbox.push_back(Queued {
+        let queued = Queued {
             out,
             owner: Some(ticket),
-        });
-        Ok(match self.arm(deadline) {
+        };
+        let then = self.arm(deadline);
+        if matches!(then, Then::Nothing) && self.is_first_and_last() {
+            return Ok(Then::Send(self.take_alone(ticket, queued)));
+        }
+        self.outbox.push_back(queued);
+        Ok(match then {
             Then::Wake(driver) => Then::Wake(driver),
             // Whoever sends will find it.
             _ if self.sending => Then::Nothing,

@@ -7,7 +7,6 @@
 //! call as well, as those are that have just got their answers, the last of them sends for all, or else the driver: what
 //! is ready goes out in one write.
 
-use std::any::TypeId;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -29,9 +28,8 @@ use crate::outgoing::Outgoing;
 use crate::session::Party;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
-use crate::tokio::local::LocalStream;
 use crate::tokio::transport::Stream;
-use crate::tokio::{fair, runtime};
+use crate::tokio::{fair, local, runtime};
 use crate::{Deadline, sys, wire};
 
 /// A connection, for those who call. Dropping it ends the connection once what is queued has been sent.
@@ -79,11 +77,16 @@ impl Wake for ToRead {
 
 /// A stream as far as its type does not matter.
 trait AnyStream: fmt::Debug + Send + Sync {
+    fn try_send(&self, message: &[u8]) -> bool;
     fn close(&self);
     fn peer_pid(&self) -> Option<u32>;
 }
 
 impl<S: Stream> AnyStream for S {
+    fn try_send(&self, message: &[u8]) -> bool {
+        local::try_send(self, message)
+    }
+
     fn close(&self) {
         Stream::close(self);
     }
@@ -98,7 +101,7 @@ impl Link {
     pub(super) fn open<S: Stream>(stream: S, ours: Arc<Party>) -> Result<Link, CallError> {
         runtime::check().map_err(|error| CallError::unreachable(&error))?;
         let stream = Arc::new(stream);
-        let mut calls = Calls::new(ours);
+        let mut calls = Calls::new(ours, local::tries_to_send::<S>());
         calls.greet();
         let shared = Arc::new_cyclic(|shared| Shared {
             calls: Mutex::new(calls),
@@ -106,7 +109,7 @@ impl Link {
             reader: Mutex::new(None),
             to_read: Waker::from(Arc::new(ToRead(Weak::clone(shared)))),
             runtime: Handle::current(),
-            is_local: TypeId::of::<S>() == TypeId::of::<LocalStream>(),
+            is_local: local::is_local::<S>(),
             stream: Arc::clone(&stream) as Arc<dyn AnyStream>,
             no_timers: Alarm::check()
                 .err()
@@ -380,6 +383,7 @@ impl Shared {
         match then {
             Then::Nothing | Then::Wake(None) => {}
             Then::Wake(Some(driver)) => driver.wake(),
+            Then::Send(queued) => self.send_alone(queued),
             // Until the driver runs for the first time there is nobody to go on; then it does it all.
             Then::Flush(driver) => {
                 if let Some(driver) = driver {
@@ -458,6 +462,22 @@ impl Shared {
             }
         }
         false
+    }
+
+    /// Sends a message without the writer, which has more to do; and what was pushed meanwhile with it.
+    fn send_alone(&self, queued: Queued) {
+        let message = queued.out.plain();
+        let sent = message.is_some_and(|message| self.stream.try_send(message));
+        let mut woken = Vec::new();
+        let mut calls = self.calls.lock();
+        calls.sent_alone(queued, sent, &mut woken);
+        let rest = calls.is_to_be_polled_again();
+        let driver = calls.driver().filter(|_| rest).cloned();
+        drop(calls);
+        wake_all(&mut woken);
+        if let Some(driver) = driver {
+            self.flush(&driver);
+        }
     }
 
     /// Sends what is queued, as far as there is room. If somebody else is at it, they do: once more, because they may have

@@ -121,6 +121,8 @@ pub(super) struct Blank {
 #[derive(Debug)]
 pub(super) enum Then {
     Nothing,
+    /// Sends a message that nobody is ahead of, and nobody is about to add to.
+    Send(Queued),
     /// Sends what is in the outbox, for the driver to go on with: nobody else is about to add to it.
     Flush(Option<Waker>),
     /// Wakes the driver.

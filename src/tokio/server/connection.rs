@@ -30,7 +30,7 @@ use crate::session::{Party, ServerEvent, ServerSession};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
 use crate::tokio::transport::Stream;
-use crate::tokio::{fair, runtime};
+use crate::tokio::{fair, local, runtime};
 use crate::trace::Span;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Error, Peer};
@@ -133,7 +133,7 @@ where
                 if draining && self.is_drained(&self.state.lock()) {
                     self.part();
                 }
-                if writing && writer.as_mut().poll(cx).is_ready() {
+                if writing && self.is_to_write() && writer.as_mut().poll(cx).is_ready() {
                     writing = false;
                 }
                 let mut state = self.state.lock();
@@ -431,6 +431,20 @@ where
     }
 
     // ------------------------------------------------------------ sending
+
+    /// Sends a reply that is alone. Whether there is anything to do for the writer, which sends the rest.
+    fn is_to_write(&self) -> bool {
+        let mut state = self.state.lock();
+        let tries = local::tries_to_send::<S>();
+        if let Some(reply) = tries.then(|| state.take_alone()).flatten() {
+            drop(state);
+            let message = reply.plain();
+            let sent = message.is_some_and(|message| local::try_send(&self.stream, message));
+            state = self.state.lock();
+            state.sent_alone(reply, sent);
+        }
+        state.is_to_write()
+    }
 
     /// Sends what there is, until there will be no more.
     async fn write(&self) {

@@ -137,6 +137,30 @@ impl<F> State<F> {
         self.push(out);
     }
 
+    /// Whether something is being sent, or is to be sent, or nothing will be any more.
+    pub(super) fn is_to_write(&self) -> bool {
+        self.sending || self.finished || !self.outbox.is_empty() || self.talk.streams.has_next()
+    }
+
+    /// Takes a reply that is all there is to send; then [`sent_alone`](Self::sent_alone) has to follow.
+    pub(super) fn take_alone(&mut self) -> Option<Outgoing> {
+        let alone = self.outbox.len() == 1 && !self.talk.streams.has_next();
+        if !alone || self.sending || self.finished {
+            return None;
+        }
+        (self.sending, self.replying) = (true, true);
+        self.outbox.pop()
+    }
+
+    /// What became of that. Was it not sent, it is the next one for the writer.
+    pub(super) fn sent_alone(&mut self, reply: Outgoing, sent: bool) {
+        self.sending = false;
+        match sent {
+            true => self.keep(reply),
+            false => self.outbox.insert(0, reply),
+        }
+    }
+
     /// Ready with what is to be sent next, or with nothing when there will be no more: replies, or items, by turns where
     /// there are both. Not both in one: a client that has read its replies may stay away from its streams.
     pub(super) fn take_batch(&mut self) -> Poll<Option<Batch>> {

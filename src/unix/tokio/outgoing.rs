@@ -15,6 +15,19 @@ use crate::transport::{check_sendable, total_len};
 /// Messages up to this size are gathered where several are sent: copying them costs less than a system call each.
 const GATHERED: usize = 8 << 10;
 
+const FLAGS: SendFlags = os::NO_SIGNAL.union(SendFlags::DONTWAIT);
+
+/// Sends a small message without waiting; whether all of it has gone.
+#[cfg(target_os = "linux")]
+pub(super) fn send_alone(socket: &impl AsFd, message: &[u8]) -> rustix::io::Result<bool> {
+    scratch::with_write(|small| {
+        small.extend_from_slice(&header(message.len()));
+        small.extend_from_slice(message);
+        let sent = rustix::net::send(socket, small, FLAGS)?;
+        Ok(sent == small.len())
+    })
+}
+
 /// What is to be sent, and how much of it has gone.
 #[derive(Debug)]
 pub(super) struct Outgoing<'a> {
@@ -83,7 +96,6 @@ impl<'a> Outgoing<'a> {
     }
 
     fn send_once(&self, socket: &impl AsFd) -> rustix::io::Result<usize> {
-        const FLAGS: SendFlags = os::NO_SIGNAL.union(SendFlags::DONTWAIT);
         let gathered = scratch::with_write(|small| {
             self.gather(small);
             let rest = small.get(self.sent..).filter(|rest| !rest.is_empty())?;

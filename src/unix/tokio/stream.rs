@@ -88,6 +88,32 @@ impl Stream {
         self.transmit(Outgoing::messages(messages)?, deadline).await
     }
 
+    /// Sends a small message if it goes at once, and in whole; if not, nothing of it has gone.
+    ///
+    /// Linux splits no message that is less than half of the smallest send buffer there is, of 4,608 bytes
+    /// (`unix_stream_sendmsg` in `net/unix/af_unix.c`, `SOCK_MIN_SNDBUF` in `include/net/sock.h`).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn try_send(&self, message: &[u8]) -> bool {
+        const UNSPLIT: usize = 2 << 10;
+        if HEADER + message.len() > UNSPLIT || !runtime::has_turn(&self.sends) {
+            return false;
+        }
+        let Some(_turn) = self.sending.try_take_in_turn() else {
+            return false;
+        };
+        if self.connection.check_open().is_err() {
+            return false;
+        }
+        match super::outgoing::send_alone(&self.connection.socket, message) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.connection.shut(POISONED);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     pub(crate) async fn recv(
         &self,
         buf: &mut [u8],

@@ -38,9 +38,43 @@ impl Calls {
         self.awake > 0
     }
 
+    /// Whether a message can be sent by its caller: nobody is ahead of it, and nobody is about to add to it.
+    pub(super) fn is_first_and_last(&self) -> bool {
+        let first = self.outbox.is_empty() && !self.sending && !self.deaf;
+        // Until the driver runs for the first time there is nobody to go on.
+        self.tries && first && self.awake == 0 && self.driver.is_some()
+    }
+
+    /// Takes a message to be sent by its caller; then [`sent_alone`](Self::sent_alone) has to follow.
+    pub(super) fn take_alone(&mut self, ticket: Ticket, queued: Queued) -> Queued {
+        self.slots[ticket.slot].stage = Stage::Sending;
+        (self.sending, self.alone) = (true, true);
+        queued
+    }
+
+    /// What became of that. Was it not sent, it is the next one for the writer.
+    pub(in super::super) fn sent_alone(
+        &mut self,
+        queued: Queued,
+        sent: bool,
+        woken: &mut Vec<Waker>,
+    ) {
+        (self.sending, self.alone) = (false, false);
+        if sent {
+            self.was_sent(queued.owner, woken);
+            self.keep_out(queued.out);
+        } else {
+            self.take_back(queued);
+        }
+    }
+
     /// Takes what is to be sent next; then [`sent`](Self::sent) or [`not_sent`](Self::not_sent) has to follow. False
     /// if there is nothing.
     pub(in super::super) fn take_batch(&mut self, batch: &mut Vec<Queued>) -> bool {
+        if self.alone {
+            // Whoever sends it sends what has come since as well.
+            return false;
+        }
         self.sending = false;
         if self.outbox.is_empty() {
             return false;
@@ -107,24 +141,26 @@ impl Calls {
                 self.fail(owner, &why, woken);
             } else if place >= failed.sent + failed.doubtful || failed.doubtful == 1 {
                 // No peer can have received a whole message of which the sending failed.
-                match owner.and_then(|owner| self.slot(owner)) {
-                    Some(slot) if matches!(slot.stage, Stage::Sending) => {
-                        slot.stage = Stage::Queued;
-                        back.push(queued);
-                    }
-                    // It is over, or was nobody's.
-                    _ => {}
-                }
+                back.push(queued);
             } else {
                 self.was_sent(owner, woken);
             }
         }
         drop(rest);
         for queued in back.into_iter().rev() {
-            self.outbox.push_front(queued);
+            self.take_back(queued);
         }
         self.deaf = !only_too_large;
         !self.deaf
+    }
+
+    /// Queues a message again that was not sent, ahead of the others, unless it is over or was nobody's.
+    fn take_back(&mut self, queued: Queued) {
+        let slot = queued.owner.and_then(|owner| self.slot(owner));
+        if let Some(slot) = slot.filter(|slot| slot.stage == Stage::Sending) {
+            slot.stage = Stage::Queued;
+            self.outbox.push_front(queued);
+        }
     }
 
     /// What there is to read has been read, and the peer takes nothing: what is unsent fails.
@@ -153,3 +189,6 @@ impl Calls {
         self.deaf
     }
 }
+
+#[cfg(test)]
+mod tests;
