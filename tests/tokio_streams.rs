@@ -9,12 +9,11 @@
 #[path = "util/mod.rs"]
 mod util;
 
-use std::future::{Future, Ready, pending, poll_fn, ready};
+use std::future::{Ready, pending, poll_fn, ready};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
@@ -24,23 +23,11 @@ use pipetalk::{
     Blob, Broadcast, Call, CallError, CallOptions, ClientOptions, DefaultCodec, Event,
     ServerHandle, ServerOptions, SinkError,
 };
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, yield_now};
 
+use util::tasks::{poll_times, runtimes, until};
 use util::{A_MOMENT, Rng, here, limit, rounds_or, soon};
-
-/// Both kinds of runtimes.
-fn runtimes() -> [Runtime; 2] {
-    [
-        Builder::new_current_thread().enable_all().build().unwrap(),
-        Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap(),
-    ]
-}
 
 struct Town {
     connector: memory::Connector,
@@ -68,28 +55,6 @@ impl Town {
         self.handle.stop();
         self.serving.await.unwrap().unwrap();
     }
-}
-
-/// Waits for what must come about, and lets others run meanwhile.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = soon();
-    while !condition().await {
-        assert!(!deadline.has_passed(), "it never came about that {what}");
-        tokio::time::sleep(Duration::from_micros(200)).await;
-    }
-}
-
-/// Polls a future so many times at most, with others running in between.
-async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    for _ in 0..times {
-        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if let Poll::Ready(output) = polled {
-            return Some(output);
-        }
-        yield_now().await;
-    }
-    None
 }
 
 async fn next_as_stream<T: serde::de::DeserializeOwned>(

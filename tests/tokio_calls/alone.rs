@@ -6,7 +6,7 @@ use pipetalk::tokio::Client;
 use pipetalk::{ClientOptions, Listener, LocalListener, LocalStream, Stream};
 use tokio::task::spawn_blocking;
 
-use crate::harness::{poll_times, runtimes};
+use crate::util::tasks::{poll_times, runtimes};
 use crate::util::{Place, here, limit, soon};
 
 /// The numbers that a client notifies of, until it goes.

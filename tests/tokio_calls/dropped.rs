@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, connect, poll_times, runtimes, until};
+use crate::harness::{Serving, connect};
+use crate::util::tasks::{poll_times, runtimes, until};
 use crate::util::{A_MOMENT, A_WHILE, Place, Rng, here, limit, rounds_or};
 
 /// Tells when it is dropped.
@@ -254,7 +255,8 @@ fn a_call_that_is_woken_and_not_polled_holds_nobody_up() {
                             None
                         }
                         Poll::Pending => {
-                            until("the call is woken", || woken.0.load(Ordering::SeqCst)).await;
+                            until("the call is woken", async || woken.0.load(Ordering::SeqCst))
+                                .await;
                             (!dropped).then_some(first)
                         }
                     };
@@ -292,7 +294,7 @@ fn a_handler_is_dropped_with_its_deadline_or_its_client_but_not_its_notification
                 let said = &said;
                 async move {
                     let mut heard = None;
-                    until(word, || {
+                    until(word, async || {
                         heard = said.try_recv().ok();
                         heard.is_some()
                     })

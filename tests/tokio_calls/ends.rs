@@ -8,7 +8,8 @@ use pipetalk::{CallError, ClientOptions, ServerOptions};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, alive_tasks, connect, runtimes, until};
+use crate::harness::{Serving, alive_tasks, connect};
+use crate::util::tasks::{runtimes, until};
 use crate::util::{A_MOMENT, A_WHILE, Place, here, limit};
 
 #[test]
@@ -59,7 +60,7 @@ fn a_drain_waits_for_what_is_under_way_and_then_cancels_it() {
                 idle.channel().info().await.unwrap();
                 let other = client.clone();
                 let call = tokio::spawn(async move { other.call(&()).await });
-                until("it is inside", || inside.load(Ordering::SeqCst) == 1).await;
+                until("it is inside", async || inside.load(Ordering::SeqCst) == 1).await;
                 serving
                     .handle
                     .drain(if in_time { A_WHILE } else { A_MOMENT });
@@ -98,8 +99,8 @@ fn a_client_that_leaves_at_once_is_heard_and_leaves_no_task() {
                 let client: Client<(), ()> = Client::connect(place.name()).await.unwrap();
                 client.notify(&()).await.unwrap();
             }
-            until("all are heard", || heard.load(Ordering::SeqCst) == 50).await;
-            until("no task is left", || alive_tasks() == before).await;
+            until("all are heard", async || heard.load(Ordering::SeqCst) == 50).await;
+            until("no task is left", async || alive_tasks() == before).await;
             serving.stop().await;
         });
     }

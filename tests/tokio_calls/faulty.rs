@@ -9,7 +9,8 @@ use std::time::Duration;
 use pipetalk::tokio::{Client, Listener, Stream, memory};
 use pipetalk::{CallError, ClientOptions, Deadline, Part, ServerOptions};
 
-use crate::harness::{Serving, alive_tasks, connect, runtimes, until};
+use crate::harness::{Serving, alive_tasks, connect};
+use crate::util::tasks::{runtimes, until};
 use crate::util::{here, limit, soon};
 
 /// A transport of somebody's own, with a mistake in it.
@@ -103,7 +104,7 @@ fn a_client_whose_transport_panics_loses_the_connection_for_all_tasks() {
                         tokio::spawn(async move { client.call(&true).await })
                     })
                     .collect();
-                until("all wait", || alive_tasks() > 8).await;
+                until("all wait", async || alive_tasks() > 8).await;
                 // The reply to this one, or the request itself, is too many.
                 let error = loop {
                     match client.call(&false).await {

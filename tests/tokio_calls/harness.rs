@@ -1,35 +1,14 @@
-//! Runtimes, servers, clients and waiting: what the tests have in common.
+//! Servers and clients: what the tests have in common.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
 
 use pipetalk::tokio::{Client, Listener, Server, memory};
 use pipetalk::{Call, ClientOptions, ServerHandle};
 use serde::Serialize;
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::JoinHandle;
 
 use crate::util::soon;
-
-/// A runtime that the test's own thread drives.
-pub(crate) fn one_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// Both kinds of runtimes.
-pub(crate) fn runtimes() -> [Runtime; 2] {
-    [
-        one_thread(),
-        Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap(),
-    ]
-}
 
 pub(crate) struct Serving {
     pub(crate) handle: ServerHandle,
@@ -64,28 +43,6 @@ pub(crate) async fn connect<Q, R>(
 ) -> Client<Q, R> {
     let stream = connector.connect(soon()).await.unwrap();
     options.over_tokio(stream).unwrap()
-}
-
-/// Waits for what must come about, and lets others run meanwhile.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = soon();
-    while !condition() {
-        assert!(!deadline.has_passed(), "it never came about that {what}");
-        tokio::time::sleep(Duration::from_micros(200)).await;
-    }
-}
-
-/// Polls a future so many times at most, with others running in between.
-pub(crate) async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    for _ in 0..times {
-        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if let Poll::Ready(output) = polled {
-            return Some(output);
-        }
-        yield_now().await;
-    }
-    None
 }
 
 /// How many tasks the runtime has.

@@ -8,7 +8,8 @@ use pipetalk::tokio::{Client, Server, memory};
 use pipetalk::{CallError, CallOptions, ClientOptions, Deadline, ServerOptions};
 use tokio::runtime::Builder;
 
-use crate::harness::{Serving, connect, runtimes};
+use crate::harness::{Serving, connect};
+use crate::util::tasks::runtimes;
 use crate::util::{A_WHILE, Place, here, limit};
 
 #[test]

@@ -11,7 +11,8 @@ use pipetalk::{Call, CallError, CallOptions, ClientOptions, ServerOptions};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, connect, one_thread, poll_times, runtimes, until};
+use crate::harness::{Serving, connect};
+use crate::util::tasks::{one_thread, poll_times, runtimes, until};
 use crate::util::{A_WHILE, Place, Rng, here, limit, rounds_or, variable};
 
 /// Many tasks over one connection that is broken now and then, with random deadlines and drops: each call ends, with
@@ -161,7 +162,10 @@ fn waiting_requests_run_at_the_same_time_within_the_limit() {
                     tokio::spawn(async move { client.call(&n).await })
                 })
                 .collect();
-            until("eight are inside", || inside.load(Ordering::SeqCst) == 8).await;
+            until("eight are inside", async || {
+                inside.load(Ordering::SeqCst) == 8
+            })
+            .await;
             gate.add_permits(100);
             for (n, call) in calls.into_iter().enumerate() {
                 assert_eq!(call.await.unwrap().unwrap(), n);

@@ -12,6 +12,8 @@ mod example;
 #[cfg(feature = "tokio")]
 pub(crate) mod on_tokio;
 mod rng;
+#[cfg(feature = "tokio")]
+pub(crate) mod tasks;
 #[cfg(target_os = "linux")]
 pub(crate) mod traced;
 

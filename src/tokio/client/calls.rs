@@ -4,9 +4,11 @@
 //!
 //! ```text
 //! begin --> Waiting (for room) --> Begun --push--> Queued --take--> Sending --> Sent --> Over --> claimed
-//!    |                               ^
-//!    +-------------------------------+
+//!    |                               ^  |                         ^
+//!    +-------------------------------+  +---------push------------+
 //! ```
+//!
+//! A message that nobody is ahead of, and nobody is about to join, need not be queued: its caller tries to send it.
 //!
 //! A call that fails goes to `Over` from wherever it is, and one whose future is dropped leaves at once: its message
 //! is taken back if it is still queued, and otherwise its place is free again when the late answer has come.
