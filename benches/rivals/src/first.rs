@@ -55,7 +55,7 @@ pub(crate) fn measure(scenario: Scenario, options: &Options) -> Vec<Firsts> {
         }
     }
     let finish = |(host, firsts): (Host, _)| host.finish().map(|()| firsts);
-    all.into_iter().map(|of| of.finish(finish)).collect()
+    all.into_iter().map(|of| of.and_then(finish)).collect()
 }
 
 fn median_of(firsts: &[Duration]) -> f64 {

@@ -1,8 +1,8 @@
 //! How fast typed calls are beside what one would use instead, and beside the bare system.
 //!
 //! Each peer is measured by two processes, copies of this program: a server that echoes, and a client that asks in a
-//! closed loop. All pairs of a scenario are connected at once and take turns, so that whatever else the machine does
-//! meets all of them. What is reported is the median of the rounds.
+//! closed loop. All pairs of a round are connected at once and take turns, so that whatever else the machine does meets
+//! all of them, and each round has new ones. What is reported is the median of the rounds.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/rivals/Cargo.toml -- --help

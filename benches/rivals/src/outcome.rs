@@ -53,8 +53,8 @@ impl<T> Of<T> {
         }
     }
 
-    /// Ends with a peer that has not failed.
-    pub(crate) fn finish<U>(self, what: impl FnOnce(T) -> io::Result<U>) -> Of<U> {
+    /// Makes something else of what there is of a peer that has not failed.
+    pub(crate) fn and_then<U>(self, what: impl FnOnce(T) -> io::Result<U>) -> Of<U> {
         Of {
             peer: self.peer,
             result: self

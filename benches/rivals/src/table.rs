@@ -20,7 +20,7 @@ pub(crate) fn introduction(options: &Options) -> String {
         None => "not counted: neither `perf` nor `strace` can do it here".to_owned(),
     };
     let mut text = format!(
-        "Echoes between two processes: medians of {} rounds, in which all take turns of {:?}.\n\
+        "Echoes between two processes: medians of {} rounds of new processes, in which all take turns of {:?}.\n\
          Ratios are of requests per second, where more is better, and of processor time, where less is; each is the \
          median of the rounds' ratios.\n\
          Processor time is of the client + the server, for each request.\n\
