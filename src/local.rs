@@ -166,6 +166,15 @@ impl Stream for LocalStream {
     }
 
     #[inline]
+    fn recv_in_place(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        self.sys.recv_in_place(message, deadline)
+    }
+
+    #[inline]
     fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
         self.sys.send_vectored(pieces, deadline)
     }
@@ -178,6 +187,18 @@ impl Stream for LocalStream {
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
         self.sys.send_while_receiving(pieces, deadline, receive)
+    }
+
+    fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
+        self.sys.send_with_reply_socket(message, deadline)
+    }
+
+    fn expect_reply_socket(&self) -> bool {
+        self.sys.expect_reply_socket()
+    }
+
+    fn take_reply_socket(&self) -> bool {
+        self.sys.take_reply_socket()
     }
 
     fn peek(&self) -> io::Result<Option<Waiting>> {

@@ -119,6 +119,17 @@ pub trait Stream: Debug + Send + Sync + 'static {
         recv_message_in_parts(self, message, deadline)
     }
 
+    /// As [`recv_message`](Stream::recv_message), but says where in the vector the message begins, which is at its end at
+    /// the latest: what stands before is no part of it.
+    #[doc(hidden)]
+    fn recv_in_place(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        Ok(self.recv_message(message, deadline)?.map(|_| 0))
+    }
+
     /// Sends one message that is given in pieces, as if they stood in one slice.
     ///
     /// # Errors
@@ -149,6 +160,28 @@ pub trait Stream: Debug + Send + Sync + 'static {
             [message] => self.send(message, deadline),
             pieces => self.send_vectored(pieces, deadline),
         }
+    }
+
+    /// Sends a small message, and with it a way of its own for everything that is sent here after it, where that is faster;
+    /// `false` where there is none, and then nothing was sent.
+    #[doc(hidden)]
+    fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
+        let _ = (message, deadline);
+        Ok(false)
+    }
+
+    /// From now on, such a way may come with a message; `false` if that cannot be, and then the other end is not to be
+    /// asked for one.
+    #[doc(hidden)]
+    fn expect_reply_socket(&self) -> bool {
+        false
+    }
+
+    /// Goes over to that way, once the message was received with which it was to come; `false` if it has not come, and then
+    /// it is not to any more. To be called before anything else is received.
+    #[doc(hidden)]
+    fn take_reply_socket(&self) -> bool {
+        false
     }
 
     /// Says what waits to be received, and consumes nothing; `None` at the end. Never waits. While another
@@ -289,6 +322,14 @@ macro_rules! forward_stream {
                 (**self).recv_message(message, deadline)
             }
 
+            fn recv_in_place(
+                &self,
+                message: &mut Vec<u8>,
+                deadline: Deadline,
+            ) -> io::Result<Option<usize>> {
+                (**self).recv_in_place(message, deadline)
+            }
+
             fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
                 (**self).send_vectored(pieces, deadline)
             }
@@ -300,6 +341,18 @@ macro_rules! forward_stream {
                 receive: &mut dyn FnMut() -> bool,
             ) -> io::Result<()> {
                 (**self).send_while_receiving(pieces, deadline, receive)
+            }
+
+            fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
+                (**self).send_with_reply_socket(message, deadline)
+            }
+
+            fn expect_reply_socket(&self) -> bool {
+                (**self).expect_reply_socket()
+            }
+
+            fn take_reply_socket(&self) -> bool {
+                (**self).take_reply_socket()
             }
 
             fn peek(&self) -> io::Result<Option<Waiting>> {

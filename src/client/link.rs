@@ -34,6 +34,15 @@ pub(crate) struct Shared {
     spare: Buffers,
     /// Messages to send, kept for the next one.
     spare_out: Vec<Outgoing>,
+    reply_socket: ReplySocket,
+}
+
+/// How far the server has been asked for a socket for its replies alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReplySocket {
+    Unasked,
+    Asked { id: u32 },
+    Answered,
 }
 
 /// What a message begins as: a kept buffer, and how large it may become.
@@ -53,6 +62,7 @@ impl Link {
             session: ClientSession::default(),
             spare: Buffers::default(),
             spare_out: Vec::new(),
+            reply_socket: ReplySocket::Unasked,
         };
         let link = Link {
             stream,
@@ -92,7 +102,47 @@ impl Link {
         encode(&mut blank.out)?;
         self.send(&blank, deadline)?;
         unsent.sent();
-        self.wait(begun, blank, deadline)
+        let answer = self.wait(begun, blank, deadline);
+        if begun.is_due(REPLY_SOCKET_AFTER) {
+            self.ask_for_reply_socket();
+        }
+        answer
+    }
+
+    /// Asks the server for a socket that only its replies take, unless somebody else is using this one.
+    fn ask_for_reply_socket(&self) {
+        let mut turn = self.turns.lock();
+        if turn.is_used() || turn.shared.reply_socket != ReplySocket::Unasked {
+            return;
+        }
+        let Ok(id) = turn.shared.session.start(wire::control::REPLY_SOCKET) else {
+            return;
+        };
+        if !self.stream.expect_reply_socket() {
+            turn.shared.session.unsend(id);
+            turn.shared.reply_socket = ReplySocket::Answered;
+            return;
+        }
+        turn.shared.reply_socket = ReplySocket::Asked { id };
+        let mut blank = turn.shared.blank();
+        drop(turn);
+        wire::request(blank.out.bytes(), id, wire::control::REPLY_SOCKET, None);
+        let sent = self.send(&blank, Deadline::after(SOON));
+        self.reuse(blank);
+        if sent.is_err() {
+            let mut turn = self.turns.lock();
+            turn.shared.session.unsend(id);
+            turn.shared.reply_socket = ReplySocket::Answered;
+        }
+    }
+
+    /// Goes on with the socket that has come, if this is the answer to who asked for one.
+    #[inline]
+    fn note_answer(&self, shared: &mut Shared, id: u32) {
+        if shared.reply_socket == (ReplySocket::Asked { id }) {
+            shared.reply_socket = ReplySocket::Answered;
+            self.stream.take_reply_socket();
+        }
     }
 
     /// Sends what is not answered.
@@ -231,7 +281,7 @@ impl Link {
     /// Tells the server that nobody waits for an answer. That is a courtesy: if it cannot be sent at once, the
     /// server finds out by its own clock.
     pub(super) fn cancel(&self, id: u32) {
-        let soon = Deadline::after(Duration::from_millis(20));
+        let soon = Deadline::after(SOON);
         let mut blank = self.turns.lock().shared.blank();
         wire::cancel(blank.out.bytes(), id);
         let _ = self.send(&blank, soon);
@@ -281,7 +331,8 @@ impl Source for Link {
     type Answer = Result<Option<Answer>, CallError>;
     type End = CallError;
     type Buffer = Arc<Vec<u8>>;
-    type Received = (io::Result<bool>, Arc<Vec<u8>>);
+    /// Where in the buffer the message begins; `None`: the end.
+    type Received = (io::Result<Option<usize>>, Arc<Vec<u8>>);
 
     #[inline]
     fn buffer(&self, shared: &mut Shared) -> Arc<Vec<u8>> {
@@ -293,15 +344,15 @@ impl Source for Link {
         // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
         // The others wait for what this thread reads, whatever becomes of it.
-        let received = unless_it_panics(|| self.stream.recv_message(buffer, deadline));
-        (received.map(|message| message.is_some()), message)
+        let received = unless_it_panics(|| self.stream.recv_in_place(buffer, deadline));
+        (received, message)
     }
 
     #[inline]
     fn dispatch(&self, turn: &mut Turn<Link>, received: Self::Received) -> bool {
         match received {
-            (Ok(true), message) => self.dispatch_message(turn, message),
-            (Ok(false), _) => self.end(turn, CallError::Disconnected { sent: true }),
+            (Ok(Some(start)), message) => self.dispatch_message(turn, message, start),
+            (Ok(None), _) => self.end(turn, CallError::Disconnected { sent: true }),
             (Err(error), message) if error.kind() == io::ErrorKind::TimedOut => {
                 turn.shared.keep(message);
                 return false;
@@ -324,10 +375,11 @@ impl Link {
 
     /// Hands a message to whom it concerns.
     #[inline]
-    fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>) {
+    fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>, start: usize) {
         let shared = &mut turn.shared;
-        match shared.session.receive(&message) {
+        match shared.session.receive(&message[start..]) {
             Ok(ClientEvent::Reply { id, payload }) => {
+                self.note_answer(shared, id);
                 let start = message.len() - payload.len();
                 turn.give(id, Ok(Some(Answer { message, start })));
             }
@@ -341,6 +393,7 @@ impl Link {
                 turn.give(id, Ok(None));
             }
             Ok(ClientEvent::Failed { id, failure }) => {
+                self.note_answer(shared, id);
                 let failure = call_failed(&failure, &self.ours, shared.session.server());
                 shared.keep(message);
                 turn.give(id, Err(failure));
@@ -431,6 +484,13 @@ impl Buffers {
         kept.push(buffer);
     }
 }
+
+/// After so many calls a server is asked for a socket for its replies: before, it is not worth the trouble. Where it is
+/// inconvenient then, after as many more.
+const REPLY_SOCKET_AFTER: u64 = 64;
+
+/// How long sending may take of what is no caller's.
+const SOON: Duration = Duration::from_millis(20);
 
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 4;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::connection::{Buffer, recv_into};
+use super::connection::{Buffer, to_fill};
 use crate::transport::unless_it_panics;
 use crate::{Deadline, Stream, wire};
 
@@ -98,10 +98,11 @@ impl Ahead {
                 }
             }
             let mut message = state.spare.pop().unwrap_or_default();
-            match recv_into(stream, &mut message, Deadline::NOW) {
-                Ok(true) => {}
+            let buffer = to_fill(&mut message);
+            match unless_it_panics(|| stream.recv_message(buffer, Deadline::NOW)) {
+                Ok(Some(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
-                Ok(false) | Err(_) => {
+                Ok(None) | Err(_) => {
                     self.end(&mut state);
                     seen(Seen::End);
                     return;

@@ -155,7 +155,7 @@ impl Connection {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
             }
             let end = match self.next_message(&mut buffer, deadline) {
-                Ok(true) => match self.receive(buffer, &mut call) {
+                Ok(Some(start)) => match self.receive(buffer, start, &mut call) {
                     Ok(next) => {
                         buffer = next;
                         // Nothing else than a hello comes first.
@@ -164,7 +164,7 @@ impl Connection {
                     }
                     Err(end) => end,
                 },
-                Ok(false) => End::Gone,
+                Ok(None) => End::Gone,
                 Err(error) => match Error::of(&error) {
                     Some(Error::TooLarge { limit, size }) => {
                         let failure = too_large(*limit, *size);
@@ -274,13 +274,16 @@ impl Connection {
         self.stop_streams();
     }
 
-    /// The next message: what was received ahead first. False at the end.
+    /// The next message, what was received ahead first: where in the buffer it begins, or `None` at the end.
     #[inline]
-    fn next_message(&self, buffer: &mut Buffer, deadline: Deadline) -> io::Result<bool> {
+    fn next_message(&self, buffer: &mut Buffer, deadline: Deadline) -> io::Result<Option<usize>> {
         match self.ahead.take(buffer) {
-            Some(true) => Ok(true),
-            Some(false) => recv_into(&*self.stream, buffer, deadline),
-            None => Ok(false),
+            Some(true) => Ok(Some(0)),
+            Some(false) => {
+                let buffer = to_fill(buffer);
+                unless_it_panics(|| self.stream.recv_in_place(buffer, deadline))
+            }
+            None => Ok(None),
         }
     }
 
@@ -290,13 +293,18 @@ impl Connection {
     }
 
     /// Does what a message asks for, and gives a buffer for the next one.
-    fn receive(self: &Arc<Self>, message: Buffer, call: &mut Call) -> Result<Buffer, End> {
+    fn receive(
+        self: &Arc<Self>,
+        message: Buffer,
+        start: usize,
+        call: &mut Call,
+    ) -> Result<Buffer, End> {
         let ours = self.shared.ours.identity();
         let mut state = self.state.lock();
         let event = state
             .talk
             .session
-            .receive(&ours, &message)
+            .receive(&ours, &message[start..])
             .map_err(End::Malformed)?;
         match event {
             ServerEvent::Nothing => {}
@@ -457,6 +465,18 @@ impl Connection {
             Asked::Stop => {
                 self.reply(id, |_| {})?;
                 self.shared.handle.stop();
+            }
+            Asked::ReplySocket => {
+                let mut reply = Vec::new();
+                wire::reply(&mut reply, id);
+                let sent = unless_it_panics(|| {
+                    self.stream.send_with_reply_socket(&reply, self.patience())
+                });
+                if !sent.map_err(|_| End::Gone)? {
+                    let failure = control::no_reply_socket();
+                    self.fail(id, &failure)?;
+                    return Ok(Some(failure.code));
+                }
             }
             Asked::No(failure) => {
                 self.fail(id, &failure)?;
@@ -643,18 +663,13 @@ impl State {
     }
 }
 
-/// Receives a message. False at the end.
+/// A buffer to receive into that is nobody else's, and not larger than one that is kept.
 #[inline]
-pub(super) fn recv_into(
-    stream: &dyn Stream,
-    buffer: &mut Buffer,
-    deadline: Deadline,
-) -> io::Result<bool> {
+pub(super) fn to_fill(buffer: &mut Buffer) -> &mut Vec<u8> {
     if Arc::get_mut(buffer).is_none_or(|buffer| buffer.capacity() > KEPT) {
         *buffer = Buffer::default();
     }
-    let buffer = Arc::make_mut(buffer);
-    Ok(unless_it_panics(|| stream.recv_message(buffer, deadline))?.is_some())
+    Arc::make_mut(buffer)
 }
 
 impl fmt::Debug for Connection {

@@ -11,6 +11,7 @@ pub(crate) enum Asked {
     Info,
     Drain(Duration),
     Stop,
+    ReplySocket,
     /// It is answered with this.
     No(Failure<'static>),
 }
@@ -23,6 +24,7 @@ pub(crate) fn asked(
 ) -> Result<Asked, Malformed> {
     Ok(match method {
         control::INFO => Asked::Info,
+        control::REPLY_SOCKET => Asked::ReplySocket,
         _ if !may() => Asked::No(Failure::new(
             Code::Denied,
             "only the server's own user may end it",
@@ -31,6 +33,11 @@ pub(crate) fn asked(
         control::STOP => Asked::Stop,
         _ => Asked::No(Failure::new(Code::UnknownMethod, "no such control request")),
     })
+}
+
+/// Why there is no socket for replies.
+pub(crate) fn no_reply_socket() -> Failure<'static> {
+    Failure::new(Code::UnknownMethod, "no socket for replies here")
 }
 
 /// What a server says of itself.

@@ -112,7 +112,6 @@ impl Framing {
     }
 
     /// Whether there is nothing for a receive until something comes.
-    #[cfg(feature = "tokio")]
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.head, Head::Between) && self.buffer.len() == 0 && !self.cut
     }
@@ -130,13 +129,13 @@ impl Framing {
     /// Says what waits, after a [`begin`](Framing::begin) that did not wait. What it would have waited for is not there.
     pub(super) fn peek(
         &mut self,
-        connection: &Connection<impl AsFd>,
+        socket: impl AsFd,
         begun: io::Result<Option<usize>>,
     ) -> io::Result<Option<Waiting>> {
         match begun {
             Ok(None) => Ok(None),
             Ok(Some(left)) => {
-                let in_socket = rustix::io::ioctl_fionread(&connection.socket)? as usize;
+                let in_socket = rustix::io::ioctl_fionread(socket)? as usize;
                 Ok(Some(Waiting {
                     bytes: self.stash.len() + self.buffer.len() + in_socket,
                     message: Some(self.stash.len() + left),
@@ -227,17 +226,68 @@ impl Framing {
         Ok(())
     }
 
-    /// Receives the rest of a whole message, of which `message` holds the beginning.
+    /// Receives a whole message with one read, if it has come, and says where in the vector it begins: behind its length,
+    /// or at the start. If this fails, what has come is put aside.
+    #[inline]
+    pub(super) fn recv_in_place(
+        &mut self,
+        source: &mut impl Source,
+        message: &mut Vec<u8>,
+    ) -> io::Result<Option<usize>> {
+        message.clear();
+        if !self.is_idle() {
+            return self.recv_rest(source, message, 0);
+        }
+        source.connection().check_open()?;
+        if message.capacity() < READ_AHEAD {
+            message.reserve_exact(READ_AHEAD);
+        }
+        let came = source.append(message)?;
+        let Some(header) = message.first_chunk::<HEADER>() else {
+            if came == 0 {
+                return self.end(source, false);
+            }
+            self.buffer.keep(message);
+            message.clear();
+            return self.recv_rest(source, message, 0);
+        };
+        let size = parse_header(source, *header)?;
+        let whole = HEADER + size;
+        let own = came.min(whole);
+        self.buffer.keep(&message[own..]);
+        message.truncate(own);
+        if own < whole || size > source.connection().max_message {
+            self.head = Head::Inside { left: whole - own };
+            return self.recv_rest(source, message, HEADER);
+        }
+        Ok(Some(HEADER))
+    }
+
+    fn recv_rest(
+        &mut self,
+        source: &mut impl Source,
+        message: &mut Vec<u8>,
+        start: usize,
+    ) -> io::Result<Option<usize>> {
+        let received = self.recv_whole(source, message, start);
+        if received.is_err() {
+            self.put_aside(message.get(start..).unwrap_or_default());
+        }
+        Ok(received?.map(|_| start))
+    }
+
+    /// Receives the rest of a whole message, of which `message` holds the beginning from `start` on.
     #[inline]
     pub(super) fn recv_whole(
         &mut self,
         source: &mut impl Source,
         message: &mut Vec<u8>,
+        start: usize,
     ) -> io::Result<Option<usize>> {
         let Some(mut left) = self.begin(source)? else {
             return Ok(None);
         };
-        let size = message.len() + self.stash.len() + left;
+        let size = message.len() - start + self.stash.len() + left;
         let limit = source.connection().max_message;
         if size > limit {
             message.clear();

@@ -1,19 +1,21 @@
 //! The connected socket: messages behind their lengths.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::net::sockopt::Timeout;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-use super::connection::{CLOSED, Connection, POISONED};
+use super::connection::{CLOSED, Connection, POISONED, Second};
 use super::framing::{Framing, MAX_SLICES, NOTHING, SMALL, Source, header, with_slices};
 use super::instances::Instance;
 use super::os;
 use super::patience::{Meanwhile, Patience};
-use super::read_ahead::ReadAhead;
+use super::read_ahead::{READ_AHEAD, ReadAhead};
+use super::reply_socket::{self, Awaited};
 use crate::transport::{check_sendable, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
@@ -37,6 +39,7 @@ impl Stream {
             receiving: Mutex::new(Receiving {
                 framing: Framing::default(),
                 patience,
+                second: Awaited::No,
             }),
             sending: Mutex::new(Sending {
                 patience: Patience::new(Timeout::Send),
@@ -63,7 +66,11 @@ impl Stream {
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
         let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, pieces, deadline, Some(receive))
+        let meanwhile = Meanwhile {
+            inlet: &|| self.connection.inlet(),
+            receive,
+        };
+        self.send_message(&mut sending, pieces, deadline, Some(meanwhile))
     }
 
     pub(crate) fn send_vectored(
@@ -88,18 +95,28 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
         let mut receiving = deadline.lock(&self.receiving)?;
-        let Receiving { framing, patience } = &mut *receiving;
-        let mut source = self.source(patience, deadline);
+        let (framing, mut source) = self.source(&mut receiving, deadline);
         if let Err(error) = framing.begin_whole(&mut source, message) {
             message.clear();
             return Err(error);
         }
-        let received = framing.recv_whole(&mut source, message);
+        let received = framing.recv_whole(&mut source, message, 0);
         if received.is_err() {
             framing.put_aside(message);
             message.clear();
         }
         received
+    }
+
+    #[inline]
+    pub(crate) fn recv_in_place(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        let (framing, mut source) = self.source(&mut receiving, deadline);
+        framing.recv_in_place(&mut source, message)
     }
 
     pub(crate) fn max_message(&self) -> usize {
@@ -111,9 +128,9 @@ impl Stream {
         let Some(mut receiving) = self.receiving.try_lock() else {
             return Ok(Some(NOTHING));
         };
-        let Receiving { framing, patience } = &mut *receiving;
-        let begun = framing.begin(&mut self.source(patience, Deadline::NOW));
-        framing.peek(&self.connection, begun)
+        let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
+        let begun = framing.begin(&mut source);
+        framing.peek(source.socket, begun)
     }
 
     pub(crate) fn transact(
@@ -124,8 +141,8 @@ impl Stream {
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
         let mut receiving = deadline.lock(&self.receiving)?;
-        let Receiving { framing, patience } = &mut *receiving;
-        match framing.begin(&mut self.source(patience, Deadline::NOW)) {
+        let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
+        match framing.begin(&mut source) {
             Ok(Some(_)) => return Err(Error::Busy.into()),
             Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
             // At the end, sending says what there is to say.
@@ -158,13 +175,97 @@ impl Stream {
         self.connection.shut(CLOSED);
     }
 
+    /// Sends a small message, and with it a socket on which everything goes on that is sent after it; `false` if there is
+    /// none to send, and then nothing has gone.
+    pub(crate) fn send_with_reply_socket(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+    ) -> io::Result<bool> {
+        check_sendable(message.len())?;
+        let mut sending = deadline.lock(&self.sending)?;
+        self.connection.check_open()?;
+        if self.connection.has_second() {
+            return Ok(false);
+        }
+        let Ok(Some((ours, theirs))) = os::reply_sockets(&self.connection.socket) else {
+            return Ok(false);
+        };
+        let Sending { patience, small } = &mut *sending;
+        write_small(small, &[IoSlice::new(message)]);
+        let socket = self.connection.socket.as_fd();
+        let first = patience.run(socket, deadline, |wait| {
+            reply_socket::send(socket, small, theirs.as_fd(), send_flags(wait))
+        });
+        // Whatever the reason, it is met again by who says that there is no such socket.
+        let Ok(sent) = first else { return Ok(false) };
+        self.send_small(patience, &small[sent..], deadline, None)
+            .map_err(|(more, error)| self.connection.after_failed_send(sent + more, error))?;
+        self.connection.set_second(Second {
+            socket: ours,
+            sends: true,
+        });
+        patience.begin_anew();
+        Ok(true)
+    }
+
+    /// From now on a socket may come with a message, on which everything comes that is sent after it; `false` if nobody
+    /// is to send one.
+    pub(crate) fn expect_reply_socket(&self) -> bool {
+        let Some(mut receiving) = self.receiving.try_lock() else {
+            return false;
+        };
+        let expects = matches!(receiving.second, Awaited::No)
+            && !self.connection.has_second()
+            && os::has_more_like(&self.connection.socket);
+        if expects {
+            receiving.second = Awaited::Yes;
+        }
+        expects
+    }
+
+    /// Goes on with the socket that has come with the last message; `false` if none has, and then none is to come.
+    pub(crate) fn take_reply_socket(&self) -> bool {
+        let Some(mut receiving) = self.receiving.try_lock() else {
+            return false;
+        };
+        let Awaited::Come(socket) = mem::take(&mut receiving.second) else {
+            return false;
+        };
+        if !receiving.framing.is_idle() {
+            // Nothing was to follow here.
+            self.connection.shut(CLOSED);
+            return false;
+        }
+        self.connection.set_second(Second {
+            socket,
+            sends: false,
+        });
+        receiving.patience.begin_anew();
+        // Whoever waits to send, and looks for what comes meanwhile, is to look elsewhere.
+        let _ = rustix::net::shutdown(&self.connection.socket, Shutdown::Read);
+        true
+    }
+
     #[inline]
-    fn source<'a>(&'a self, patience: &'a mut Patience, deadline: Deadline) -> Waiter<'a> {
-        Waiter {
+    fn source<'a>(
+        &'a self,
+        receiving: &'a mut Receiving,
+        deadline: Deadline,
+    ) -> (&'a mut Framing, Waiter<'a>) {
+        let Receiving {
+            framing,
+            patience,
+            second,
+        } = receiving;
+        let waiter = Waiter {
             connection: &self.connection,
+            socket: self.connection.inlet(),
+            second,
             patience,
             deadline,
-        }
+        };
+        (framing, waiter)
     }
 
     #[inline]
@@ -173,20 +274,15 @@ impl Stream {
         Sending { patience, small }: &mut Sending,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
-        meanwhile: Meanwhile<'_>,
+        meanwhile: Option<Meanwhile<'_>>,
     ) -> io::Result<()> {
         self.connection.check_open()?;
         let length = total_len(pieces);
-        let header = header(length);
         let result = if length <= SMALL {
-            small.clear();
-            small.extend_from_slice(&header);
-            for piece in pieces {
-                small.extend_from_slice(piece);
-            }
+            write_small(small, pieces);
             self.send_small(patience, small, deadline, meanwhile)
         } else {
-            self.send_pieces(patience, &header, pieces, deadline, meanwhile)
+            self.send_pieces(patience, &header(length), pieces, deadline, meanwhile)
         };
         result.map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
     }
@@ -197,17 +293,15 @@ impl Stream {
         patience: &mut Patience,
         mut rest: &[u8],
         deadline: Deadline,
-        mut meanwhile: Meanwhile<'_>,
+        mut meanwhile: Option<Meanwhile<'_>>,
     ) -> Result<(), Unsent> {
         let whole = rest.len();
+        let socket = self.connection.outlet();
         while !rest.is_empty() {
             let sent = patience
-                .run_with(
-                    self.connection.socket.as_fd(),
-                    deadline,
-                    &mut meanwhile,
-                    |wait| rustix::net::send(&self.connection.socket, rest, send_flags(wait)),
-                )
+                .run_with(socket, deadline, &mut meanwhile, |wait| {
+                    rustix::net::send(socket, rest, send_flags(wait))
+                })
                 .map_err(|error| (whole - rest.len(), error))?;
             rest = &rest[sent..];
         }
@@ -220,23 +314,18 @@ impl Stream {
         header: &[u8],
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
-        mut meanwhile: Meanwhile<'_>,
+        mut meanwhile: Option<Meanwhile<'_>>,
     ) -> Result<(), Unsent> {
+        let socket = self.connection.outlet();
         with_slices(header, pieces, |mut rest| {
             let mut sent = 0;
             while !rest.is_empty() {
                 let some = &rest[..rest.len().min(MAX_SLICES)];
                 let n = patience
-                    .run_with(
-                        self.connection.socket.as_fd(),
-                        deadline,
-                        &mut meanwhile,
-                        |wait| {
-                            let mut nothing = SendAncillaryBuffer::default();
-                            let flags = send_flags(wait);
-                            rustix::net::sendmsg(&self.connection.socket, some, &mut nothing, flags)
-                        },
-                    )
+                    .run_with(socket, deadline, &mut meanwhile, |wait| {
+                        let mut nothing = SendAncillaryBuffer::default();
+                        rustix::net::sendmsg(socket, some, &mut nothing, send_flags(wait))
+                    })
                     .map_err(|error| (sent, error))?;
                 sent += n;
                 IoSlice::advance_slices(&mut rest, n);
@@ -251,9 +340,9 @@ impl Stream {
         buf: &mut [u8],
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
-        let Receiving { framing, patience } = receiving;
+        let (framing, mut source) = self.source(receiving, deadline);
         let mut got = 0;
-        let part = framing.recv_part(&mut self.source(patience, deadline), buf, &mut got);
+        let part = framing.recv_part(&mut source, buf, &mut got);
         if part.is_err() {
             framing.put_aside(&buf[..got]);
         }
@@ -264,6 +353,8 @@ impl Stream {
 /// Receives from a socket that blocks, until the deadline.
 struct Waiter<'a> {
     connection: &'a Connection<OwnedFd>,
+    socket: BorrowedFd<'a>,
+    second: &'a mut Awaited,
     patience: &'a mut Patience,
     deadline: Deadline,
 }
@@ -272,11 +363,11 @@ impl Waiter<'_> {
     #[inline]
     fn run(
         &mut self,
-        mut recv: impl FnMut(&OwnedFd, RecvFlags) -> rustix::io::Result<usize>,
+        mut recv: impl FnMut(BorrowedFd<'_>, RecvFlags) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        let socket = &self.connection.socket;
+        let socket = self.socket;
         // Receiving without room for control messages makes the system close any descriptor that a peer sends.
-        match self.patience.run(socket.as_fd(), self.deadline, |wait| {
+        match self.patience.run(socket, self.deadline, |wait| {
             let flags = if wait {
                 RecvFlags::empty()
             } else {
@@ -288,6 +379,25 @@ impl Waiter<'_> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
             result => result,
         }
+    }
+
+    /// Receives, with a socket if one comes.
+    fn run_awaiting(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut come = None;
+        let received =
+            self.run(|socket, flags| reply_socket::receive(socket, slices, flags, &mut come));
+        if let Some(socket) = come {
+            *self.second = Awaited::Come(socket);
+        }
+        received
+    }
+
+    fn append_awaiting(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let mut buffer = [0; READ_AHEAD];
+        let room = buffer.len().min(bytes.capacity() - bytes.len());
+        let n = self.run_awaiting(&mut [IoSliceMut::new(&mut buffer[..room])])?;
+        bytes.extend_from_slice(&buffer[..n]);
+        Ok(n)
     }
 }
 
@@ -301,18 +411,22 @@ impl Source for Waiter<'_> {
 
     #[inline]
     fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
-        self.run(|socket, flags| {
-            rustix::net::recv(socket, spare_capacity(ahead.room()), flags).map(|(n, _)| n)
-        })
+        self.append(ahead.room())
     }
 
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if matches!(self.second, Awaited::Yes) {
+            return self.run_awaiting(&mut [IoSliceMut::new(buf)]);
+        }
         self.run(|socket, flags| rustix::net::recv(socket, &mut *buf, flags).map(|(n, _)| n))
     }
 
     #[inline]
     fn append(&mut self, message: &mut Vec<u8>) -> io::Result<usize> {
+        if matches!(self.second, Awaited::Yes) {
+            return self.append_awaiting(message);
+        }
         self.run(|socket, flags| {
             rustix::net::recv(socket, spare_capacity(message), flags).map(|(n, _)| n)
         })
@@ -320,6 +434,9 @@ impl Source for Waiter<'_> {
 
     fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
         let mut slices = [IoSliceMut::new(header), IoSliceMut::new(message)];
+        if matches!(self.second, Awaited::Yes) {
+            return self.run_awaiting(&mut slices);
+        }
         self.run(|socket, flags| {
             if flags.is_empty() {
                 // The same as recvmsg(2) here, and cheaper.
@@ -353,6 +470,17 @@ struct Sending {
 struct Receiving {
     framing: Framing,
     patience: Patience,
+    second: Awaited,
+}
+
+/// Puts a message behind its length, in place of what is there.
+#[inline]
+fn write_small(small: &mut Vec<u8>, pieces: &[IoSlice<'_>]) {
+    small.clear();
+    small.extend_from_slice(&header(total_len(pieces)));
+    for piece in pieces {
+        small.extend_from_slice(piece);
+    }
 }
 
 #[cfg(test)]

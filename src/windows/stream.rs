@@ -148,6 +148,14 @@ impl Stream {
         self.recv_part(&mut receiving, buf, deadline)
     }
 
+    pub(crate) fn recv_in_place(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        Ok(self.recv_message(message, deadline)?.map(|_| 0))
+    }
+
     pub(crate) fn recv_message(
         &self,
         message: &mut Vec<u8>,
@@ -236,6 +244,23 @@ impl Stream {
             self.shut(Why::Poisoned);
         }
         part
+    }
+
+    /// A pipe is two ways already: whoever receives is not woken by what the other end has read.
+    pub(crate) fn send_with_reply_socket(
+        &self,
+        _message: &[u8],
+        _deadline: Deadline,
+    ) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(crate) fn expect_reply_socket(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn take_reply_socket(&self) -> bool {
+        false
     }
 
     pub(crate) fn peer(&self) -> io::Result<Peer> {

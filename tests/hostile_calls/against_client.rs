@@ -15,6 +15,10 @@ use crate::driver::{self, Client, Items, ONE_BY_ONE};
 use crate::town::{PROMPT, Raw, Reply, Request, alone, encoded};
 use crate::util::{A_MOMENT, Place, here, limit, rounds_or, soon};
 
+/// The control request for a socket of their own for the replies, and the code of who knows none.
+const REPLY_SOCKET: u32 = 0xFFFF_FF03;
+const UNKNOWN_METHOD: u16 = 7;
+
 type TestClient = Client<Request, Reply>;
 
 /// Runs a client against a server that is played by hand, one connection after the other.
@@ -53,17 +57,29 @@ fn asked(raw: &Raw) -> u32 {
 
 /// Welcomes and answers until the client has gone.
 fn behave(raw: &Raw) {
+    serve_but(raw, |id| vec![error(id, UNKNOWN_METHOD, "")]);
+}
+
+/// The same, with what is said to who asks for a socket for the replies.
+fn serve_but(raw: &Raw, mut reply_socket: impl FnMut(u32) -> Vec<Vec<u8>>) {
     while let Some(said) = raw.hears_or_end() {
-        match said {
-            Said::Hello => raw.says(&welcome()),
+        let answers = match said {
+            Said::Hello => vec![welcome()],
+            Said::Request { id, method, .. } if method == REPLY_SOCKET => reply_socket(id),
             Said::Request { id, payload, .. } => {
                 let (index, number) = payload.split_at(1);
                 assert_eq!(index, &encoded(&Request::Echo(0))[..1]);
                 // An echo's number is encoded alike in both.
                 let index = &encoded(&Reply::Echo(0))[..1];
-                raw.says(&reply(id, &[index, number].concat()));
+                vec![reply(id, &[index, number].concat())]
             }
-            _ => {}
+            _ => vec![],
+        };
+        for answer in answers {
+            if raw.0.send(&answer, soon()).is_err() {
+                // The client ends what it cannot make sense of.
+                return;
+            }
         }
     }
 }
@@ -476,6 +492,69 @@ fn a_place_that_is_used_a_hundred_thousand_times_gives_no_wrong_answers() {
             }
         },
     );
+}
+
+/// What a server says to who asks for a socket for the replies.
+type Says = fn(u32) -> Vec<Vec<u8>>;
+
+/// Makes calls until one fails, or three hundred, and says how often the server was asked for a socket for the replies.
+fn calls_beyond_a_reply_socket(says: Says) -> (usize, Result<Reply, CallError>) {
+    let mut asked = 0;
+    let last = play(
+        ClientOptions::new(),
+        |accept| {
+            serve_but(&accept(), |id| {
+                asked += 1;
+                says(id)
+            });
+        },
+        |client| {
+            let mut called = Ok(Reply::Done);
+            for number in 0..300 {
+                called = client.call(&Request::Echo(number));
+                if called != Ok(Reply::Echo(number)) {
+                    break;
+                }
+            }
+            called
+        },
+    );
+    (asked, last)
+}
+
+#[test]
+fn whatever_a_server_says_of_a_reply_socket_the_calls_go_on() {
+    let _limit = limit(here!());
+    let all: [Says; 5] = [
+        |id| vec![error(id, UNKNOWN_METHOD, "no")],
+        |id| vec![error(id, DENIED, "")],
+        // Without a socket.
+        |id| vec![reply(id, &[])],
+        |id| vec![reply(id, &[1; 1000])],
+        // Nothing at all.
+        |_| vec![],
+    ];
+    for says in all {
+        let (asked, last) = calls_beyond_a_reply_socket(says);
+        assert_eq!(last, Ok(Reply::Echo(299)));
+        assert!(asked <= 1, "asked {asked} times");
+    }
+}
+
+#[test]
+fn two_answers_about_a_reply_socket_end_the_conversation() {
+    let _limit = limit(here!());
+    let all: [Says; 2] = [
+        |id| vec![reply(id, &[]), reply(id, &[])],
+        |id| vec![error(id, UNKNOWN_METHOD, ""), reply(id, &[])],
+    ];
+    for says in all {
+        match calls_beyond_a_reply_socket(says) {
+            // Not every client asks.
+            (0, last) => assert_eq!(last, Ok(Reply::Echo(299))),
+            (_, last) => assert_protocol(last, "an answer to no request"),
+        }
+    }
 }
 
 /// Every message that ends a conversation in which a stream of four credits is open, and what the client says of it.

@@ -152,7 +152,7 @@ impl Stream {
         };
         let framing = turn.get_or_insert_default();
         let begun = self.begin_now(framing);
-        framing.peek(&self.connection, begun)
+        framing.peek(&self.connection.socket, begun)
     }
 
     pub(crate) async fn transact(
@@ -427,7 +427,7 @@ impl Receive for Whole<'_> {
                 framing.begin_whole(source, message)?;
                 *begun = true;
             }
-            framing.recv_whole(source, message)
+            framing.recv_whole(source, message, 0)
         })
     }
 }
