@@ -18,20 +18,38 @@ use crate::{Deadline, Error, blob};
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) message: Arc<Vec<u8>>,
-    pub(crate) start: usize,
+    start: usize,
+    /// That of the message, which need not begin where the vector does.
+    pub(crate) size: usize,
 }
 
 impl Answer {
+    /// Of a message that begins at `begins` and ends with so many bytes of the codec.
+    #[inline]
+    pub(crate) fn new(message: Arc<Vec<u8>>, begins: usize, payload: usize) -> Answer {
+        Answer {
+            start: message.len() - payload,
+            size: message.len() - begins,
+            message,
+        }
+    }
+
+    /// What the codec made.
+    #[inline]
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.message[self.start..]
+    }
+
     /// Decodes the reply. A [`Blob`](crate::Blob) in it is a slice of the message.
     #[inline]
     pub(crate) fn decode<C: Codec, Reply: DeserializeOwned>(&self) -> Result<Reply, CallError> {
-        blob::sharing(&self.message, || C::decode(&self.message[self.start..]))
+        blob::sharing(&self.message, || C::decode(self.payload()))
             .map_err(|error| CallError::Decode(error.to_string()))
     }
 
     /// What a server says of itself.
     pub(crate) fn server_info(&self) -> Result<ServerInfo, CallError> {
-        let info = wire::parse_info(&self.message[self.start..])
+        let info = wire::parse_info(self.payload())
             .map_err(|malformed| CallError::Decode(malformed.0.to_owned()))?;
         Ok(ServerInfo {
             version: Version::from(&Party::from(info.identity)),

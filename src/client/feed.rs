@@ -69,7 +69,7 @@ impl Feed {
         self.send_credit(credit.take(), deadline);
         let next = link.turns.next(&**link, *begun, deadline, |shared, next| {
             if let Ok(Ok(Some(answer))) = next {
-                shared.session.take(begun.id, answer.message.len());
+                shared.session.take(begun.id, answer.size);
                 credit = shared.credit(begun.id);
             }
         });

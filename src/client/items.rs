@@ -64,8 +64,7 @@ impl<T: DeserializeOwned, C: Codec> Items<T, C> {
         let feed = self.feed.as_ref()?;
         let error = match feed.next(deadline.min(self.deadline)) {
             Next::Item(item) => {
-                let decoded =
-                    blob::sharing(&item.message, || C::decode(&item.message[item.start..]));
+                let decoded = blob::sharing(&item.message, || C::decode(item.payload()));
                 feed.recycle(item);
                 match decoded {
                     Ok(item) => return Some(Ok(item)),

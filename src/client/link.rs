@@ -351,7 +351,7 @@ impl Source for Link {
     #[inline]
     fn dispatch(&self, turn: &mut Turn<Link>, received: Self::Received) -> bool {
         match received {
-            (Ok(Some(start)), message) => self.dispatch_message(turn, message, start),
+            (Ok(Some(begins)), message) => self.dispatch_message(turn, message, begins),
             (Ok(None), _) => self.end(turn, CallError::Disconnected { sent: true }),
             (Err(error), message) if error.kind() == io::ErrorKind::TimedOut => {
                 turn.shared.keep(message);
@@ -375,18 +375,17 @@ impl Link {
 
     /// Hands a message to whom it concerns.
     #[inline]
-    fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>, start: usize) {
+    fn dispatch_message(&self, turn: &mut Turn<Link>, message: Arc<Vec<u8>>, begins: usize) {
         let shared = &mut turn.shared;
-        match shared.session.receive(&message[start..]) {
+        match shared.session.receive(&message[begins..]) {
             Ok(ClientEvent::Reply { id, payload }) => {
+                let payload = payload.len();
                 self.note_answer(shared, id);
-                let start = message.len() - payload.len();
-                turn.give(id, Ok(Some(Answer { message, start })));
+                turn.give(id, Ok(Some(Answer::new(message, begins, payload))));
             }
             Ok(ClientEvent::Item { id, payload }) => {
-                let start = message.len() - payload.len();
-                let answer = Answer { message, start };
-                turn.give(id, Ok(Some(answer)));
+                let payload = payload.len();
+                turn.give(id, Ok(Some(Answer::new(message, begins, payload))));
             }
             Ok(ClientEvent::Ended { id }) => {
                 shared.keep(message);
@@ -466,8 +465,8 @@ impl Buffers {
     fn take(&mut self) -> Arc<Vec<u8>> {
         let Buffers(kept) = self;
         let free = kept
-            .iter_mut()
-            .rposition(|buffer| Arc::get_mut(buffer).is_some());
+            .iter()
+            .rposition(|buffer| Arc::strong_count(buffer) == 1);
         free.map(|place| kept.swap_remove(place))
             .unwrap_or_default()
     }

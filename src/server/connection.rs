@@ -666,7 +666,7 @@ impl State {
 /// A buffer to receive into that is nobody else's, and not larger than one that is kept.
 #[inline]
 pub(super) fn to_fill(buffer: &mut Buffer) -> &mut Vec<u8> {
-    if Arc::get_mut(buffer).is_none_or(|buffer| buffer.capacity() > KEPT) {
+    if Arc::strong_count(buffer) > 1 || buffer.capacity() > KEPT {
         *buffer = Buffer::default();
     }
     Arc::make_mut(buffer)

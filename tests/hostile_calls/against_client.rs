@@ -624,6 +624,39 @@ fn a_breach_of_a_stream_ends_the_conversation() {
     }
 }
 
+/// Of an item that costs all but the next credit, none is given back too many.
+#[test]
+fn a_consumer_gives_back_what_items_have_cost() {
+    let _limit = limit(here!());
+    let item_of = |id: u32, size: usize| {
+        // The text makes up for what the rest takes.
+        let rest = item(id, &encoded(&Reply::Text("x".repeat(300)))).len() - 300;
+        let item = item(id, &encoded(&Reply::Text("x".repeat(size - rest))));
+        assert_eq!(item.len(), size);
+        item
+    };
+    for (size, cost) in [(1023, 1), (1024, 1), (1025, 2), (2048, 2), (2049, 3)] {
+        // Each item takes all of it, and so is answered by itself.
+        let window = cost;
+        let server = |accept: &dyn Fn() -> Raw| {
+            let raw = accept();
+            let id = asked(&raw);
+            raw.says(&welcome());
+            for _ in 0..8 {
+                raw.says(&item_of(id, size));
+                assert_eq!(raw.hears(), Said::Credit { id, more: cost }, "{size}");
+            }
+            raw.says(&end(id));
+            assert_eq!(raw.hears_or_end(), None);
+        };
+        play(ClientOptions::new(), server, |client| {
+            let options = CallOptions::new().window(window);
+            let items: Items<Reply> = client.channel().open(0, &Request::Gate, options).unwrap();
+            assert_eq!(items.into_iter().map(Result::unwrap).count(), 8);
+        });
+    }
+}
+
 /// What the server may send is what the client keeps, whoever reads it.
 #[test]
 fn items_for_a_consumer_that_stays_away_cost_no_more_than_the_window() {

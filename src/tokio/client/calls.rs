@@ -272,7 +272,7 @@ impl Calls {
         let slot = &mut self.slots[ticket.slot];
         if let Some(item) = slot.items.pop_front() {
             let id = slot.call.map_or(0, |call| call.id);
-            let then = self.took(id, item.message.len());
+            let then = self.took(id, item.size);
             return (Poll::Ready(Next::Item(item)), then);
         }
         let deadline = slot.deadline;
@@ -398,8 +398,9 @@ impl Calls {
         }
         match self.session.receive(&message) {
             Ok(ClientEvent::Reply { id, payload }) => {
-                let start = message.len() - payload.len();
-                self.answer(id, Ok(Some(Answer { message, start })), woken);
+                let payload = payload.len();
+                let answer = Answer::new(message, 0, payload);
+                self.answer(id, Ok(Some(answer)), woken);
             }
             Ok(ClientEvent::Failed { id, failure }) => {
                 let failure = call_failed(&failure, &self.ours, self.session.server());
@@ -410,11 +411,11 @@ impl Calls {
                 self.keep(message);
             }
             Ok(ClientEvent::Item { id, payload }) => {
-                let start = message.len() - payload.len();
+                let payload = payload.len();
                 if let Some(ticket) = self.ticket_of(id) {
                     let slot = &mut self.slots[ticket.slot];
                     slot.open = true;
-                    slot.items.push_back(Answer { message, start });
+                    slot.items.push_back(Answer::new(message, 0, payload));
                     woken.extend(slot.waker.take());
                 }
             }
