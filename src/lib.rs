@@ -100,6 +100,14 @@
 //! is a message of the pipe with nothing of ours in it, so that any program that speaks message-mode pipes can be
 //! at the other end. On Unix four bytes of length come before each (`docs/wire.md`).
 
+#![cfg_attr(
+    not(feature = "typed"),
+    allow(
+        dead_code,
+        reason = "without a codec there are no calls, and what is for them alone is not used"
+    )
+)]
+
 mod access;
 mod clock;
 mod deadline;

@@ -189,6 +189,17 @@ impl Stream for LocalStream {
         self.sys.send_while_receiving(pieces, deadline, receive)
     }
 
+    #[inline]
+    fn send_in_place(
+        &self,
+        message: &mut [u8],
+        room: usize,
+        deadline: Deadline,
+        receive: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
+        self.sys.send_in_place(message, room, deadline, receive)
+    }
+
     fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
         self.sys.send_with_reply_socket(message, deadline)
     }

@@ -8,6 +8,9 @@ use crate::blob::{self, Lent};
 use crate::codec::{Codec, CodecError};
 use crate::{Blob, Deadline, Stream};
 
+/// What is in front of a message for a transport to write what it has to write there, so that both are one slice.
+pub(crate) const ROOM: usize = 4;
+
 /// How large a buffer is kept for the next message.
 const KEPT: usize = 4 << 20;
 
@@ -19,6 +22,7 @@ const FEW: usize = 7;
 /// A large [`Blob`](crate::Blob) among them is not copied: it is sent from where it is.
 #[derive(Debug, Default)]
 pub struct Outgoing {
+    /// Nothing, or the room and what is behind it.
     bytes: Vec<u8>,
     /// Large blobs that belong between the bytes.
     lent: Vec<Lent>,
@@ -33,8 +37,9 @@ impl Outgoing {
     #[inline]
     pub fn encode<C: Codec, T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         if !C::LENDS {
-            return C::encode(value, &mut self.bytes);
+            return C::encode(value, self.bytes());
         }
+        self.bytes();
         let before = self.lent.len();
         let encoded = blob::lending(&mut self.bytes, &mut self.lent, |bytes| {
             C::encode(value, bytes)
@@ -48,25 +53,34 @@ impl Outgoing {
     /// Appends what has been encoded before; a large one is not copied.
     pub(crate) fn append(&mut self, encoded: &Blob) {
         if encoded.len() < blob::LARGE {
-            return self.bytes.extend_from_slice(encoded);
+            return self.bytes().extend_from_slice(encoded);
         }
+        let at = self.bytes().len();
         self.lent.push(Lent {
-            at: self.bytes.len(),
+            at,
             blob: encoded.clone(),
         });
     }
 
-    /// The bytes that are not blobs.
+    /// The bytes that are not blobs, to be written behind what is there.
     #[inline]
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        if self.bytes.is_empty() {
+            self.bytes.extend_from_slice(&[0; ROOM]);
+        }
         &mut self.bytes
     }
 
+    #[inline]
+    fn without_room(&self) -> &[u8] {
+        self.bytes.get(ROOM..).unwrap_or_default()
+    }
+
     /// The whole message, if it is in one piece.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", test))]
     #[inline]
     pub(crate) fn plain(&self) -> Option<&[u8]> {
-        self.lent.is_empty().then_some(&self.bytes)
+        self.lent.is_empty().then(|| self.without_room())
     }
 
     /// How much memory it keeps when it is empty.
@@ -79,7 +93,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         let lent: usize = self.lent.iter().map(|lent| lent.blob.len()).sum();
-        self.bytes.len() + lent
+        self.without_room().len() + lent
     }
 
     /// Makes it empty again, and lets go of what was lent and of a very large buffer.
@@ -92,28 +106,27 @@ impl Outgoing {
         }
     }
 
+    /// Sends it, and calls `receive` where that has to wait, if there is something to receive with.
     #[inline]
-    pub(crate) fn send(&self, stream: &dyn Stream, deadline: Deadline) -> io::Result<()> {
-        self.in_pieces(|pieces| match pieces {
-            [message] => stream.send(message, deadline),
-            pieces => stream.send_vectored(pieces, deadline),
-        })
-    }
-
-    #[inline]
-    pub(crate) fn send_while_receiving(
-        &self,
+    pub(crate) fn send(
+        &mut self,
         stream: &dyn Stream,
         deadline: Deadline,
-        receive: &mut dyn FnMut() -> bool,
+        receive: Option<&mut dyn FnMut() -> bool>,
     ) -> io::Result<()> {
-        self.in_pieces(|pieces| stream.send_while_receiving(pieces, deadline, receive))
+        if self.lent.is_empty() {
+            return stream.send_in_place(self.bytes(), ROOM, deadline, receive);
+        }
+        self.in_pieces(|pieces| match receive {
+            Some(receive) => stream.send_while_receiving(pieces, deadline, receive),
+            None => stream.send_vectored(pieces, deadline),
+        })
     }
 
     #[inline]
     pub(crate) fn in_pieces<'a, R>(&'a self, send: impl FnOnce(&[IoSlice<'a>]) -> R) -> R {
         if self.lent.is_empty() {
-            return send(&[IoSlice::new(&self.bytes)]);
+            return send(&[IoSlice::new(self.without_room())]);
         }
         let (mut few, mut many);
         let count = 2 * self.lent.len() + 1;
@@ -124,7 +137,7 @@ impl Outgoing {
             many = vec![IoSlice::new(&[]); count];
             &mut many[..]
         };
-        let (mut rest, mut start) = (&self.bytes[..], 0);
+        let (mut rest, mut start) = (self.without_room(), ROOM);
         for (pair, Lent { at, blob }) in pieces.chunks_exact_mut(2).zip(&self.lent) {
             let (head, tail) = rest.split_at(at - start);
             pair.copy_from_slice(&[IoSlice::new(head), IoSlice::new(blob)]);
@@ -211,13 +224,13 @@ mod tests {
         let blob = blob(1 << 20);
         let mut message = Outgoing::default();
         message.encode::<DefaultCodec, _>(&blob).unwrap();
-        assert!(message.bytes.len() < 10);
+        assert!(message.without_room().len() < 10);
         message.in_pieces(|pieces| {
             assert!(pieces.iter().any(|piece| piece.as_ptr() == blob.as_ptr()))
         });
         // It may go before the message is sent.
         drop(blob);
-        assert_eq!(message.len(), message.bytes.len() + (1 << 20));
+        assert_eq!(message.len(), message.without_room().len() + (1 << 20));
     }
 
     /// A codec around another one, which looks at what that has written.

@@ -162,6 +162,23 @@ pub trait Stream: Debug + Send + Sync + 'static {
         }
     }
 
+    /// Sends a message with room before it for what the transport writes there, and receives meanwhile, if asked to, as
+    /// [`send_while_receiving`](Stream::send_while_receiving) does.
+    #[doc(hidden)]
+    fn send_in_place(
+        &self,
+        message: &mut [u8],
+        room: usize,
+        deadline: Deadline,
+        receive: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
+        let message = &message[room..];
+        match receive {
+            Some(receive) => self.send_while_receiving(&[IoSlice::new(message)], deadline, receive),
+            None => self.send(message, deadline),
+        }
+    }
+
     /// Sends a small message, and with it a way of its own for everything that is sent here after it, where that is faster;
     /// `false` where there is none, and then nothing was sent.
     #[doc(hidden)]
@@ -341,6 +358,16 @@ macro_rules! forward_stream {
                 receive: &mut dyn FnMut() -> bool,
             ) -> io::Result<()> {
                 (**self).send_while_receiving(pieces, deadline, receive)
+            }
+
+            fn send_in_place(
+                &self,
+                message: &mut [u8],
+                room: usize,
+                deadline: Deadline,
+                receive: Option<&mut dyn FnMut() -> bool>,
+            ) -> io::Result<()> {
+                (**self).send_in_place(message, room, deadline, receive)
             }
 
             fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {

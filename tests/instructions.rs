@@ -125,12 +125,12 @@ fn assert_cost(test: &str, driver: &str, most: [u64; 2]) {
 
 #[test]
 fn a_blocking_call() {
-    assert_cost(here!(), "blocking", [2_900, 2_500]);
+    assert_cost(here!(), "blocking", [2_700, 2_250]);
 }
 
 #[test]
 fn a_blocking_call_with_a_blob_of_1_kib() {
-    assert_cost(here!(), "blob", [3_000, 2_400]);
+    assert_cost(here!(), "blob", [2_550, 1_900]);
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Feed {
         let out = blank.out.bytes();
         wire::open(out, begun.id, method, ends.remaining(), credit);
         encode(&mut blank.out)?;
-        link.send(&blank, deadline)?;
+        link.send(&mut blank, deadline)?;
         unsent.sent();
         link.reuse(blank);
         Ok(Feed {
@@ -100,7 +100,7 @@ impl Feed {
         };
         wire::credit(blank.out.bytes(), self.begun.id, credit);
         let soon = deadline.max(Deadline::after(PATIENCE));
-        if self.link.send(&blank, soon).is_err() {
+        if self.link.send(&mut blank, soon).is_err() {
             let mut turn = self.link.turns.lock();
             turn.shared.session.keep_credit(self.begun.id, credit);
         }

@@ -72,7 +72,7 @@ impl Link {
         };
         let mut blank = link.turns.lock().shared.blank();
         wire::hello(blank.out.bytes(), &link.ours.identity());
-        link.send(&blank, deadline)?;
+        link.send(&mut blank, deadline)?;
         link.reuse(blank);
         Ok(link)
     }
@@ -100,7 +100,7 @@ impl Link {
         };
         wire::request(blank.out.bytes(), begun.id, method, timeout);
         encode(&mut blank.out)?;
-        self.send(&blank, deadline)?;
+        self.send(&mut blank, deadline)?;
         unsent.sent();
         let answer = self.wait(begun, blank, deadline);
         if begun.is_due(REPLY_SOCKET_AFTER) {
@@ -127,7 +127,7 @@ impl Link {
         let mut blank = turn.shared.blank();
         drop(turn);
         wire::request(blank.out.bytes(), id, wire::control::REPLY_SOCKET, None);
-        let sent = self.send(&blank, Deadline::after(SOON));
+        let sent = self.send(&mut blank, Deadline::after(SOON));
         self.reuse(blank);
         if sent.is_err() {
             let mut turn = self.turns.lock();
@@ -160,7 +160,7 @@ impl Link {
         drop(turn);
         wire::notify(blank.out.bytes(), method);
         encode(&mut blank.out)?;
-        self.send(&blank, deadline)?;
+        self.send(&mut blank, deadline)?;
         self.reuse(blank);
         Ok(())
     }
@@ -222,13 +222,13 @@ impl Link {
     #[inline]
     pub(super) fn send(
         &self,
-        Blank { out, limit }: &Blank,
+        Blank { out, limit }: &mut Blank,
         deadline: Deadline,
     ) -> Result<(), CallError> {
         check_size(out.len(), *limit)?;
         let sent = unless_it_panics(|| {
             let mut receive = || self.turns.read_if_nobody_does(self);
-            out.send_while_receiving(&*self.stream, deadline, &mut receive)
+            out.send(&*self.stream, deadline, Some(&mut receive))
         });
         sent.map_err(|error| match not_sent(&error) {
             CallError::Disconnected { .. } => self.why_not_sent(),
@@ -284,7 +284,7 @@ impl Link {
         let soon = Deadline::after(SOON);
         let mut blank = self.turns.lock().shared.blank();
         wire::cancel(blank.out.bytes(), id);
-        let _ = self.send(&blank, soon);
+        let _ = self.send(&mut blank, soon);
         self.reuse(blank);
     }
 

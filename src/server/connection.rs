@@ -125,7 +125,7 @@ impl Connection {
     /// Sends what the threads of the pool have to say.
     fn write_out(&self, outbox: &Outbox) {
         while let Some(mut message) = outbox.next() {
-            if self.send_now(&message, self.patience()).is_err() {
+            if self.send_now(&mut message, self.patience()).is_err() {
                 return;
             }
             message.clear();
@@ -226,7 +226,7 @@ impl Connection {
             Some(outbox) => outbox.push(out),
             None => {
                 // A client that is still reading a reply does without.
-                let _ = unless_it_panics(|| out.send(&*self.stream, courtesy));
+                let _ = unless_it_panics(|| out.send(&*self.stream, courtesy, None));
             }
         }
         let wakers = self.state.lock().talk.streams.wakers();
@@ -331,7 +331,7 @@ impl Connection {
                 drop(state);
                 self.client_takes.store(takes, Ordering::Release);
                 // Not by way of the outbox: items could overtake it there, and a client may stay away from those.
-                self.send_now(&out, self.patience())
+                self.send_now(&mut out, self.patience())
                     .map_err(|_| End::Gone)?;
             }
             ServerEvent::Reject { id, failure } => {
@@ -537,17 +537,17 @@ impl Connection {
             outbox.push(message);
             return (Ok(()), None);
         }
-        let sent = self.send_now(&message, deadline);
+        let sent = self.send_now(&mut message, deadline);
         message.clear();
         (sent, Some(message))
     }
 
     #[inline]
-    pub(super) fn send_now(&self, message: &Outgoing, deadline: Deadline) -> io::Result<()> {
+    pub(super) fn send_now(&self, message: &mut Outgoing, deadline: Deadline) -> io::Result<()> {
         if self.deaf.load(Ordering::Acquire) {
             return Ok(());
         }
-        match unless_it_panics(|| message.send(&*self.stream, deadline)) {
+        match unless_it_panics(|| message.send(&*self.stream, deadline, None)) {
             // It may have left once it had said all that it had to say, and not waited for any answer.
             Err(error) if has_left(&error) => {
                 self.deaf.store(true, Ordering::Release);

@@ -140,7 +140,7 @@ impl Connection {
     fn send_items(self: &Arc<Self>) {
         let mut state = self.state.lock();
         loop {
-            let Some(outbound) = state.talk.streams.next() else {
+            let Some(mut outbound) = state.talk.streams.next() else {
                 if state.talk.streams.is_closed() {
                     return;
                 }
@@ -153,7 +153,10 @@ impl Connection {
             drop(state);
             // A client may stay away from its streams for as long as it likes: that costs the server what is queued,
             // and this thread. If it is a reply that waits behind this, the reply's patience ends the connection.
-            if self.send_now(&outbound.message, Deadline::NEVER).is_err() {
+            if self
+                .send_now(&mut outbound.message, Deadline::NEVER)
+                .is_err()
+            {
                 return;
             }
             state = self.state.lock();

@@ -10,7 +10,7 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::connection::{CLOSED, Connection, POISONED, Second};
-use super::framing::{Framing, MAX_SLICES, NOTHING, SMALL, Source, header, with_slices};
+use super::framing::{Framing, HEADER, MAX_SLICES, NOTHING, SMALL, Source, header, with_slices};
 use super::instances::Instance;
 use super::os;
 use super::patience::{Meanwhile, Patience};
@@ -71,6 +71,28 @@ impl Stream {
             receive,
         };
         self.send_message(&mut sending, pieces, deadline, Some(meanwhile))
+    }
+
+    pub(crate) fn send_in_place(
+        &self,
+        message: &mut [u8],
+        room: usize,
+        deadline: Deadline,
+        receive: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
+        let size = message.len() - room;
+        check_sendable(size)?;
+        message[room - HEADER..room].copy_from_slice(&header(size));
+        let message = &message[room - HEADER..];
+        let mut sending = deadline.lock(&self.sending)?;
+        self.connection.check_open()?;
+        let inlet = || self.connection.inlet();
+        let meanwhile = receive.map(|receive| Meanwhile {
+            inlet: &inlet,
+            receive,
+        });
+        self.send_slice(&mut sending.patience, message, deadline, meanwhile)
+            .map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
     }
 
     pub(crate) fn send_vectored(
@@ -199,7 +221,7 @@ impl Stream {
         });
         // Whatever the reason, it is met again by who says that there is no such socket.
         let Ok(sent) = first else { return Ok(false) };
-        self.send_small(patience, &small[sent..], deadline, None)
+        self.send_slice(patience, &small[sent..], deadline, None)
             .map_err(|(more, error)| self.connection.after_failed_send(sent + more, error))?;
         self.connection.set_second(Second {
             socket: ours,
@@ -280,7 +302,7 @@ impl Stream {
         let length = total_len(pieces);
         let result = if length <= SMALL {
             write_small(small, pieces);
-            self.send_small(patience, small, deadline, meanwhile)
+            self.send_slice(patience, small, deadline, meanwhile)
         } else {
             self.send_pieces(patience, &header(length), pieces, deadline, meanwhile)
         };
@@ -288,7 +310,7 @@ impl Stream {
     }
 
     #[inline]
-    fn send_small(
+    fn send_slice(
         &self,
         patience: &mut Patience,
         mut rest: &[u8],

@@ -246,6 +246,21 @@ impl Stream {
         part
     }
 
+    /// There is nothing to write before a message.
+    pub(crate) fn send_in_place(
+        &self,
+        message: &mut [u8],
+        room: usize,
+        deadline: Deadline,
+        receive: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
+        let message = &message[room..];
+        match receive {
+            Some(receive) => self.send_while_receiving(&[IoSlice::new(message)], deadline, receive),
+            None => self.send(message, deadline),
+        }
+    }
+
     /// A pipe is two ways already: whoever receives is not woken by what the other end has read.
     pub(crate) fn send_with_reply_socket(
         &self,

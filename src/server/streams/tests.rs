@@ -104,12 +104,12 @@ fn offer(outflow: &Outflow, payload: &[u8]) -> bool {
 /// Sends the next message, and says what it was: an id, and a payload, the end, or a failure.
 fn send(wire: &Wire) -> Option<Said> {
     let mut conversation = wire.lock();
-    let mut outbound = conversation.streams.next()?;
+    let outbound = conversation.streams.next()?;
     if outbound.last {
         assert!(conversation.session.answer(outbound.id));
         conversation.session.answered();
     }
-    let bytes = outbound.message.bytes().clone();
+    let bytes = outbound.message.plain().unwrap().to_vec();
     let said = match wire::parse(&bytes).expect("a message") {
         Message::Item { id, payload } => (id, Ok(payload.to_vec())),
         Message::End { id } => (id, Err(None)),
