@@ -46,16 +46,11 @@ impl Message for Small {
 /// Bytes with their number at both ends.
 pub(crate) fn numbered_bytes(number: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0x5a; size];
-    number_ends(&mut bytes, number);
-    bytes
-}
-
-/// Writes the number at both ends.
-pub(crate) fn number_ends(bytes: &mut [u8], number: u64) {
     let number = number.to_le_bytes();
-    let (size, ends) = (bytes.len(), bytes.len().min(number.len()));
+    let ends = size.min(number.len());
     bytes[..ends].copy_from_slice(&number[..ends]);
     bytes[size - ends..].copy_from_slice(&number[..ends]);
+    bytes
 }
 
 /// Whether two have the same length and ends: not to compare a whole megabyte.
@@ -64,6 +59,16 @@ pub(crate) fn same_ends(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len()
         && one[..ends] == other[..ends]
         && one[one.len() - ends..] == other[other.len() - ends..]
+}
+
+impl Message for Vec<u8> {
+    fn numbered(number: u64, size: usize) -> Self {
+        numbered_bytes(number, size)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        same_ends(self, other)
+    }
 }
 
 impl Message for pipetalk::Blob {
@@ -86,7 +91,8 @@ impl Message for bytes::Bytes {
     }
 }
 
-/// Requests made beforehand, which are asked in turn, so that no reply passes for the next.
+/// Requests made beforehand, which are asked in turn, so that no reply passes for the next: as many for every peer, because
+/// they share the caches with what is measured.
 #[derive(Debug, Clone)]
 pub(crate) struct Requests<M> {
     all: Arc<[M]>,

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::{Echoes, Listening, Peer};
 use crate::load::{Lane, Load, Threads, Window};
-use crate::message::{number_ends, numbered_bytes, same_ends, wrong_reply};
+use crate::message::{Requests, same_ends, wrong_reply};
 use crate::scenario::Scenario;
 
 /// One end of a connection.
@@ -29,24 +29,15 @@ pub(super) trait Socket: Sized + Send + 'static {
     /// Sends requests, as many ahead as the scenario says, and receives their replies.
     fn lane(mut self, scenario: &Scenario) -> io::Result<Box<dyn Lane>> {
         let mut sender = self.try_clone()?;
-        let (mut sent, mut received) = (0, 0);
-        let mut message = numbered_bytes(sent, scenario.size);
-        let mut expected = message.clone();
-        let mut reply = message.clone();
+        let mut requests = Requests::<Vec<u8>>::new(scenario.size);
+        let mut expected = requests.clone();
+        let mut reply = vec![0; scenario.size];
         Ok(Box::new(Window {
-            send: move || {
-                sent += 1;
-                number_ends(&mut message, sent);
-                sender.send(&message)
-            },
-            receive: move || {
-                received += 1;
-                number_ends(&mut expected, received);
-                match self.receive(&mut reply)? {
-                    true if same_ends(&reply, &expected) => Ok(()),
-                    true => Err(wrong_reply()),
-                    false => Err(ErrorKind::UnexpectedEof.into()),
-                }
+            send: move || sender.send(requests.next()),
+            receive: move || match self.receive(&mut reply)? {
+                true if same_ends(&reply, expected.next()) => Ok(()),
+                true => Err(wrong_reply()),
+                false => Err(ErrorKind::UnexpectedEof.into()),
             },
             outstanding: scenario.outstanding,
             one_thread: scenario.fits_buffers(),

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 
 use super::{Echoes, Listening, Peer};
 use crate::load::{Lane, Load, OneByOne, Threads};
-use crate::message::{number_ends, numbered_bytes, same_ends, wrong_reply};
+use crate::message::{Requests, same_ends, wrong_reply};
 use crate::scenario::Scenario;
 use pipe::{Listener, Stream};
 
@@ -23,15 +23,13 @@ fn address_of(address: &str, connection: usize) -> String {
 }
 
 fn lane(mut stream: Stream, size: usize) -> Box<dyn Lane> {
-    let mut number = 0;
-    let mut message = numbered_bytes(number, size);
-    let mut reply = message.clone();
+    let mut requests = Requests::<Vec<u8>>::new(size);
+    let mut reply = vec![0; size];
     Box::new(OneByOne(move || {
-        number += 1;
-        number_ends(&mut message, number);
-        stream.send(&message)?;
+        let request = requests.next();
+        stream.send(request)?;
         match stream.receive(&mut reply)? {
-            true if same_ends(&reply, &message) => Ok(()),
+            true if same_ends(&reply, request) => Ok(()),
             true => Err(wrong_reply()),
             false => Err(ErrorKind::UnexpectedEof.into()),
         }

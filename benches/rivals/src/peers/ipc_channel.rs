@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Echoes, Listening, Peer};
 use crate::load::{Lane, Load, Threads, Window};
-use crate::message::{Requests, Small, check, number_ends, numbered_bytes, same_ends, wrong_reply};
+use crate::message::{Requests, Small, check};
 use crate::scenario::Scenario;
 
 /// The server's ends of a connection, which the client makes and sends.
@@ -71,24 +71,11 @@ fn small_lane(scenario: &Scenario) -> io::Result<(Ends, Box<dyn Lane>)> {
 fn bytes_lane(scenario: &Scenario) -> io::Result<(Ends, Box<dyn Lane>)> {
     let (sender, theirs) = ipc::bytes_channel()?;
     let (their_replies, receiver) = ipc::bytes_channel()?;
-    let (mut sent, mut answered) = (0, 0);
-    let mut message = numbered_bytes(sent, scenario.size);
-    let mut expected = message.clone();
+    let mut requests = Requests::<Vec<u8>>::new(scenario.size);
+    let mut expected = requests.clone();
     let window = Window {
-        send: move || {
-            sent += 1;
-            number_ends(&mut message, sent);
-            sender.send(&message)
-        },
-        receive: move || {
-            answered += 1;
-            number_ends(&mut expected, answered);
-            if same_ends(&receiver.recv().map_err(failed)?, &expected) {
-                Ok(())
-            } else {
-                Err(wrong_reply())
-            }
-        },
+        send: move || sender.send(requests.next()),
+        receive: move || check(&receiver.recv().map_err(failed)?, expected.next()),
         outstanding: scenario.outstanding,
         one_thread: scenario.fits_buffers(),
     };
