@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::{
-    AddressFamily, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use rustix::process::{Resource, getrlimit};
 
@@ -20,6 +20,9 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/run";
 
 /// Sending to a peer that has closed is an error, not a signal: send(2).
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+/// A descriptor that is received is for this program alone: recv(2).
+pub(super) const NOT_INHERITED: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 
 /// What time it is: `CLOCK_MONOTONIC`, which is the clock that [`Instant`] reads, though it does not say so in numbers.
 /// clock_gettime(2).

@@ -19,6 +19,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use super::os;
+
 /// Whether a socket is to come.
 #[derive(Debug, Default)]
 pub(super) enum Awaited {
@@ -54,12 +56,7 @@ pub(super) fn receive(
 ) -> rustix::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        socket,
-        slices,
-        &mut control,
-        flags | RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let received = recvmsg(socket, slices, &mut control, flags | os::NOT_INHERITED)?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
             *come = descriptors.last();
