@@ -4,11 +4,14 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Waker};
+use std::thread;
 use std::time::Duration;
 
 use pipetalk::tokio::{Listener, LocalListener, Stream};
 use pipetalk::{ConnectOptions, Deadline, Error};
+use tokio::runtime::Handle;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -161,6 +164,50 @@ fn number_of(message: &[u8]) -> usize {
 enum Fate {
     Sent,
     Dropped,
+}
+
+/// What has come when a receive begins that does not wait is there for it, whoever has begun to receive before.
+pub(crate) fn d05_a_receive_that_does_not_wait_gets_what_a_dropped_one_would_have<
+    T: AsyncTransport,
+>() {
+    both_ways::<T, _>(&Setup::default(), |sender, receiver| async move {
+        let receiver = Arc::new(receiver);
+        let (mut message, mut n) = (Vec::new(), 0);
+        // The system may have to do with the thread that has begun, which has other things to do.
+        let (begin, to_begin) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let (beginner, handle) = (Arc::clone(&receiver), Handle::current());
+        let thread = thread::spawn(move || {
+            let _within = handle.enter();
+            let mut cx = Context::from_waker(Waker::noop());
+            loop {
+                match to_begin.try_recv() {
+                    Ok(()) => {}
+                    Err(mpsc::TryRecvError::Empty) => continue,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+                {
+                    let mut unused = Vec::new();
+                    let mut waiting = pin!(beginner.recv_message(&mut unused, Deadline::NEVER));
+                    let polled = waiting.as_mut().poll(&mut cx);
+                    assert!(polled.is_pending(), "nothing was sent");
+                }
+                begun.send(()).unwrap();
+            }
+        });
+        for _ in 0..rounds(2_000) {
+            n += 1;
+            let sent = content(n, n % 300);
+            begin.send(()).unwrap();
+            has_begun.recv().unwrap();
+            sender.send(&sent, soon()).await.unwrap();
+            let received = receiver.recv_message(&mut message, Deadline::NOW).await;
+            assert_eq!(received.unwrap(), Some(sent.len()), "message {n}");
+            assert_eq!(message, sent);
+        }
+        drop(begin);
+        thread.join().unwrap();
+    });
 }
 
 pub(crate) fn d05_dropped_sends_are_whole_or_nothing<T: AsyncTransport>() {

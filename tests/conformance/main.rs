@@ -282,6 +282,7 @@ macro_rules! dropping {
         tests! { <$transport>
             dropping {
                 d05_dropped_receives_lose_nothing
+                d05_a_receive_that_does_not_wait_gets_what_a_dropped_one_would_have
                 d05_dropped_sends_are_whole_or_nothing
                 d05_a_send_that_is_dropped_half_way_closes_or_goes_on
                 d05_a_dropped_transaction_closes_for_good

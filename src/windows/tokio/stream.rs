@@ -426,9 +426,15 @@ impl Stream {
         room: usize,
         deadline: Deadline,
     ) -> io::Result<Option<Done>> {
+        let mut is_earlier = deadline == Deadline::NOW && !self.reading.is_idle();
         loop {
             match self.read_some(receiving, room)? {
                 Poll::Ready(done) => return Ok(done),
+                // What an earlier receive has begun may have got what has come, and be about to say so. Only a read that
+                // begins now tells what is there now.
+                Poll::Pending if mem::take(&mut is_earlier) => {
+                    self.pipe.with(|pipe| self.reading.cancel(pipe))?;
+                }
                 Poll::Pending => self.wait(&self.reading, deadline).await?,
             }
         }
