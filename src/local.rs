@@ -200,18 +200,6 @@ impl Stream for LocalStream {
         self.sys.send_in_place(message, room, deadline, receive)
     }
 
-    fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
-        self.sys.send_with_reply_socket(message, deadline)
-    }
-
-    fn expect_reply_socket(&self) -> bool {
-        self.sys.expect_reply_socket()
-    }
-
-    fn take_reply_socket(&self) -> bool {
-        self.sys.take_reply_socket()
-    }
-
     fn peek(&self) -> io::Result<Option<Waiting>> {
         self.sys.peek()
     }

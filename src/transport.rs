@@ -179,28 +179,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
         }
     }
 
-    /// Sends a small message, and with it a way of its own for everything that is sent here after it, where that is faster;
-    /// `false` where there is none, and then nothing was sent.
-    #[doc(hidden)]
-    fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
-        let _ = (message, deadline);
-        Ok(false)
-    }
-
-    /// From now on, such a way may come with a message; `false` if that cannot be, and then the other end is not to be
-    /// asked for one.
-    #[doc(hidden)]
-    fn expect_reply_socket(&self) -> bool {
-        false
-    }
-
-    /// Goes over to that way, once the message was received with which it was to come; `false` if it has not come, and then
-    /// it is not to any more. To be called before anything else is received.
-    #[doc(hidden)]
-    fn take_reply_socket(&self) -> bool {
-        false
-    }
-
     /// Says what waits to be received, and consumes nothing; `None` at the end. Never waits. While another
     /// thread is receiving, nothing waits for this one.
     ///
@@ -368,18 +346,6 @@ macro_rules! forward_stream {
                 receive: Option<&mut dyn FnMut() -> bool>,
             ) -> io::Result<()> {
                 (**self).send_in_place(message, room, deadline, receive)
-            }
-
-            fn send_with_reply_socket(&self, message: &[u8], deadline: Deadline) -> io::Result<bool> {
-                (**self).send_with_reply_socket(message, deadline)
-            }
-
-            fn expect_reply_socket(&self) -> bool {
-                (**self).expect_reply_socket()
-            }
-
-            fn take_reply_socket(&self) -> bool {
-                (**self).take_reply_socket()
             }
 
             fn peek(&self) -> io::Result<Option<Waiting>> {

@@ -17,7 +17,6 @@ mod listener;
 mod patience;
 mod place;
 mod read_ahead;
-mod reply_socket;
 mod stream;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;

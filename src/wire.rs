@@ -61,8 +61,6 @@ pub(crate) mod control {
     pub(crate) const DRAIN: u32 = 0xFFFF_FF01;
     /// End at once.
     pub(crate) const STOP: u32 = 0xFFFF_FF02;
-    /// Send with the reply a socket for all that you send after it.
-    pub(crate) const REPLY_SOCKET: u32 = 0xFFFF_FF03;
     /// The first method id that no service may use.
     pub(crate) const FIRST: u32 = 0xFFFF_FF00;
 }

@@ -34,15 +34,6 @@ pub(crate) struct Shared {
     spare: Buffers,
     /// Messages to send, kept for the next one.
     spare_out: Vec<Outgoing>,
-    reply_socket: ReplySocket,
-}
-
-/// How far the server has been asked for a socket for its replies alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReplySocket {
-    Unasked,
-    Asked { id: u32 },
-    Answered,
 }
 
 /// What a message begins as: a kept buffer, and how large it may become.
@@ -62,7 +53,6 @@ impl Link {
             session: ClientSession::default(),
             spare: Buffers::default(),
             spare_out: Vec::new(),
-            reply_socket: ReplySocket::Unasked,
         };
         let link = Link {
             stream,
@@ -102,47 +92,7 @@ impl Link {
         encode(&mut blank.out)?;
         self.send(&mut blank, deadline)?;
         unsent.sent();
-        let answer = self.wait(begun, blank, deadline);
-        if begun.is_due(REPLY_SOCKET_AFTER) {
-            self.ask_for_reply_socket();
-        }
-        answer
-    }
-
-    /// Asks the server for a socket that only its replies take, unless somebody else is using this one.
-    fn ask_for_reply_socket(&self) {
-        let mut turn = self.turns.lock();
-        if turn.is_used() || turn.shared.reply_socket != ReplySocket::Unasked {
-            return;
-        }
-        let Ok(id) = turn.shared.session.start(wire::control::REPLY_SOCKET) else {
-            return;
-        };
-        if !self.stream.expect_reply_socket() {
-            turn.shared.session.unsend(id);
-            turn.shared.reply_socket = ReplySocket::Answered;
-            return;
-        }
-        turn.shared.reply_socket = ReplySocket::Asked { id };
-        let mut blank = turn.shared.blank();
-        drop(turn);
-        wire::request(blank.out.bytes(), id, wire::control::REPLY_SOCKET, None);
-        let sent = self.send(&mut blank, Deadline::after(SOON));
-        self.reuse(blank);
-        if sent.is_err() {
-            let mut turn = self.turns.lock();
-            turn.shared.session.unsend(id);
-            turn.shared.reply_socket = ReplySocket::Answered;
-        }
-    }
-
-    /// Goes on with the socket that has come, if this is the answer to who asked for one.
-    #[inline]
-    fn note_answer(&self, shared: &mut Shared, id: u32) {
-        if shared.reply_socket == (ReplySocket::Asked { id }) {
-            shared.reply_socket = ReplySocket::Answered;
-            self.stream.take_reply_socket();
-        }
+        self.wait(begun, blank, deadline)
     }
 
     /// Sends what is not answered.
@@ -380,7 +330,6 @@ impl Link {
         match shared.session.receive(&message[begins..]) {
             Ok(ClientEvent::Reply { id, payload }) => {
                 let payload = payload.len();
-                self.note_answer(shared, id);
                 turn.give(id, Ok(Some(Answer::new(message, begins, payload))));
             }
             Ok(ClientEvent::Item { id, payload }) => {
@@ -392,7 +341,6 @@ impl Link {
                 turn.give(id, Ok(None));
             }
             Ok(ClientEvent::Failed { id, failure }) => {
-                self.note_answer(shared, id);
                 let failure = call_failed(&failure, &self.ours, shared.session.server());
                 shared.keep(message);
                 turn.give(id, Err(failure));
@@ -483,10 +431,6 @@ impl Buffers {
         kept.push(buffer);
     }
 }
-
-/// After so many calls a server is asked for a socket for its replies: before, it is not worth the trouble. Where it is
-/// inconvenient then, after as many more.
-const REPLY_SOCKET_AFTER: u64 = 64;
 
 /// How long sending may take of what is no caller's.
 const SOON: Duration = Duration::from_millis(20);

@@ -95,13 +95,6 @@ pub(super) struct Begun {
     pub(super) waited: bool,
 }
 
-impl Begun {
-    /// Whether this is the last of so many, or of as many more.
-    pub(super) fn is_due(&self, every: u64) -> bool {
-        self.ticket % every == every - 1
-    }
-}
-
 impl<S: Source> Turns<S> {
     pub(super) fn new(shared: S::Shared) -> Turns<S> {
         Turns(Mutex::new(Turn {
@@ -333,11 +326,6 @@ impl<S: Source> Turn<S> {
     pub(super) fn end(&mut self, why: S::End) {
         self.ended.get_or_insert(why);
         self.waiters.iter().for_each(Waiter::wake);
-    }
-
-    /// Whether anybody waits or reads.
-    pub(super) fn is_used(&self) -> bool {
-        self.reading || !self.waiters.is_empty()
     }
 
     /// Why there will be no more answers, if that is so.

@@ -466,18 +466,6 @@ impl Connection {
                 self.reply(id, |_| {})?;
                 self.shared.handle.stop();
             }
-            Asked::ReplySocket => {
-                let mut reply = Vec::new();
-                wire::reply(&mut reply, id);
-                let sent = unless_it_panics(|| {
-                    self.stream.send_with_reply_socket(&reply, self.patience())
-                });
-                if !sent.map_err(|_| End::Gone)? {
-                    let failure = control::no_reply_socket();
-                    self.fail(id, &failure)?;
-                    return Ok(Some(failure.code));
-                }
-            }
             Asked::No(failure) => {
                 self.fail(id, &failure)?;
                 return Ok(Some(failure.code));

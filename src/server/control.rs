@@ -11,7 +11,6 @@ pub(crate) enum Asked {
     Info,
     Drain(Duration),
     Stop,
-    ReplySocket,
     /// It is answered with this.
     No(Failure<'static>),
 }
@@ -24,7 +23,6 @@ pub(crate) fn asked(
 ) -> Result<Asked, Malformed> {
     Ok(match method {
         control::INFO => Asked::Info,
-        control::REPLY_SOCKET => Asked::ReplySocket,
         _ if !may() => Asked::No(Failure::new(
             Code::Denied,
             "only the server's own user may end it",
@@ -33,11 +31,6 @@ pub(crate) fn asked(
         control::STOP => Asked::Stop,
         _ => Asked::No(Failure::new(Code::UnknownMethod, "no such control request")),
     })
-}
-
-/// Why there is no socket for replies.
-pub(crate) fn no_reply_socket() -> Failure<'static> {
-    Failure::new(Code::UnknownMethod, "no socket for replies here")
 }
 
 /// What a server says of itself.

@@ -113,7 +113,6 @@ fn method_name(of_service: &[&'static str], method: u32) -> Option<&'static str>
         control::INFO => Some("info"),
         control::DRAIN => Some("drain"),
         control::STOP => Some("stop"),
-        control::REPLY_SOCKET => Some("reply_socket"),
         _ => of_service.get(usize::try_from(method).ok()?).copied(),
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sockopt};
 
 /// Not all of these systems have a coarse clock.
 pub(super) use crate::clock::by_instant::{epoch, now, now as recently};
@@ -16,9 +16,6 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/var/run";
 
 /// There is no flag everywhere; [`prepare`] sets an option on the socket instead.
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
-
-/// No descriptor is ever received.
-pub(super) const NOT_INHERITED: RecvFlags = RecvFlags::empty();
 
 /// A socket that does not block yet.
 pub(super) fn socket() -> io::Result<OwnedFd> {
@@ -41,15 +38,6 @@ pub(super) fn prepare(socket: &OwnedFd, buffer_size: Option<usize>) -> io::Resul
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// It is of use on Linux; nobody has measured it here.
-pub(super) fn reply_sockets(_requests: &OwnedFd) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
-    Ok(None)
-}
-
-pub(super) fn has_more_like(_descriptor: &OwnedFd) -> bool {
-    false
 }
 
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {

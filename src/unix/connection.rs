@@ -1,8 +1,7 @@
 //! What a connected socket is, however it is waited for.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
@@ -13,21 +12,11 @@ use crate::{Error, Peer};
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     pub(super) socket: S,
-    /// Once one of the two directions has a socket of its own.
-    second: OnceLock<Second>,
     state: AtomicU8,
     pub(super) max_message: usize,
     peer: Option<Peer>,
     /// The place that this connection takes among those of its listener.
     instance: Mutex<Option<Instance>>,
-}
-
-/// The socket of one direction alone.
-#[derive(Debug)]
-pub(super) struct Second {
-    pub(super) socket: OwnedFd,
-    /// It is for sending; if not, for receiving.
-    pub(super) sends: bool,
 }
 
 const OPEN: u8 = 0;
@@ -38,7 +27,6 @@ impl<S: AsFd> Connection<S> {
     pub(super) fn new(socket: S, peer: Option<Peer>, max_message: usize) -> Connection<S> {
         Connection {
             socket,
-            second: OnceLock::new(),
             state: AtomicU8::new(OPEN),
             max_message,
             peer,
@@ -61,42 +49,7 @@ impl<S: AsFd> Connection<S> {
             .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
         // Wakes whoever waits on the socket. It fails only where the peer has gone already.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        if let Some(second) = self.second.get() {
-            let _ = rustix::net::shutdown(&second.socket, rustix::net::Shutdown::Both);
-        }
         drop(self.instance.lock().take());
-    }
-
-    /// What is sent on.
-    #[inline]
-    pub(super) fn outlet(&self) -> BorrowedFd<'_> {
-        match self.second.get() {
-            Some(second) if second.sends => second.socket.as_fd(),
-            _ => self.socket.as_fd(),
-        }
-    }
-
-    /// What is received from.
-    #[inline]
-    pub(super) fn inlet(&self) -> BorrowedFd<'_> {
-        match self.second.get() {
-            Some(second) if !second.sends => second.socket.as_fd(),
-            _ => self.socket.as_fd(),
-        }
-    }
-
-    /// Whether one of the two directions has a socket of its own.
-    pub(super) fn has_second(&self) -> bool {
-        self.second.get().is_some()
-    }
-
-    /// Gives one direction a socket of its own, unless one has.
-    pub(super) fn set_second(&self, second: Second) {
-        let _ = self.second.set(second);
-        // Whoever shuts the connection meanwhile sees the socket there, or is seen here.
-        if self.state.load(Ordering::SeqCst) != OPEN {
-            self.shut(CLOSED);
-        }
     }
 
     #[inline]

@@ -1,15 +1,12 @@
 //! What Linux does in a way of its own.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Instant;
 
 use nix::time::{ClockId, clock_gettime};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt,
-};
-use rustix::process::{Resource, getrlimit};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::clock::Epoch;
 
@@ -20,9 +17,6 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/run";
 
 /// Sending to a peer that has closed is an error, not a signal: send(2).
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
-
-/// A descriptor that is received is for this program alone: recv(2).
-pub(super) const NOT_INHERITED: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 
 /// What time it is: `CLOCK_MONOTONIC`, which is the clock that [`Instant`] reads, though it does not say so in numbers.
 /// clock_gettime(2).
@@ -78,33 +72,6 @@ pub(super) fn prepare(socket: &OwnedFd, buffer_size: Option<usize>) -> io::Resul
     Ok(())
 }
 
-/// A socket for replies alone, and its other end, which is for the client; `None` if there are better uses for them.
-pub(super) fn reply_sockets(requests: &OwnedFd) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    if !has_more_like(&ours) {
-        return Ok(None);
-    }
-    // Nothing comes back.
-    rustix::net::shutdown(&ours, Shutdown::Read)?;
-    let size = sockopt::socket_send_buffer_size(requests)?;
-    if sockopt::socket_send_buffer_size(&ours)? != size {
-        // The system doubles what it is told, and says what it has: socket(7).
-        sockopt::set_socket_send_buffer_size(&ours, size / 2)?;
-    }
-    Ok(Some((ours, theirs)))
-}
-
-/// Whether the process has used less than half of the descriptors that it may have: the system gives out the lowest.
-pub(super) fn has_more_like(descriptor: &OwnedFd) -> bool {
-    let limit = getrlimit(Resource::Nofile).current;
-    limit.is_none_or(|limit| u64::try_from(descriptor.as_raw_fd()).is_ok_and(|it| it < limit / 2))
-}
-
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
@@ -139,19 +106,4 @@ fn same_name(a: &SocketAddr, b: &SocketAddr) -> bool {
     use std::os::linux::net::SocketAddrExt;
     a.as_abstract_name()
         .is_some_and(|name| b.as_abstract_name() == Some(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_second_half_of_the_descriptors_is_for_others() {
-        let limit = getrlimit(Resource::Nofile).current.unwrap();
-        let descriptor = socket().unwrap();
-        assert!(has_more_like(&descriptor));
-        let half = i32::try_from(limit / 2).unwrap();
-        let high = rustix::io::fcntl_dupfd_cloexec(&descriptor, half).unwrap();
-        assert!(!has_more_like(&high));
-    }
 }

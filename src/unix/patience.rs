@@ -12,13 +12,8 @@ use rustix::net::sockopt::{self, Timeout};
 use crate::spin::Spinner;
 use crate::{Deadline, Spin};
 
-/// What is done while a send has to wait.
-pub(super) struct Meanwhile<'a> {
-    /// Where there may be something to receive. It can be another socket from one time to the next.
-    pub(super) inlet: &'a dyn Fn() -> BorrowedFd<'a>,
-    /// Receives it, and says whether there was anything.
-    pub(super) receive: &'a mut dyn FnMut() -> bool,
-}
+/// Receives while a send has to wait, and says whether there was anything to receive.
+pub(super) type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
 
 /// How long a system call on the socket may wait: `SO_RCVTIMEO` or `SO_SNDTIMEO`, see socket(7).
 ///
@@ -40,13 +35,18 @@ pub(super) struct Patience {
 /// How long a send that waits leaves what has come to another thread that receives, before it looks again.
 const SOMEBODY_ELSE: Duration = Duration::from_millis(2);
 
-/// Waits until one of the sockets is ready or the deadline has passed.
-fn poll_until(polled: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<()> {
+/// Waits until the socket is ready or the deadline has passed, and says for what it is ready.
+fn poll_until(
+    socket: BorrowedFd<'_>,
+    interest: PollFlags,
+    deadline: Deadline,
+) -> io::Result<PollFlags> {
     let timeout = deadline
         .remaining()
         .and_then(|left| Timespec::try_from(left).ok());
-    match poll(polled, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
+    let mut polled = [PollFd::from_borrowed_fd(socket, interest)];
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(polled[0].revents()),
         Err(error) => Err(error.into()),
     }
 }
@@ -80,12 +80,6 @@ impl Patience {
             spinner: Spinner::new(spin),
             ..Patience::default()
         }
-    }
-
-    /// For another socket, on which no option is set yet.
-    pub(super) fn begin_anew(&mut self) {
-        self.step = None;
-        self.reach = Duration::ZERO;
     }
 
     /// Runs a system call until it succeeds, fails, or the deadline has passed. `call` is told whether it may
@@ -127,13 +121,13 @@ impl Patience {
         &mut self,
         socket: BorrowedFd<'_>,
         deadline: Deadline,
-        meanwhile: &mut Option<Meanwhile<'_>>,
+        meanwhile: &mut Meanwhile<'_>,
         mut call: impl FnMut(bool) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
-        let Some(Meanwhile { inlet, receive }) = meanwhile else {
+        let Some(receive) = meanwhile else {
             return self.run(socket, deadline, call);
         };
-        let mut somebody_else = false;
+        let mut interest = PollFlags::IN | PollFlags::OUT;
         loop {
             match call(false) {
                 Ok(done) => return Ok(done),
@@ -143,19 +137,15 @@ impl Patience {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let mut polled = [
-                PollFd::from_borrowed_fd(socket, PollFlags::OUT),
-                PollFd::from_borrowed_fd(inlet(), PollFlags::IN),
-            ];
-            if somebody_else {
-                let soon = deadline.min(Deadline::after(SOMEBODY_ELSE));
-                poll_until(&mut polled[..1], soon)?;
-                somebody_else = false;
-            } else {
-                poll_until(&mut polled, deadline)?;
-                let [room, come] = polled.map(|socket| !socket.revents().is_empty());
-                // What has come to somebody else who receives would be seen again and again.
-                somebody_else = come && !room && !receive();
+            let until = match interest.contains(PollFlags::IN) {
+                true => deadline,
+                false => deadline.min(Deadline::after(SOMEBODY_ELSE)),
+            };
+            let seen = poll_until(socket, interest, until)?;
+            interest = PollFlags::IN | PollFlags::OUT;
+            if seen == PollFlags::IN && !receive() {
+                // What has come belongs to another thread that is receiving, and would be seen again and again.
+                interest = PollFlags::OUT;
             }
         }
     }

@@ -1,21 +1,19 @@
 //! The connected socket: messages behind their lengths.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::net::sockopt::Timeout;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use super::connection::{CLOSED, Connection, POISONED, Second};
+use super::connection::{CLOSED, Connection, POISONED};
 use super::framing::{Framing, HEADER, MAX_SLICES, NOTHING, SMALL, Source, header, with_slices};
 use super::instances::Instance;
 use super::os;
 use super::patience::{Meanwhile, Patience};
-use super::read_ahead::{READ_AHEAD, ReadAhead};
-use super::reply_socket::{self, Awaited};
+use super::read_ahead::ReadAhead;
 use crate::transport::{check_sendable, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
@@ -39,7 +37,6 @@ impl Stream {
             receiving: Mutex::new(Receiving {
                 framing: Framing::default(),
                 patience,
-                second: Awaited::No,
             }),
             sending: Mutex::new(Sending {
                 patience: Patience::new(Timeout::Send),
@@ -66,11 +63,7 @@ impl Stream {
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
         let mut sending = deadline.lock(&self.sending)?;
-        let meanwhile = Meanwhile {
-            inlet: &|| self.connection.inlet(),
-            receive,
-        };
-        self.send_message(&mut sending, pieces, deadline, Some(meanwhile))
+        self.send_message(&mut sending, pieces, deadline, Some(receive))
     }
 
     pub(crate) fn send_in_place(
@@ -86,12 +79,7 @@ impl Stream {
         let message = &message[room - HEADER..];
         let mut sending = deadline.lock(&self.sending)?;
         self.connection.check_open()?;
-        let inlet = || self.connection.inlet();
-        let meanwhile = receive.map(|receive| Meanwhile {
-            inlet: &inlet,
-            receive,
-        });
-        self.send_slice(&mut sending.patience, message, deadline, meanwhile)
+        self.send_slice(&mut sending.patience, message, deadline, receive)
             .map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
     }
 
@@ -152,7 +140,7 @@ impl Stream {
         };
         let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
         let begun = framing.begin(&mut source);
-        framing.peek(source.socket, begun)
+        framing.peek(&self.connection.socket, begun)
     }
 
     pub(crate) fn transact(
@@ -197,93 +185,15 @@ impl Stream {
         self.connection.shut(CLOSED);
     }
 
-    /// Sends a small message, and with it a socket on which everything goes on that is sent after it; `false` if there is
-    /// none to send, and then nothing has gone.
-    pub(crate) fn send_with_reply_socket(
-        &self,
-        message: &[u8],
-        deadline: Deadline,
-    ) -> io::Result<bool> {
-        check_sendable(message.len())?;
-        let mut sending = deadline.lock(&self.sending)?;
-        self.connection.check_open()?;
-        if self.connection.has_second() {
-            return Ok(false);
-        }
-        let Ok(Some((ours, theirs))) = os::reply_sockets(&self.connection.socket) else {
-            return Ok(false);
-        };
-        let Sending { patience, small } = &mut *sending;
-        write_small(small, &[IoSlice::new(message)]);
-        let socket = self.connection.socket.as_fd();
-        let first = patience.run(socket, deadline, |wait| {
-            reply_socket::send(socket, small, theirs.as_fd(), send_flags(wait))
-        });
-        // Whatever the reason, it is met again by who says that there is no such socket.
-        let Ok(sent) = first else { return Ok(false) };
-        self.send_slice(patience, &small[sent..], deadline, None)
-            .map_err(|(more, error)| self.connection.after_failed_send(sent + more, error))?;
-        self.connection.set_second(Second {
-            socket: ours,
-            sends: true,
-        });
-        patience.begin_anew();
-        Ok(true)
-    }
-
-    /// From now on a socket may come with a message, on which everything comes that is sent after it; `false` if nobody
-    /// is to send one.
-    pub(crate) fn expect_reply_socket(&self) -> bool {
-        let Some(mut receiving) = self.receiving.try_lock() else {
-            return false;
-        };
-        let expects = matches!(receiving.second, Awaited::No)
-            && !self.connection.has_second()
-            && os::has_more_like(&self.connection.socket);
-        if expects {
-            receiving.second = Awaited::Yes;
-        }
-        expects
-    }
-
-    /// Goes on with the socket that has come with the last message; `false` if none has, and then none is to come.
-    pub(crate) fn take_reply_socket(&self) -> bool {
-        let Some(mut receiving) = self.receiving.try_lock() else {
-            return false;
-        };
-        let Awaited::Come(socket) = mem::take(&mut receiving.second) else {
-            return false;
-        };
-        if !receiving.framing.is_idle() {
-            // Nothing was to follow here.
-            self.connection.shut(CLOSED);
-            return false;
-        }
-        self.connection.set_second(Second {
-            socket,
-            sends: false,
-        });
-        receiving.patience.begin_anew();
-        // Whoever waits to send, and looks for what comes meanwhile, is to look elsewhere.
-        let _ = rustix::net::shutdown(&self.connection.socket, Shutdown::Read);
-        true
-    }
-
     #[inline]
     fn source<'a>(
         &'a self,
         receiving: &'a mut Receiving,
         deadline: Deadline,
     ) -> (&'a mut Framing, Waiter<'a>) {
-        let Receiving {
-            framing,
-            patience,
-            second,
-        } = receiving;
+        let Receiving { framing, patience } = receiving;
         let waiter = Waiter {
             connection: &self.connection,
-            socket: self.connection.inlet(),
-            second,
             patience,
             deadline,
         };
@@ -296,7 +206,7 @@ impl Stream {
         Sending { patience, small }: &mut Sending,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
-        meanwhile: Option<Meanwhile<'_>>,
+        meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         self.connection.check_open()?;
         let length = total_len(pieces);
@@ -315,10 +225,10 @@ impl Stream {
         patience: &mut Patience,
         mut rest: &[u8],
         deadline: Deadline,
-        mut meanwhile: Option<Meanwhile<'_>>,
+        mut meanwhile: Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let whole = rest.len();
-        let socket = self.connection.outlet();
+        let socket = self.connection.socket.as_fd();
         while !rest.is_empty() {
             let sent = patience
                 .run_with(socket, deadline, &mut meanwhile, |wait| {
@@ -336,9 +246,9 @@ impl Stream {
         header: &[u8],
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
-        mut meanwhile: Option<Meanwhile<'_>>,
+        mut meanwhile: Meanwhile<'_>,
     ) -> Result<(), Unsent> {
-        let socket = self.connection.outlet();
+        let socket = self.connection.socket.as_fd();
         with_slices(header, pieces, |mut rest| {
             let mut sent = 0;
             while !rest.is_empty() {
@@ -375,8 +285,6 @@ impl Stream {
 /// Receives from a socket that blocks, until the deadline.
 struct Waiter<'a> {
     connection: &'a Connection<OwnedFd>,
-    socket: BorrowedFd<'a>,
-    second: &'a mut Awaited,
     patience: &'a mut Patience,
     deadline: Deadline,
 }
@@ -385,11 +293,11 @@ impl Waiter<'_> {
     #[inline]
     fn run(
         &mut self,
-        mut recv: impl FnMut(BorrowedFd<'_>, RecvFlags) -> rustix::io::Result<usize>,
+        mut recv: impl FnMut(&OwnedFd, RecvFlags) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        let socket = self.socket;
+        let socket = &self.connection.socket;
         // Receiving without room for control messages makes the system close any descriptor that a peer sends.
-        match self.patience.run(socket, self.deadline, |wait| {
+        match self.patience.run(socket.as_fd(), self.deadline, |wait| {
             let flags = if wait {
                 RecvFlags::empty()
             } else {
@@ -401,25 +309,6 @@ impl Waiter<'_> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
             result => result,
         }
-    }
-
-    /// Receives, with a socket if one comes.
-    fn run_awaiting(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let mut come = None;
-        let received =
-            self.run(|socket, flags| reply_socket::receive(socket, slices, flags, &mut come));
-        if let Some(socket) = come {
-            *self.second = Awaited::Come(socket);
-        }
-        received
-    }
-
-    fn append_awaiting(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        let mut buffer = [0; READ_AHEAD];
-        let room = buffer.len().min(bytes.capacity() - bytes.len());
-        let n = self.run_awaiting(&mut [IoSliceMut::new(&mut buffer[..room])])?;
-        bytes.extend_from_slice(&buffer[..n]);
-        Ok(n)
     }
 }
 
@@ -438,17 +327,11 @@ impl Source for Waiter<'_> {
 
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if matches!(self.second, Awaited::Yes) {
-            return self.run_awaiting(&mut [IoSliceMut::new(buf)]);
-        }
         self.run(|socket, flags| rustix::net::recv(socket, &mut *buf, flags).map(|(n, _)| n))
     }
 
     #[inline]
     fn append(&mut self, message: &mut Vec<u8>) -> io::Result<usize> {
-        if matches!(self.second, Awaited::Yes) {
-            return self.append_awaiting(message);
-        }
         self.run(|socket, flags| {
             rustix::net::recv(socket, spare_capacity(message), flags).map(|(n, _)| n)
         })
@@ -456,9 +339,6 @@ impl Source for Waiter<'_> {
 
     fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
         let mut slices = [IoSliceMut::new(header), IoSliceMut::new(message)];
-        if matches!(self.second, Awaited::Yes) {
-            return self.run_awaiting(&mut slices);
-        }
         self.run(|socket, flags| {
             if flags.is_empty() {
                 // The same as recvmsg(2) here, and cheaper.
@@ -492,7 +372,6 @@ struct Sending {
 struct Receiving {
     framing: Framing,
     patience: Patience,
-    second: Awaited,
 }
 
 /// Puts a message behind its length, in place of what is there.

@@ -261,23 +261,6 @@ impl Stream {
         }
     }
 
-    /// A pipe is two ways already: whoever receives is not woken by what the other end has read.
-    pub(crate) fn send_with_reply_socket(
-        &self,
-        _message: &[u8],
-        _deadline: Deadline,
-    ) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    pub(crate) fn expect_reply_socket(&self) -> bool {
-        false
-    }
-
-    pub(crate) fn take_reply_socket(&self) -> bool {
-        false
-    }
-
     pub(crate) fn peer(&self) -> io::Result<Peer> {
         self.pipe.peer()
     }

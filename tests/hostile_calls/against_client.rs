@@ -1,6 +1,5 @@
 //! What a server says to a client, and should not.
 
-mod reply_socket;
 mod streams;
 
 use std::sync::mpsc;
@@ -17,10 +16,6 @@ use crate::bytes::{self, *};
 use crate::driver::{self, Client, ONE_BY_ONE};
 use crate::town::{PROMPT, Raw, Reply, Request, alone, encoded};
 use crate::util::{A_MOMENT, Place, here, limit, rounds_or, soon};
-
-/// The control request for a socket of their own for the replies, and the code of who knows none.
-const REPLY_SOCKET: u32 = 0xFFFF_FF03;
-const UNKNOWN_METHOD: u16 = 7;
 
 type TestClient = Client<Request, Reply>;
 
@@ -60,15 +55,9 @@ fn asked(raw: &Raw) -> u32 {
 
 /// Welcomes and answers until the client has gone.
 fn behave(raw: &Raw) {
-    serve_but(raw, |id| vec![error(id, UNKNOWN_METHOD, "")]);
-}
-
-/// The same, with what is said to who asks for a socket for the replies.
-fn serve_but(raw: &Raw, mut reply_socket: impl FnMut(u32) -> Vec<Vec<u8>>) {
     while let Some(said) = raw.hears_or_end() {
         let answers = match said {
             Said::Hello => vec![welcome()],
-            Said::Request { id, method, .. } if method == REPLY_SOCKET => reply_socket(id),
             Said::Request { id, payload, .. } => {
                 let (index, number) = payload.split_at(1);
                 assert_eq!(index, &encoded(&Request::Echo(0))[..1]);

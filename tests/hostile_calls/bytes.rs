@@ -138,7 +138,6 @@ pub(crate) enum Said {
     Refusal(Failure),
     Request {
         id: u32,
-        method: u32,
         timeout: u32,
         payload: Vec<u8>,
     },
@@ -213,7 +212,6 @@ pub(crate) fn read(bytes: &[u8]) -> Said {
     match bytes[0] {
         REQUEST => Said::Request {
             id,
-            method: number(8),
             timeout: number(12),
             payload: bytes[16 + length..].to_vec(),
         },

@@ -403,11 +403,6 @@ where
             _ => None,
         };
         let mut state = self.state.lock();
-        let asked = match asked {
-            // A task is woken by what it waits for alone.
-            Asked::ReplySocket => Asked::No(control::no_reply_socket()),
-            asked => asked,
-        };
         if let Asked::No(failure) = asked {
             state.fail(id, &failure);
             return Ok(Some(failure.code));
