@@ -4,18 +4,20 @@
 //! a message to about the size of the send buffer, loses the tail of a short read, cannot tell an empty message
 //! from the end, and does not exist on macOS.
 //!
-//! From interprocess come the listening socket (bound with its mode set from before it has a name, close-on-exec
-//! everywhere) and the peer's credentials. The rest is done here on the descriptor, because interprocess takes a
+//! From interprocess come accepting (close-on-exec everywhere) and the peer's credentials. The rest is done here on the descriptor, because interprocess takes a
 //! full backlog for a connection, and takes over or unlinks names without looking whose they are.
 
+mod binding;
 mod claim;
 mod connection;
 mod endpoint;
 mod framing;
 mod instances;
 mod listener;
+mod lock;
 mod patience;
 mod place;
+mod probe;
 mod read_ahead;
 mod stream;
 #[cfg(feature = "tokio")]
@@ -42,7 +44,7 @@ use crate::clock::Epoch;
 use crate::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode, UserId};
 use patience::Patience;
-use place::Place;
+use place::{Place, Search};
 
 pub(crate) fn current_user() -> io::Result<UserId> {
     Ok(UserId::Uid(rustix::process::geteuid().as_raw()))
@@ -83,12 +85,12 @@ pub(crate) fn connect(
 ) -> io::Result<Stream> {
     check_read_mode(options.read_mode)?;
     let mut backoff = Backoff::new();
-    let place = Place::of(name)?;
+    let search = Search::new(name)?;
     let socket = loop {
-        match dial(&place, deadline) {
+        match search.find(|place| dial(place, deadline)) {
             Ok(socket) => break socket,
             Err(error) if options.wait_for_server && error.kind() == io::ErrorKind::NotFound => {
-                thread::sleep(backoff.next(deadline)?);
+                thread::sleep(backoff.next(deadline).map_err(|late| since(late, &error))?);
             }
             Err(error) => return Err(error),
         }
@@ -133,6 +135,11 @@ fn dial(place: &Place, deadline: Deadline) -> io::Result<OwnedFd> {
         rustix::io::ioctl_fionbio(&socket, false)?;
     }
     Ok(socket)
+}
+
+/// Says why there was nothing but waiting until the deadline.
+fn since(late: io::Error, error: &io::Error) -> io::Error {
+    io::Error::new(late.kind(), format!("{error}, until the deadline"))
 }
 
 /// Why there is no connection, other than a full backlog.

@@ -1,5 +1,7 @@
 //! What macOS and the BSDs do in a way of their own.
 
+pub(super) mod files;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 

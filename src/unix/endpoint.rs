@@ -2,29 +2,29 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use interprocess::local_socket::{
-    self, ListenerNonblockingMode, ListenerOptions, ToFsName, ToNsName,
-};
-use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use interprocess::local_socket::traits::Listener as _;
 use interprocess::os::unix::uds_local_socket;
-use local_socket::traits::Listener as _;
 use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::io::Errno;
 
+use super::binding::{self, Binding};
 use super::claim::Claim;
 use super::instances::Instances;
 use super::os;
 use super::place::Place;
-use crate::name::{Kind, invalid};
 use crate::{Access, Error, ListenOptions, Name, Peer, UserId};
 
 /// How long to wait before trying again when the system has run out of something.
 pub(super) const BACKOFF: Duration = Duration::from_millis(50);
+
+/// How long a process that was forked waits for its own threads to let go of a listener. A thread of the process that
+/// has forked it, which was accepting then, seems to hold it for ever.
+const GHOSTS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -35,12 +35,14 @@ pub(super) struct Endpoint {
     buffer_size: Option<usize>,
     /// Whose connections are taken; `None`: the mode of the socket has decided already.
     only: Option<UserId>,
+    /// The process that has bound it. Another one is its child, and shares what is the system's, but no thread.
+    process: u32,
 }
 
 /// The fields are dropped in this order: the name goes while the socket is still open, see [`Claim`].
 #[derive(Debug)]
 pub(super) struct Open {
-    _claim: Option<Claim>,
+    claim: Option<Claim>,
     place: Place,
     pub(super) socket: uds_local_socket::Listener,
 }
@@ -57,27 +59,19 @@ pub(super) enum Next {
 
 impl Endpoint {
     pub(super) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Endpoint> {
-        let place = Place::of(name)?;
-        let address = place.address()?;
-        let mode = mode(&options.access, name)?;
-        let mut claim = match &place {
-            Place::Path(path) => Some(Claim::take(path)?),
-            Place::Abstract(_) => None,
-        };
-        let socket = listen(&place, mode)?;
-        if let Some(backlog) = options.backlog {
-            rustix::net::listen(&socket, clamp(backlog))?;
-        }
-        if let (Some(claim), Place::Path(path)) = (&mut claim, &place) {
-            let found = claim.bound()?;
-            open_to(path, &options.access, mode, found.mode())?;
-        }
         let backlog = options.backlog.map_or(i32::MAX, clamp);
+        let bound = binding::bind(options, name, backlog)?;
+        let address = bound.place.lasting_address();
+        let Binding {
+            claim,
+            place,
+            socket,
+        } = bound;
         Ok(Endpoint {
             open: RwLock::new(Some(Open {
-                _claim: claim,
+                claim,
                 place,
-                socket,
+                socket: socket.into(),
             })),
             stopped: AtomicBool::new(false),
             instances: Instances::new(options.instances, backlog, address),
@@ -87,6 +81,7 @@ impl Endpoint {
                 Access::SameUser => Some(super::current_user()?),
                 _ => None,
             },
+            process: process::id(),
         })
     }
 
@@ -103,8 +98,32 @@ impl Endpoint {
 
     /// Gives the name back, when whoever uses the socket has let go of it.
     pub(super) fn end_stop(&self) {
+        self.close(Claim::give_back);
+    }
+
+    /// Lets go of the socket, and of its name if no other process has it as well.
+    pub(super) fn let_go(&self) {
+        self.close(|_| {});
+    }
+
+    fn close(&self, end: impl FnOnce(&mut Claim)) {
+        let open = if self.is_own() {
+            Some(self.open.write())
+        } else {
+            self.open.try_write_for(GHOSTS)
+        };
         // Within the lock: whoever finds the listener stopped finds the name free as well.
-        *self.open.write() = None;
+        if let Some(mut open) = open {
+            if let Some(claim) = open.as_mut().and_then(|open| open.claim.as_mut()) {
+                end(claim);
+            }
+            *open = None;
+        }
+    }
+
+    /// Whether this is the process that has bound it, and not one that was forked since.
+    pub(super) fn is_own(&self) -> bool {
+        self.process == process::id()
     }
 
     pub(super) fn check_open(&self) -> io::Result<()> {
@@ -146,8 +165,8 @@ impl Endpoint {
 
     pub(super) fn access(&self) -> io::Result<String> {
         let open = self.open.read();
-        match &open.as_ref().ok_or(Error::Stopped)?.place {
-            Place::Path(path) => {
+        match open.as_ref().ok_or(Error::Stopped)?.place.path() {
+            Some(path) => {
                 let found = path.symlink_metadata()?;
                 let mode = found.mode() & 0o7777;
                 Ok(format!(
@@ -156,7 +175,7 @@ impl Endpoint {
                     found.gid()
                 ))
             }
-            Place::Abstract(_) => Ok(match &self.only {
+            None => Ok(match &self.only {
                 Some(user) => format!("uid {user}"),
                 None => "everyone".to_owned(),
             }),
@@ -197,78 +216,4 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
 
 fn clamp(backlog: u32) -> i32 {
     i32::try_from(backlog).unwrap_or(i32::MAX)
-}
-
-/// The mode of the socket file, where the name and the access go together.
-fn mode(access: &Access, name: &Name) -> io::Result<u32> {
-    let mode = match access {
-        Access::SameUser => 0o600,
-        Access::Group(_) => 0o660,
-        Access::Everyone => 0o666,
-        Access::Mode(mode) => *mode,
-        Access::Sddl(_) => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a Unix socket has no security descriptor: say who may connect by Access::Group, Everyone or Mode",
-            ));
-        }
-    };
-    match (&name.0, access) {
-        (Kind::Abstract(_), Access::Group(_) | Access::Mode(_)) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("{name} is an abstract name, which has no mode and no group: use a path"),
-        )),
-        (Kind::Portable(_) | Kind::Pipe { .. }, _) if mode & 0o077 != 0 => Err(invalid(format!(
-            "{name} is in a directory that only this user can enter, so nobody else could connect: use Name::system or a path"
-        ))),
-        _ => Ok(mode),
-    }
-}
-
-/// The listening socket, with its mode set from before it has a name.
-fn listen(place: &Place, mode: u32) -> io::Result<uds_local_socket::Listener> {
-    let name = match place {
-        Place::Path(path) => path
-            .as_path()
-            .to_fs_name::<local_socket::GenericFilePath>()?,
-        Place::Abstract(name) => name
-            .as_str()
-            .to_ns_name::<local_socket::GenericNamespaced>()?,
-    };
-    let options = || {
-        ListenerOptions::new()
-            .name(name.borrow())
-            .reclaim_name(false)
-            .try_overwrite(false)
-            .nonblocking(ListenerNonblockingMode::Accept)
-    };
-    // What the owner may do; the others are let in once the group is set.
-    match options().mode((mode & 0o700) as _).create_sync_as() {
-        // Not every system can do that; there the directory and the check of each peer have to do.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => options().create_sync_as(),
-        result => result,
-    }
-}
-
-/// Lets in those who may connect beside the owner, and undoes what the umask took away.
-fn open_to(path: &Path, access: &Access, mode: u32, found: u32) -> io::Result<()> {
-    if let Access::Group(group) = access {
-        std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
-    }
-    if found & 0o777 != mode {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
-fn group_id(group: &str) -> io::Result<u32> {
-    if let Ok(gid) = group.parse() {
-        return Ok(gid);
-    }
-    match nix::unistd::Group::from_name(group)? {
-        Some(found) => Ok(found.gid.as_raw()),
-        None => Err(invalid(format!(
-            "there is no group {group:?} on this machine"
-        ))),
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -15,7 +16,8 @@ use crate::signal::Signal;
 pub(super) struct Instances {
     limit: Option<usize>,
     backlog: i32,
-    address: SocketAddrUnix,
+    /// Where to connect to the listener, if that stays its address wherever the process goes.
+    address: Option<SocketAddrUnix>,
     counts: Mutex<Counts>,
     /// Given when there is one more to reserve, or the listener is stopped.
     pub(super) freed: Signal,
@@ -32,7 +34,11 @@ pub(super) struct Counts {
 }
 
 impl Instances {
-    pub(super) fn new(limit: Option<usize>, backlog: i32, address: SocketAddrUnix) -> Instances {
+    pub(super) fn new(
+        limit: Option<usize>,
+        backlog: i32,
+        address: Option<SocketAddrUnix>,
+    ) -> Instances {
         Instances {
             limit,
             backlog,
@@ -66,6 +72,8 @@ impl Instances {
 pub(super) struct Instance {
     endpoint: Option<Arc<Endpoint>>,
     connected: bool,
+    /// The process that it counts in. A copy that was forked is dropped without a change to the backlog, which is both's.
+    process: Option<u32>,
 }
 
 impl Instance {
@@ -80,10 +88,12 @@ impl Instance {
             return Ok(None);
         }
         let endpoint = limit.map(|_| Arc::clone(endpoint));
+        let process = endpoint.as_ref().map(|_| process::id());
         counts.reserved += usize::from(endpoint.is_some());
         Ok(Some(Instance {
             endpoint,
             connected: false,
+            process,
         }))
     }
 
@@ -95,7 +105,8 @@ impl Instance {
             counts.connected += 1;
             if endpoint.instances.limit == Some(counts.connected) {
                 endpoint.set_backlog(0);
-                if let Ok(Some(plug)) = os::Plug::new(&endpoint.instances.address) {
+                let address = endpoint.instances.address.as_ref();
+                if let Some(Ok(Some(plug))) = address.map(os::Plug::new) {
                     counts.plugs.push(plug);
                 }
             }
@@ -115,7 +126,9 @@ impl Drop for Instance {
             counts.connected -= 1;
             // Clients may queue again from now on, whether or not anybody is accepting yet. Raising the
             // backlog wakes those that wait in connect(2).
-            endpoint.set_backlog(endpoint.instances.backlog);
+            if self.process == Some(process::id()) {
+                endpoint.set_backlog(endpoint.instances.backlog);
+            }
         }
         drop(counts);
         endpoint.instances.freed.notify_all();

@@ -1,5 +1,7 @@
 //! What Linux does in a way of its own.
 
+pub(super) mod files;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixStream};
@@ -7,6 +9,7 @@ use std::time::Instant;
 
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::process::getpid;
 
 use crate::clock::Epoch;
 
@@ -89,6 +92,8 @@ impl Plug {
         // A name of its own, which the system chooses, to know it by when it comes out of the backlog.
         rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
         match rustix::net::connect(&socket, address) {
+            // Somebody may have put another listener's socket there.
+            Ok(()) if sockopt::socket_peercred(&socket)?.pid != getpid() => Ok(None),
             Ok(()) => Ok(Some(Plug(socket.into()))),
             Err(rustix::io::Errno::AGAIN) => Ok(None),
             Err(error) => Err(error.into()),

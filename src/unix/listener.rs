@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::process;
 use std::sync::Arc;
 
 use interprocess::os::unix::uds_local_socket;
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -18,20 +20,37 @@ use crate::{Deadline, Error, ListenOptions, Name, Spin};
 #[derive(Debug)]
 pub(crate) struct Listener {
     endpoint: Arc<Endpoint>,
-    /// Readable for ever once the other end has been shut down, which is how `stop` wakes `accept`.
+    wake: Mutex<Arc<Wake>>,
+    spin: Spin,
+}
+
+/// How `stop` wakes `accept`. A process that was forked has one of its own: the other is both processes'.
+#[derive(Debug)]
+struct Wake {
+    /// Readable for ever once the other end has been shut down.
     wakes: UnixStream,
     waker: UnixStream,
-    spin: Spin,
+    process: u32,
+}
+
+impl Wake {
+    fn new() -> io::Result<Arc<Wake>> {
+        let (wakes, waker) = UnixStream::pair()?;
+        let process = process::id();
+        Ok(Arc::new(Wake {
+            wakes,
+            waker,
+            process,
+        }))
+    }
 }
 
 impl Listener {
     pub(super) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
         let endpoint = Arc::new(Endpoint::bind(options, name)?);
-        let (wakes, waker) = UnixStream::pair()?;
         Ok(Listener {
             endpoint,
-            wakes,
-            waker,
+            wake: Mutex::new(Wake::new()?),
             spin: options.spin,
         })
     }
@@ -99,11 +118,14 @@ impl Listener {
         socket: Option<&uds_local_socket::Listener>,
         deadline: Deadline,
     ) -> io::Result<()> {
+        let wake = self.wake()?;
+        // Who has stopped it before this has not woken this one.
+        self.endpoint.check_open()?;
         loop {
             let timeout = deadline
                 .remaining()
                 .map(|left| Timespec::try_from(left).unwrap_or(LONG));
-            let wakes = PollFd::new(&self.wakes, PollFlags::IN);
+            let wakes = PollFd::new(&wake.wakes, PollFlags::IN);
             let polled = match socket {
                 Some(socket) => poll(
                     &mut [wakes, PollFd::new(socket, PollFlags::IN)],
@@ -120,10 +142,26 @@ impl Listener {
         }
     }
 
+    fn wake(&self) -> io::Result<Arc<Wake>> {
+        let mut wake = self.wake.lock();
+        if wake.process != process::id() {
+            *wake = Wake::new()?;
+        }
+        Ok(Arc::clone(&wake))
+    }
+
     pub(crate) fn stop(&self) {
-        self.endpoint.begin_stop();
-        let _ = self.waker.shutdown(std::net::Shutdown::Both);
+        self.begin_stop();
         self.endpoint.end_stop();
+    }
+
+    fn begin_stop(&self) {
+        self.endpoint.begin_stop();
+        let wake = self.wake.lock();
+        // Nobody waits yet for what is another process's.
+        if wake.process == process::id() {
+            let _ = wake.waker.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     pub(crate) fn access(&self) -> io::Result<String> {
@@ -133,7 +171,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop();
+        self.begin_stop();
+        self.endpoint.let_go();
     }
 }
 

@@ -15,8 +15,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::place::Place;
-use super::{check_read_mode, dialed, os, refused};
+use super::place::{Place, Search};
+use super::{check_read_mode, dialed, os, refused, since};
 use crate::options::Backoff;
 use crate::tokio::runtime;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name};
@@ -33,14 +33,15 @@ pub(crate) async fn connect(
 ) -> io::Result<Stream> {
     check_read_mode(options.read_mode)?;
     let mut backoff = Backoff::new();
-    let place = Place::of(name)?;
+    let search = Search::new(name)?;
     let socket = loop {
-        match dial(&place) {
+        match search.find(dial) {
             Ok(Some(socket)) => break socket,
             Ok(None) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
             Ok(None) => runtime::sleep(backoff.next(deadline)?).await?,
             Err(error) if options.wait_for_server && error.kind() == io::ErrorKind::NotFound => {
-                runtime::sleep(backoff.next(deadline)?).await?;
+                let pause = backoff.next(deadline).map_err(|late| since(late, &error))?;
+                runtime::sleep(pause).await?;
             }
             Err(error) => return Err(error),
         }

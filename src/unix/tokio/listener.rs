@@ -152,10 +152,20 @@ impl Listener {
     }
 
     pub(crate) fn stop(&self) {
-        self.endpoint.begin_stop();
-        *self.watched.write() = None;
+        self.begin_stop();
         self.endpoint.end_stop();
         self.stopping.notify_waiters();
+    }
+
+    fn begin_stop(&self) {
+        self.endpoint.begin_stop();
+        if self.endpoint.is_own() {
+            *self.watched.write() = None;
+        } else if let Some(mut watched) = self.watched.try_write() {
+            // The runtime's driver is shared with the process that has forked this one: what is taken from it here would
+            // be taken from that one, too.
+            std::mem::forget(watched.take());
+        }
     }
 
     pub(crate) fn access(&self) -> io::Result<String> {
@@ -165,6 +175,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop();
+        self.begin_stop();
+        self.endpoint.let_go();
     }
 }
