@@ -1,8 +1,12 @@
 //! What only Linux has or shows.
 
+pub(crate) mod forks;
+mod swaps;
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
@@ -166,6 +170,12 @@ pub(crate) fn platform_part(part: &str, args: &[&str]) {
     match (part, args) {
         ("count descriptors", ["blocking", name]) => count_descriptors::<Local>(name),
         ("wait for descriptors", ["blocking", name]) => wait_for_descriptors::<Local>(name),
+        ("fork and go on", ["blocking", how, name]) => forks::fork_and_go_on::<Local>(how, name),
+        ("fork and leave", [name]) => forks::fork_and_leave(name),
+        ("fork with a connection", [name]) => forks::fork_with_a_connection(name),
+        ("fork and stop", [name]) => forks::fork_and_stop(name),
+        #[cfg(feature = "tokio")]
+        ("fork and go on", ["async", how, name]) => forks::fork_and_go_on::<AsyncLocal>(how, name),
         #[cfg(feature = "tokio")]
         ("count descriptors", ["async", name]) => count_descriptors::<AsyncLocal>(name),
         #[cfg(feature = "tokio")]
@@ -198,6 +208,28 @@ fn l10_a_child_has_none_of_our_sockets() {
         assert!(standard || !ours, "{path:?} is {target}");
     }
     assert_works(&client, &server);
+}
+
+#[test]
+fn l02_who_holds_the_lock_is_told() {
+    let _limit = limit(here!());
+    let place = Place::new();
+    let mut other = Actor::start("listen", &[place.name()]);
+    assert_eq!(other.says(), "listening");
+    let error = LocalListener::bind(place.name()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    let text = error.to_string();
+    assert!(text.contains(&format!("{}.lock", place.name())), "{text}");
+    // Some file systems have another number than the list of locks has.
+    let listed = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let inode = fs::metadata(format!("{}.lock", place.name()))
+        .unwrap()
+        .ino();
+    let device = fs::metadata(place.directory()).unwrap().dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    if listed.contains(&format!(" {major:02x}:{minor:02x}:{inode} ")) {
+        assert!(text.contains(&format!("process {}", other.id())), "{text}");
+    }
 }
 
 fn is_pending(signal: Signal) -> bool {

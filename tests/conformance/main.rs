@@ -45,8 +45,12 @@ mod windows;
 #[path = "../util/mod.rs"]
 mod util;
 
+#[cfg(target_os = "linux")]
+use linux::forks as linux_forks;
 #[cfg(unix)]
 use unix::descriptors as unix_descriptors;
+#[cfg(unix)]
+use unix::places as unix_places;
 
 #[cfg(target_os = "linux")]
 use linux::platform_part;
@@ -233,6 +237,13 @@ macro_rules! named {
                 i07_unexpected_descriptors_are_closed
                 l09_running_out_of_descriptors_is_waited_out
             }
+            unix_places {
+                c01_not_found_names_the_places_and_nothing_is_created
+                c03_a_server_is_waited_for_at_a_place_that_comes_later
+                n01_a_server_in_the_usual_temporary_directory_is_found_from_another
+                n01_a_server_of_before_the_log_in_is_found_after_it
+                n05_a_relative_path_stays_where_it_was_bound
+            }
         }
 
         #[cfg(windows)]
@@ -270,6 +281,9 @@ macro_rules! named {
                 c02_a_full_backlog_is_waited_for
                 c04_a_thousand_connects_leave_no_descriptor_behind
                 l09_waiting_for_descriptors_costs_no_processor_time
+            }
+            linux_forks {
+                l03_what_a_child_lets_go_of_its_parent_still_has
             }
         }
     };

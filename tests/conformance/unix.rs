@@ -2,7 +2,9 @@
 
 mod access;
 pub(crate) mod descriptors;
+mod locks;
 mod names;
+pub(crate) mod places;
 mod sockets;
 
 use std::io::{ErrorKind, Read, Write};
@@ -15,7 +17,7 @@ use pipetalk::{ConnectOptions, ListenOptions, Listener, LocalStream, Name, ReadM
 
 use crate::harness::*;
 
-fn assert_listens<L: Listener>(path: &Path, listener: &L) {
+pub(crate) fn assert_listens<L: Listener>(path: &Path, listener: &L) {
     let client = LocalStream::connect(Name::path(path).unwrap()).unwrap();
     let server = listener.accept(soon()).unwrap();
     send(&client, b"listening?");
@@ -96,6 +98,26 @@ pub(crate) fn platform_part(part: &str, args: &[&str]) {
         ("out of descriptors", ["async", name]) => {
             descriptors::out_of_descriptors::<crate::on_tokio::AsyncLocal>(name);
         }
+        ("try to bind", ["blocking", name]) => places::try_to_bind::<Local>(name),
+        ("bind under umask", ["blocking", umask, name]) => {
+            places::bind_under_umask::<Local>(umask, name);
+        }
+        ("try to connect", ["blocking", name]) => places::try_to_connect::<Local>(false, name),
+        ("wait and connect", ["blocking", name]) => places::try_to_connect::<Local>(true, name),
+        ("move away", ["blocking", from, to]) => places::move_away::<Local>(from, to),
+        #[cfg(feature = "tokio")]
+        (part, ["async", args @ ..]) => async_part::<crate::on_tokio::AsyncLocal>(part, args),
+        _ => panic!("there is no part {part:?} with {args:?}"),
+    }
+}
+
+#[cfg(feature = "tokio")]
+fn async_part<T: Named>(part: &str, args: &[&str]) {
+    match (part, args) {
+        ("try to bind", [name]) => places::try_to_bind::<T>(name),
+        ("try to connect", [name]) => places::try_to_connect::<T>(false, name),
+        ("wait and connect", [name]) => places::try_to_connect::<T>(true, name),
+        ("move away", [from, to]) => places::move_away::<T>(from, to),
         _ => panic!("there is no part {part:?} with {args:?}"),
     }
 }

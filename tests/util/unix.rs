@@ -47,7 +47,8 @@ pub(crate) fn runtime_directories() -> Vec<PathBuf> {
     let given = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let system = PathBuf::from(format!("/run/user/{uid}"));
     let fallback = env::temp_dir().join(format!("pipetalk-{uid}"));
-    given.into_iter().chain([system, fallback]).collect()
+    let usual = PathBuf::from(format!("/tmp/pipetalk-{uid}"));
+    given.into_iter().chain([system, fallback, usual]).collect()
 }
 
 /// Removes the lock file of a portable name, which a listener never does.

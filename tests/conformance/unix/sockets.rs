@@ -40,6 +40,48 @@ fn l01_a_foreign_listener_is_addr_in_use_and_unharmed() {
 }
 
 #[test]
+fn l01_a_foreign_socket_that_does_not_listen_yet_is_in_use() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+
+    let _limit = limit(here!());
+    let place = Place::new();
+    // Between bind and listen.
+    let foreign = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&foreign, &SocketAddrUnix::new(place.path()).unwrap()).unwrap();
+    let inode = place.path().metadata().unwrap().ino();
+    for _ in 0..3 {
+        let bound = promptly("refusing", || LocalListener::bind(place.name()));
+        assert_eq!(kind(bound), ErrorKind::AddrInUse);
+    }
+    assert_eq!(place.path().metadata().unwrap().ino(), inode);
+    // And with a backlog that is full, which macOS and the BSDs refuse in the same way.
+    listen(&foreign, 1).unwrap();
+    let foreign = UnixListener::from(foreign);
+    let mut waiting = Vec::new();
+    loop {
+        let client = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::io::ioctl_fionbio(&client, true).unwrap();
+        match rustix::net::connect(&client, &SocketAddrUnix::new(place.path()).unwrap()) {
+            Ok(()) => waiting.push(client),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(
+        kind(LocalListener::bind(place.name())),
+        ErrorKind::AddrInUse
+    );
+    // Nobody has come who is no client.
+    foreign.set_nonblocking(true).unwrap();
+    for _ in &waiting {
+        foreign.accept().unwrap();
+    }
+    assert_eq!(kind(foreign.accept()), ErrorKind::WouldBlock);
+    drop(foreign);
+    let listener = LocalListener::bind(place.name()).unwrap();
+    assert_listens(place.path(), &listener);
+}
+
+#[test]
 fn l02_a_socket_that_nobody_listens_at_is_taken_over() {
     let _limit = limit(here!());
     let place = Place::new();
