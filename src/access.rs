@@ -21,6 +21,10 @@ use crate::UserId;
 /// asks for GENERIC_WRITE asks for the right to create instances with it, and is refused unless it runs as the
 /// listener's own user; let it ask for less, or give an SDDL string that allows more.
 ///
+/// On Unix the mode and the group are set before the socket listens, so that nobody connects earlier; what the process's
+/// umask takes away is given back, on Linux by way of `/proc`. Nothing else that somebody puts at the path meanwhile is
+/// changed.
+///
 /// On Unix a portable name lies in a directory that only its user can enter, so that anything wider than
 /// `SameUser` needs a name elsewhere ([`Name::system`](crate::Name::system), or a path); binding says so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -12,6 +12,12 @@ use crate::{
 ///
 /// Dropping it stops it: the name is free again, and streams that were accepted go on.
 ///
+/// On Unix a process that forks shares it with its child. Dropping one of the two, or ending either process, leaves it to
+/// the other, and the name is free when both have let go. To tell such a child from a program that is just being started,
+/// dropping it in the process that has bound it takes up to a second then. [`stop`](Listener::stop) does not wait, and
+/// frees the name at once, whatever the child has, if it is called in the process that has bound it; in the child it ends
+/// the child's use alone.
+///
 /// What each platform does with it, call by call, is in the sources `src/windows/listener.rs` and
 /// `src/unix/listener.rs`; what they promise is the same.
 #[derive(Debug)]

@@ -20,8 +20,23 @@ use std::str::FromStr;
 /// the name is used. [`Name::system`] and [`Name::per_user`] choose between a name for the machine and one for
 /// each user.
 ///
-/// The user's runtime directory is `$XDG_RUNTIME_DIR` if it is the user's own, else `/run/user/UID`, else
-/// `pipetalk-UID` in the temporary directory, made with mode 0700 and refused if it is anyone else's.
+/// # The user's runtime directory
+///
+/// A listener at a portable name has its socket in the first of these directories that is the user's own, with mode 0700
+/// and not a link:
+///
+/// 1. `$XDG_RUNTIME_DIR`,
+/// 2. `/run/user/UID`,
+/// 3. `pipetalk-UID` in the temporary directory (`$TMPDIR`), which it makes if neither of the others is there,
+/// 4. `/tmp/pipetalk-UID`, if that cannot be made.
+///
+/// Processes of one user may see different ones: a server that starts before its user logs in finds no runtime directory,
+/// and its client does. So a client looks in all of these, again with each try, and the `NotFound` that it gets names
+/// them; and a listener that finds its name served in another of them does not bind it. What neither can know is a
+/// directory of which only the other's environment tells: a server whose only directory is below its own `$TMPDIR` or in
+/// its own `$XDG_RUNTIME_DIR` is found by processes with the same variable. And where several machines or containers share
+/// the directory, they share the names, while a socket reaches those alone that run on the same kernel. A path
+/// ([`Name::path`]) depends on none of this.
 ///
 /// # Limits
 ///
@@ -89,7 +104,12 @@ impl Name {
     }
 
     /// A socket at a path. A relative path is relative to the directory that the process is in when the name
-    /// is used.
+    /// is used: a listener stays where it was bound, and a client that waits goes on looking in the same place, wherever
+    /// the process goes.
+    ///
+    /// A listener keeps a lock beside its socket, in `PATH.lock`, which stays there. Where others may create files in the
+    /// directory, as in a temporary one, choose a directory of your own: another user's file of that name is passed over
+    /// (the lock is `PATH.UID.lock` then), but one at the path itself keeps everybody else from listening.
     ///
     /// # Errors
     ///

@@ -141,11 +141,14 @@ impl ListenOptions {
     ///
     /// # Errors
     ///
-    /// * `AddrInUse`: the name has a listener already, whoever holds it.
+    /// * `AddrInUse`: the name has a listener already, whoever holds it; on Unix the error says where, and which process
+    ///   it is where the system tells. A socket that a dead process of this user left behind is taken over; one that
+    ///   anybody has open is not, whether or not it listens.
     /// * `AlreadyExists`: there is something at the path that is not a socket.
     /// * `InvalidInput`: a name or an option that cannot be, in words.
     /// * `Unsupported`: this platform has no such name or option.
-    /// * `PermissionDenied` and others: what the system says about the place.
+    /// * `PermissionDenied` and others: what the system says about the place. On Unix also, in words: somebody has put
+    ///   something else at the path meanwhile, or there is no directory for a portable name that only this user can enter.
     pub fn bind(&self, name: impl ToName) -> io::Result<LocalListener> {
         self.check()?;
         LocalListener::open(self, name.to_name()?)
@@ -267,7 +270,8 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// * `NotFound`: nobody listens there.
+    /// * `NotFound`: nobody listens there. On Unix the error names all places where the name was looked for, see
+    ///   [`Name`](crate::Name). Nothing is created by looking.
     /// * `TimedOut`: it was busy, or with [`wait_for_server`](Self::wait_for_server) nobody listened, until the
     ///   deadline.
     /// * `PermissionDenied`: the listener does not let this user in, or this client does not trust the server.

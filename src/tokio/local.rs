@@ -17,6 +17,8 @@ use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, W
 /// It is made within a tokio runtime that has its drivers on ([`enable_all`]), and accepts on any task of any runtime
 /// as long as that one lives. Dropping it stops it: the name is free again, and streams that were accepted go on.
 ///
+/// A process that forks has no runtime in its child. The child may drop its copy, which does the parent no harm.
+///
 /// [`enable_all`]: https://docs.rs/tokio/1/tokio/runtime/struct.Builder.html#method.enable_all
 #[derive(Debug)]
 pub struct LocalListener {
