@@ -51,11 +51,12 @@ pub(crate) fn runtime_directories() -> Vec<PathBuf> {
     given.into_iter().chain([system, fallback, usual]).collect()
 }
 
-/// Removes the lock file of a portable name, which a listener never does.
+/// Removes the lock file of a portable name, which a listener never does, and the socket of one that was killed.
 pub(super) fn clear_away(portable_name: &str) {
-    let lock = format!("{}.sock.lock", portable_name.to_lowercase());
+    let socket = format!("{}.sock", portable_name.to_lowercase());
     for directory in runtime_directories() {
-        let _ = fs::remove_file(directory.join(&lock));
+        let _ = fs::remove_file(directory.join(format!("{socket}.lock")));
+        let _ = fs::remove_file(directory.join(&socket));
     }
 }
 
