@@ -40,12 +40,15 @@ use std::str::FromStr;
 ///
 /// # Limits
 ///
-/// A portable name has no slash, backslash, NUL or other control character, is not empty, and with `\\.\pipe\`
-/// before it has at most 256 UTF-16 units ([`CreateNamedPipe`][limit]). Case does not matter: it is folded to
-/// lower case. The whole path of a Unix socket has at most 107 bytes (103 on macOS), which is checked when the
-/// name is used, because it depends on the directory.
+/// A portable name has no slash, backslash, colon, NUL or other control character, is not empty, does not end in a dot or
+/// a space, and with `\\.\pipe\` before it has at most 256 UTF-16 units ([`CreateNamedPipe`][limit]). The same goes for
+/// each part of a pipe path between its backslashes: Windows would go up at `..`, pass over what is empty or `.`, and drop
+/// dots and spaces at the end ([how paths are normalized][paths]), so that the path would be that of another pipe, or of a
+/// file. Case does not matter: it is folded to lower case. The whole path of a Unix socket has at most 107 bytes (103 on
+/// macOS), which is checked when the name is used, because it depends on the directory.
 ///
 /// [limit]: https://learn.microsoft.com/en-us/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew
+/// [paths]: https://learn.microsoft.com/en-us/dotnet/standard/io/file-path-formats#path-normalization
 ///
 /// ```
 /// use pipetalk::Name;
@@ -168,6 +171,7 @@ impl Name {
             )));
         }
         check_characters(name)?;
+        check_component(name)?;
         check_pipe_length(".", name)?;
         Ok(Name(Kind::Portable(fold(name))))
     }
@@ -180,6 +184,10 @@ impl Name {
             )));
         }
         check_characters(server)?;
+        if server != "." {
+            check_component(server)?;
+        }
+        path.split('\\').try_for_each(check_component)?;
         check_pipe_length(server, path)?;
         if server == "." && !path.contains('\\') {
             return Name::portable(path);
@@ -213,6 +221,22 @@ fn check_characters(name: &str) -> io::Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses what Windows makes something else of when it opens a path, be it outside of the pipes.
+fn check_component(component: &str) -> io::Result<()> {
+    let why = if component.is_empty() {
+        "a part of it is empty"
+    } else if matches!(component, "." | "..") {
+        "it leads to another place, as a path with `.` and `..` does"
+    } else if component.contains(':') {
+        "it holds a colon, as the path of a file or a device does"
+    } else if component.ends_with(['.', ' ']) {
+        "it ends in a dot or a space, which Windows drops"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format!("{component:?} cannot be a name: {why}")))
 }
 
 fn check_pipe_length(server: &str, path: &str) -> io::Result<()> {
@@ -313,6 +337,50 @@ mod tests {
         Name(Kind::Portable(name.into()))
     }
 
+    /// What Windows would take for another path than the one that is written.
+    const MISLEADING: [(&str, &str); 22] = [
+        (".", "another place"),
+        ("..", "another place"),
+        ("...", "a dot or a space"),
+        ("acme.", "a dot or a space"),
+        ("acme.. ", "a dot or a space"),
+        ("acme ", "a dot or a space"),
+        (" ", "a dot or a space"),
+        ("c:", "colon"),
+        ("acme:kv", "colon"),
+        ("acme::$DATA", "colon"),
+        (r"\\.\pipe\.", "another place"),
+        (r"\\.\pipe\..", "another place"),
+        (r"\\?\pipe\..\C:\x.txt", "another place"),
+        (r"\\.\pipe\..\C:\x.txt", "another place"),
+        (r"\\.\pipe\a\..\..\C:\x.txt", "another place"),
+        (r"\\.\pipe\a\.\b", "another place"),
+        (r"\\.\pipe\C:\x.txt", "colon"),
+        (r"\\.\pipe\a.\b", "a dot or a space"),
+        (r"\\.\pipe\a\b ", "a dot or a space"),
+        (r"\\.\pipe\\a", "empty"),
+        (r"\\.\pipe\a\", "empty"),
+        (r"\\..\pipe\a", "another place"),
+    ];
+
+    #[test]
+    fn n04_a_dot_a_colon_or_a_space_within_a_name_misleads_nobody() {
+        for name in [
+            "acme.kv",
+            ".acme",
+            "..acme",
+            "acme kv",
+            " acme",
+            r"\\.\pipe\a b\.c\d.e",
+        ] {
+            Name::new(name).unwrap();
+        }
+        // Paths and abstract names are no paths of pipes.
+        for name in ["./acme.", "/tmp/../acme:kv ", "@acme.:"] {
+            Name::new(name).unwrap();
+        }
+    }
+
     #[test]
     fn n01_a_portable_name_is_that_of_its_pipe_path() {
         for same in [
@@ -366,7 +434,7 @@ mod tests {
             (r"\\\pipe\a", "not a pipe path"),
             (r"\\.\pipe\a/b", "not a pipe path"),
         ];
-        for (name, why) in cases {
+        for (name, why) in cases.into_iter().chain(MISLEADING) {
             let error = Name::new(name).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
             assert!(error.to_string().contains(why), "{name:?}: {error}");

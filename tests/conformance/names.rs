@@ -77,6 +77,14 @@ pub(crate) fn n04_a_name_that_cannot_be_is_refused_in_words() {
         ("/tmp/a\0b", "NUL"),
         (r"\\.\pipe\a/b", "not a pipe path"),
         (r"\\\pipe\a", "not a pipe path"),
+        (".", "another place"),
+        ("a.", "a dot"),
+        ("a ", "a space"),
+        ("c:", "colon"),
+        (r"\\.\pipe\..\C:\x.txt", "another place"),
+        (r"\\.\pipe\a\..\b", "another place"),
+        (r"\\.\pipe\C:\x.txt", "colon"),
+        (r"\\.\pipe\a\\b", "empty"),
     ];
     for (name, word) in cases {
         assert_refused(name, &[word]);
