@@ -45,8 +45,9 @@ pub enum Error {
     },
     /// The peer went away in the middle of a message. Kind `UnexpectedEof`.
     Truncated,
-    /// The endpoint is busy: no instance is free to connect to and no waiting was asked for, or a transaction
-    /// was begun with an unread message waiting. Kind `ResourceBusy`.
+    /// The endpoint is busy: no instance is free to connect to and no waiting was asked for, a transaction
+    /// was begun with an unread message waiting, or a message within another, by what
+    /// [`send_while_receiving`](crate::Stream::send_while_receiving) calls. Kind `ResourceBusy`.
     Busy,
     /// The listener was stopped. Kind `ConnectionAborted`.
     Stopped,

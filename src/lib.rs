@@ -109,6 +109,7 @@
 )]
 
 mod access;
+mod callback;
 mod clock;
 mod deadline;
 mod error;

@@ -34,7 +34,7 @@ pub struct Waiting {
     /// behind the first.
     pub bytes: usize,
     /// How many bytes are left of the message at the head; `None` if no message has arrived. On Windows an
-    /// empty message cannot be told from none.
+    /// empty message cannot be told from none by a look.
     pub message: Option<usize>,
 }
 
@@ -77,15 +77,19 @@ pub trait Stream: Debug + Send + Sync + 'static {
     ///
     /// * `BrokenPipe`: the peer has closed.
     /// * [`Error::TooLarge`]: the message is over [`MAX_MESSAGE`]; nothing was sent.
-    /// * `TimedOut`: the peer did not make room in time. If a part of the message may have gone already, the
-    ///   connection is closed for good, because the next message would be taken for its rest; on Windows that
-    ///   is whenever the send had to wait, as the system does not say how much the peer had read.
+    /// * `TimedOut`: the peer did not make room in time, and nothing was sent. If a part of the message may have gone
+    ///   already, the connection is closed for good, because the next message would be taken for its rest; on Windows
+    ///   that is so of messages that are larger than [the pipe's buffer](crate::ListenOptions::buffer_size), as the
+    ///   system does not say how much the peer had read, and not of smaller ones, which go at once or not at all.
     fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()>;
 
     /// Receives the next part of the message at the head: fills `buf`, or stops where the message ends.
     ///
     /// `None` means that the peer has closed and everything it sent was received. A receive that timed out
     /// loses nothing: the next one gets what this one would have.
+    ///
+    /// With an empty `buf` it waits for a message all the same, and takes nothing of it: [`Part::last`] says whether
+    /// nothing is left of the message, and then this was its last part. So an empty message has been received.
     ///
     /// # Errors
     ///
@@ -145,6 +149,11 @@ pub trait Stream: Debug + Send + Sync + 'static {
     ///
     /// With one of two ends sending in this way, the two never wait for each other, however much both send. The
     /// provided one just sends.
+    ///
+    /// `receive` may receive from this stream, look at it, and [`close`](Stream::close) or [`abort`](Stream::abort) it,
+    /// which ends the send as closing from another thread does. It cannot send or transact here, since no message begins
+    /// in the middle of another: that is refused as [`Error::Busy`]. If it panics, so does this, and the message is given
+    /// up; where a part of it may have gone, the connection is closed for good.
     ///
     /// # Errors
     ///

@@ -32,8 +32,9 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, FILE_READ_ATTRIBUTES, FILE_READ_DATA, FILE_READ_EA,
-    FILE_WRITE_ATTRIBUTES, FILE_WRITE_DATA, FILE_WRITE_EA, OPEN_EXISTING, READ_CONTROL,
-    SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION, SECURITY_SQOS_PRESENT, SYNCHRONIZE,
+    FILE_TYPE_PIPE, FILE_WRITE_ATTRIBUTES, FILE_WRITE_DATA, FILE_WRITE_EA, GetFileType,
+    OPEN_EXISTING, READ_CONTROL, SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION,
+    SECURITY_SQOS_PRESENT, SYNCHRONIZE,
 };
 use windows_sys::Win32::System::Pipes::{
     GetNamedPipeInfo, PIPE_READMODE_MESSAGE, PIPE_TYPE_MESSAGE, SetNamedPipeHandleState,
@@ -88,7 +89,7 @@ pub(crate) fn connect(
     make_ready(options, name, &handle, direction)?;
     Ok(Parts::new()?.stream(
         handle,
-        End::Client,
+        end_of_client(name),
         direction,
         options.read_mode,
         options.max_message,
@@ -131,6 +132,14 @@ fn own_pipe_path(name: &Name) -> io::Result<Vec<u16>> {
 
 fn is_remote(name: &Name) -> bool {
     matches!(&name.0, Kind::Pipe { server, .. } if server != ".")
+}
+
+fn end_of_client(name: &Name) -> End {
+    if is_remote(name) {
+        End::RemoteClient
+    } else {
+        End::Client
+    }
 }
 
 fn wide(text: &str) -> Vec<u16> {
@@ -242,7 +251,9 @@ fn open_once(options: &ConnectOptions, path: &[u16]) -> io::Result<(OwnedHandle,
         };
         if handle != INVALID_HANDLE_VALUE {
             // SAFETY: the handle was just opened and nobody else has it.
-            return Ok((unsafe { OwnedHandle::from_raw_handle(handle) }, direction));
+            let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+            check_is_pipe(&handle)?;
+            return Ok((handle, direction));
         }
         let error = io::Error::last_os_error();
         if error.raw_os_error() != Some(ERROR_ACCESS_DENIED as i32) {
@@ -251,6 +262,16 @@ fn open_once(options: &ConnectOptions, path: &[u16]) -> io::Result<(OwnedHandle,
         first.get_or_insert(error);
     }
     Err(first.unwrap_or_else(|| io::ErrorKind::PermissionDenied.into()))
+}
+
+/// Whatever the name looked like: what was opened may not be a file or a device.
+fn check_is_pipe(handle: &OwnedHandle) -> io::Result<()> {
+    // SAFETY: the handle is open.
+    if unsafe { GetFileType(handle.as_raw_handle()) } == FILE_TYPE_PIPE {
+        Ok(())
+    } else {
+        Err(invalid("what has this name is not a pipe"))
+    }
 }
 
 /// Waits until an instance is free, perhaps only for a moment; `false` if the deadline passed first.
@@ -374,6 +395,19 @@ mod tests {
             let error = make_ready(&options, &name, &handle, direction).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error:?}");
         }
+    }
+
+    /// Names that lead out of the pipes are refused before; this is for those that nobody has thought of.
+    #[test]
+    fn what_is_opened_has_to_be_a_pipe() {
+        let file = std::env::temp_dir().join(format!("pipetalk-unit-{}", std::process::id()));
+        std::fs::write(&file, b"not a pipe").unwrap();
+        let opened = open_once(&ConnectOptions::new(), &wide(file.to_str().unwrap()));
+        assert_eq!(std::fs::read(&file).unwrap(), b"not a pipe");
+        std::fs::remove_file(&file).unwrap();
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.to_string().contains("not a pipe"), "{error}");
     }
 
     #[test]

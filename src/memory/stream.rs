@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::port::Instance;
 use super::queue::{Message, Queue};
+use crate::callback::Callbacks;
 use crate::signal::{Signal, wait};
 use crate::transport::{self, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};
@@ -28,6 +30,7 @@ pub struct Stream {
     connection: Arc<Connection>,
     /// Which of the two ends this is: 0 or 1. The other is `1 - me`.
     me: usize,
+    callbacks: Callbacks,
     max_message: usize,
 }
 
@@ -72,6 +75,7 @@ impl Stream {
         let stream = |me| Stream {
             connection: Arc::clone(&connection),
             me,
+            callbacks: Callbacks::default(),
             max_message,
         };
         (stream(0), stream(1))
@@ -143,15 +147,27 @@ impl Stream {
         deadline: Deadline,
         mut meanwhile: Option<&mut dyn FnMut() -> bool>,
     ) -> io::Result<()> {
+        self.callbacks.check_not_here()?;
         let id = self.begin_send(ends, message)?;
         while !self.is_sent(ends, id)? {
             let waited = match &mut meanwhile {
                 Some(receive) if !deadline.has_passed() => {
-                    if !MutexGuard::unlocked(ends, &mut **receive) {
-                        let soon = deadline.min(Deadline::after(LOOK_AGAIN));
-                        wait(&self.signals().room, ends, soon).or(Ok(()))
-                    } else {
-                        Ok(())
+                    let call_back = || self.callbacks.run(&mut **receive);
+                    let received = MutexGuard::unlocked(ends, || {
+                        panic::catch_unwind(AssertUnwindSafe(call_back))
+                    });
+                    match received {
+                        Ok(true) => Ok(()),
+                        Ok(false) => {
+                            let soon = deadline.min(Deadline::after(LOOK_AGAIN));
+                            wait(&self.signals().room, ends, soon).or(Ok(()))
+                        }
+                        Err(panic) => {
+                            if let Ok(false) = self.is_sent(ends, id) {
+                                self.give_up_send(ends, id);
+                            }
+                            panic::resume_unwind(panic);
+                        }
                     }
                 }
                 _ => wait(&self.signals().room, ends, deadline),
@@ -337,6 +353,7 @@ impl transport::Stream for Stream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
+        self.callbacks.check_not_here()?;
         let request = request.to_vec();
         let mut ends = self.lock();
         while !self.begin_transaction(&mut ends)? {

@@ -1,6 +1,7 @@
 //! The connected socket: messages behind their lengths.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use super::instances::Instance;
 use super::os;
 use super::patience::{Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
+use crate::callback::Callbacks;
 use crate::transport::{check_sendable, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
@@ -22,6 +24,7 @@ pub(crate) struct Stream {
     connection: Connection<OwnedFd>,
     receiving: Mutex<Receiving>,
     sending: Mutex<Sending>,
+    callbacks: Callbacks,
 }
 
 impl Stream {
@@ -42,6 +45,7 @@ impl Stream {
                 patience: Patience::new(Timeout::Send),
                 small: Vec::new(),
             }),
+            callbacks: Callbacks::default(),
         })
     }
 
@@ -51,7 +55,7 @@ impl Stream {
 
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
-        let mut sending = deadline.lock(&self.sending)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.send_message(&mut sending, &[IoSlice::new(message)], deadline, None)
     }
 
@@ -62,8 +66,10 @@ impl Stream {
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let mut sending = deadline.lock(&self.sending)?;
-        self.send_message(&mut sending, pieces, deadline, Some(receive))
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.calling_back(receive, |meanwhile| {
+            self.send_message(&mut sending, pieces, deadline, Some(meanwhile))
+        })
     }
 
     pub(crate) fn send_in_place(
@@ -77,10 +83,16 @@ impl Stream {
         check_sendable(size)?;
         message[room - HEADER..room].copy_from_slice(&header(size));
         let message = &message[room - HEADER..];
-        let mut sending = deadline.lock(&self.sending)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.connection.check_open()?;
-        self.send_slice(&mut sending.patience, message, deadline, receive)
-            .map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
+        let patience = &mut sending.patience;
+        match receive {
+            Some(receive) => self.calling_back(receive, |meanwhile| {
+                self.send_slice(patience, message, deadline, Some(meanwhile))
+            }),
+            None => self.send_slice(patience, message, deadline, None),
+        }
+        .map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
     }
 
     pub(crate) fn send_vectored(
@@ -89,7 +101,7 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let mut sending = deadline.lock(&self.sending)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.send_message(&mut sending, pieces, deadline, None)
     }
 
@@ -150,6 +162,7 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
+        self.callbacks.check_not_here()?;
         let mut receiving = deadline.lock(&self.receiving)?;
         let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
         match framing.begin(&mut source) {
@@ -158,7 +171,7 @@ impl Stream {
             // At the end, sending says what there is to say.
             Ok(None) | Err(_) => {}
         }
-        let mut sending = deadline.lock(&self.sending)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.send_message(&mut sending, &[IoSlice::new(request)], deadline, None)?;
         drop(sending);
         let part = self.recv_part(&mut receiving, reply, deadline);
@@ -198,6 +211,19 @@ impl Stream {
             deadline,
         };
         (framing, waiter)
+    }
+
+    /// Sends with what is received meanwhile.
+    #[inline]
+    fn calling_back<R>(
+        &self,
+        receive: &mut dyn FnMut() -> bool,
+        send: impl FnOnce(&mut dyn FnMut() -> bool) -> R,
+    ) -> R {
+        let half_sent = ShutUnlessForgotten(&self.connection);
+        let sent = send(&mut || self.callbacks.run(&mut *receive));
+        mem::forget(half_sent);
+        sent
     }
 
     #[inline]
@@ -347,6 +373,15 @@ impl Source for Waiter<'_> {
             let mut nothing = RecvAncillaryBuffer::default();
             rustix::net::recvmsg(socket, &mut slices, &mut nothing, flags).map(|r| r.bytes)
         })
+    }
+}
+
+/// Ends the connection where a callback has panicked: a part of the message may have gone.
+struct ShutUnlessForgotten<'a>(&'a Connection<OwnedFd>);
+
+impl Drop for ShutUnlessForgotten<'_> {
+    fn drop(&mut self) {
+        self.0.shut(POISONED);
     }
 }
 

@@ -13,6 +13,9 @@ use crate::{Error, ReadMode, Waiting};
 pub(super) struct Head {
     /// The last read stopped within a message.
     pub(super) inside: bool,
+    /// The message has been read to its end, which is that of the stash, and has not been handed out. An empty one has no
+    /// more than this to be known by.
+    pub(super) whole: bool,
     /// The message was too large, and what is left of it is to be dropped.
     pub(super) discarding: bool,
     /// What has been read of the message, and not been handed out yet.
@@ -55,9 +58,18 @@ impl Head {
 
     /// What waits, when so much is in the pipe besides what is held here.
     pub(super) fn waiting(&self, (bytes, left): (usize, usize), held: usize) -> Waiting {
-        let (bytes, left) = (bytes + held, left + held);
-        let message = (left > 0 || bytes > 0 || self.inside).then_some(left);
+        let (bytes, left) = if self.whole {
+            (bytes + held, held)
+        } else {
+            (bytes + held, left + held)
+        };
+        let message = (left > 0 || bytes > 0 || self.inside || self.whole).then_some(left);
         Waiting { bytes, message }
+    }
+
+    /// Whether something of a message is here, or is still to be dropped.
+    pub(super) fn holds_something(&self) -> bool {
+        self.inside || self.discarding || self.whole || !self.stash.is_empty()
     }
 
     /// Whether the message, of which so much has come and so much is left in the pipe, is over the limit: if it is,

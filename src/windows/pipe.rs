@@ -3,14 +3,15 @@
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use windows_sys::Win32::Foundation::{
     ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED, GetLastError,
 };
 use windows_sys::Win32::System::Pipes::{
-    DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeServerProcessId, PeekNamedPipe,
+    DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeInfo,
+    GetNamedPipeServerProcessId, PeekNamedPipe,
 };
 
 use super::instances::Instance;
@@ -23,6 +24,8 @@ pub(super) struct Pipe {
     /// Every use of the handle holds the lock for reading, so that closing can wait until it is not in use.
     handle: RwLock<Option<OwnedHandle>>,
     state: AtomicU8,
+    /// What is unread is to be dropped at the end.
+    aborted: AtomicBool,
     pub(super) end: End,
     direction: Direction,
     pub(super) read_mode: ReadMode,
@@ -39,6 +42,8 @@ const POISONED: u8 = 2;
 pub(super) enum End {
     Server,
     Client,
+    /// A client whose server is on another machine.
+    RemoteClient,
 }
 
 /// In which direction messages may go, seen from this end.
@@ -54,6 +59,8 @@ pub(super) enum Direction {
 pub(super) enum Why {
     /// It was closed.
     Closed,
+    /// It was closed, and what is unread is dropped, both ways.
+    Aborted,
     /// A message was sent in part.
     Poisoned,
 }
@@ -68,6 +75,7 @@ impl Pipe {
         Pipe {
             handle: RwLock::new(Some(handle)),
             state: AtomicU8::new(OPEN),
+            aborted: AtomicBool::new(false),
             end,
             direction,
             read_mode,
@@ -103,28 +111,41 @@ impl Pipe {
         }
     }
 
-    /// Ends the connection for good; the first reason stays. The caller holds no lock on the pipe.
-    ///
-    /// `wake` has whoever uses the handle let go of it; `last_act` is done when nobody does any more.
-    pub(super) fn end(&self, why: Why, wake: impl FnOnce(), last_act: impl FnOnce(&OwnedHandle)) {
+    /// Ends the connection for good; the first reason stays. Operations that are under way go on until they are ended,
+    /// and then the handle is to be [let go](Pipe::release).
+    pub(super) fn end(&self, why: Why) {
         let why = match why {
             Why::Closed => CLOSED,
+            Why::Aborted => {
+                self.aborted.store(true, Ordering::SeqCst);
+                CLOSED
+            }
             Why::Poisoned => POISONED,
         };
         let _ = self
             .state
             .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
-        wake();
+    }
+
+    /// Closes the handle of a pipe that has ended, once nothing uses it any more. The caller holds no lock on the pipe.
+    ///
+    /// `last_act` is done with the handle before it goes.
+    pub(super) fn release(&self, last_act: impl FnOnce(&OwnedHandle)) {
         let handle = self.handle.write().take();
-        handle.as_ref().map(last_act);
+        if let Some(handle) = &handle {
+            last_act(handle);
+            if self.aborted.load(Ordering::SeqCst) {
+                self.disconnect(handle);
+            }
+        }
         // The listener puts up the next instance before this one goes, so that the name is never without any.
         drop(self.instance.lock().take());
         // What has been written is in the pipe, where the peer can read it: NPFS keeps it for the other end.
         drop(handle);
     }
 
-    /// Drops what is unread, both ways: the last act of an abort.
-    pub(super) fn disconnect(&self, handle: &OwnedHandle) {
+    /// Drops what is unread, both ways.
+    fn disconnect(&self, handle: &OwnedHandle) {
         if self.end == End::Server {
             // SAFETY: the handle is open, and of the server's end. It fails only if the client has gone, and then
             // there is nothing to drop.
@@ -172,6 +193,45 @@ impl Pipe {
         })
     }
 
+    /// Whether a message of that size, the write of which was pending and was cancelled, is gone as if it had never been
+    /// written. If not, the peer may have received a part of it.
+    ///
+    /// The pipe keeps a message as a whole from the beginning, and charges it to its quota; the write is pending as long
+    /// as the quota does not suffice, and cancelling it takes the message out of the queue. Of one that fits the quota
+    /// of an empty pipe, nothing can have been received by then: it is pending because of the messages before it, and
+    /// when these have been received, the same step of the system that takes the last of them charges this message in full
+    /// and completes its write.
+    /// <https://learn.microsoft.com/en-us/windows/win32/api/winbase/nf-winbase-createnamedpipea#remarks>
+    ///
+    /// To ask for what the quota has left before a message is written would not do: while the peer waits in a read, the
+    /// system counts the room of that read as used, so that an empty pipe looks full.
+    pub(super) fn takes_back(&self, size: usize) -> bool {
+        // There is no part of nothing.
+        size == 0 || self.end != End::RemoteClient && self.quota().is_ok_and(|quota| size <= quota)
+    }
+
+    /// How many bytes the pipe holds before a write is pending.
+    fn quota(&self) -> io::Result<usize> {
+        let (mut outgoing, mut incoming) = (0, 0);
+        self.with(|handle| {
+            // SAFETY: the handle is open, both sizes live through the call, and nothing else is asked for.
+            let done = unsafe {
+                GetNamedPipeInfo(
+                    handle.as_raw_handle(),
+                    ptr::null_mut(),
+                    &raw mut outgoing,
+                    &raw mut incoming,
+                    ptr::null_mut(),
+                )
+            };
+            if done == 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // Systems differ in which of the two is which at the client's end.
+            Ok(outgoing.min(incoming) as usize)
+        })?
+    }
+
     pub(super) fn peer(&self) -> io::Result<Peer> {
         self.with(|handle| {
             let mut pid = 0;
@@ -182,7 +242,7 @@ impl Pipe {
                     let known = unsafe { GetNamedPipeClientProcessId(raw, &raw mut pid) };
                     (known, security::client_user(handle.as_handle()))
                 }
-                End::Client => {
+                End::Client | End::RemoteClient => {
                     // SAFETY: the handle is open, and `pid` lives through the call.
                     let known = unsafe { GetNamedPipeServerProcessId(raw, &raw mut pid) };
                     (known, security::owner(handle))
@@ -196,7 +256,7 @@ impl Pipe {
     }
 
     pub(super) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        if self.end == End::Client {
+        if self.end != End::Server {
             return Err(super::unsupported(
                 "only the server of a pipe can act as its client".to_owned(),
             ));

@@ -7,13 +7,15 @@ use std::ptr;
 
 use parking_lot::Mutex;
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_BAD_PIPE, ERROR_NO_DATA, ERROR_OPERATION_ABORTED, ERROR_PIPE_BUSY,
+    ERROR_PIPE_NOT_CONNECTED,
 };
 
 use super::head::Head;
 use super::instances::Instance;
 use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
 use super::pipe::{Direction, End, Pipe, Why, write_error};
+use crate::callback::Callbacks;
 use crate::spin::Spinner;
 use crate::transport::{check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, Spin, Waiting};
@@ -34,6 +36,7 @@ pub(crate) struct Stream {
     closing: Event,
     receiving: Mutex<Receiving>,
     sending: Mutex<Sending>,
+    callbacks: Callbacks,
     max_message: usize,
 }
 
@@ -41,8 +44,8 @@ pub(crate) struct Stream {
 struct Receiving {
     event: Event,
     spinner: Spinner,
-    /// Its stash is the beginning of a message of which the rest is in the pipe: what a call had received before it
-    /// timed out.
+    /// Its stash is the beginning of a message: what a call had received before it timed out, or what was read to see
+    /// whether there is a message.
     head: Head,
 }
 
@@ -90,6 +93,7 @@ impl Parts {
                 event: self.sending,
                 gathered: Vec::new(),
             }),
+            callbacks: Callbacks::default(),
             max_message,
         }
     }
@@ -102,7 +106,7 @@ impl Stream {
 
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
-        let mut sending = deadline.lock(&self.sending)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.write(&mut sending.event, message, deadline, None)
     }
 
@@ -131,7 +135,7 @@ impl Stream {
         meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let mut sending = deadline.lock(&self.sending)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         if let [message] = pieces {
             return self.write(&mut sending.event, message, deadline, meanwhile);
         }
@@ -167,7 +171,15 @@ impl Stream {
             return Ok(None);
         }
         message.append(&mut mem::take(&mut receiving.head.stash));
-        match self.recv_whole(&mut receiving, message, deadline) {
+        let received = if mem::take(&mut receiving.head.whole) {
+            let checked = receiving
+                .head
+                .check_size(message.len(), 0, self.max_message);
+            checked.map(Some)
+        } else {
+            self.recv_whole(&mut receiving, message, deadline)
+        };
+        match received {
             Ok(Some(())) => Ok(Some(message.len())),
             Ok(None) => {
                 message.clear();
@@ -222,8 +234,9 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
+        self.callbacks.check_not_here()?;
         let mut receiving = deadline.lock(&self.receiving)?;
-        if receiving.head.inside || receiving.head.discarding {
+        if receiving.head.holds_something() {
             return Err(Error::Busy.into());
         }
         let one_call = request.len() <= MAX_TRANSACTION
@@ -232,11 +245,12 @@ impl Stream {
         let part = if one_call {
             self.transact_at_once(&mut receiving, request, reply, deadline)
         } else {
-            match self.peek_pipe(&mut receiving)? {
-                Some(Waiting {
-                    message: Some(_), ..
-                }) => return Err(Error::Busy.into()),
-                _ => self.send(request, deadline)?,
+            // As the system's transaction does. A look into the pipe does not show an empty message, but a read gets it.
+            match self.fetch(&mut receiving, Deadline::NOW) {
+                Ok(true) => return Err(Error::Busy.into()),
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+                // Nothing waits; or it is the end, of which the send says what there is to say.
+                Ok(false) | Err(_) => self.send(request, deadline)?,
             }
             self.recv_part(&mut receiving, reply, deadline)
         };
@@ -274,18 +288,39 @@ impl Stream {
     }
 
     pub(crate) fn abort(&self) {
-        self.pipe.end(
-            Why::Closed,
-            || self.closing.set(),
-            |handle| self.pipe.disconnect(handle),
-        );
+        self.shut(Why::Aborted);
     }
 
     fn shut(&self, why: Why) {
-        self.pipe.end(why, || self.closing.set(), |_| {});
+        self.pipe.end(why);
+        self.closing.set();
+        // A thread that is called back by a send uses the pipe: then that send ends, and lets it go.
+        if !self.callbacks.is_here() {
+            self.pipe.release(|_| {});
+        }
     }
 
     fn write(
+        &self,
+        event: &mut Event,
+        message: &[u8],
+        deadline: Deadline,
+        meanwhile: Meanwhile<'_>,
+    ) -> io::Result<()> {
+        let Some(receive) = meanwhile else {
+            return self.write_now(event, message, deadline, None);
+        };
+        let called_back = CalledBack {
+            stream: self,
+            size: message.len(),
+        };
+        let mut receive = || self.callbacks.run(&mut *receive);
+        let written = self.write_now(event, message, deadline, Some(&mut receive));
+        called_back.returned();
+        written
+    }
+
+    fn write_now(
         &self,
         event: &mut Event,
         message: &[u8],
@@ -306,12 +341,25 @@ impl Stream {
                 Err(Error::Poisoned.into())
             }
             Err(Undone::TimedOut) => {
-                // How much of it the peer has read nobody says.
-                self.shut(Why::Poisoned);
+                self.after_cancelled(message.len());
                 Err(io::ErrorKind::TimedOut.into())
             }
             Err(Undone::Stopped) => Err(self.pipe.ended()),
-            Err(Undone::Code(code)) => Err(write_error(code)),
+            Err(Undone::Code(code)) => {
+                if code == ERROR_OPERATION_ABORTED {
+                    // Somebody else has cancelled what this thread began.
+                    self.after_cancelled(message.len());
+                }
+                Err(write_error(code))
+            }
+        }
+    }
+
+    /// The write of a message of that size was cancelled while the peer made no room.
+    fn after_cancelled(&self, size: usize) {
+        if !self.pipe.takes_back(size) {
+            // How much of it the peer has read nobody says.
+            self.shut(Why::Poisoned);
         }
     }
 
@@ -368,14 +416,24 @@ impl Stream {
         if !self.discard(receiving, deadline)? {
             return Ok(None);
         }
-        let stashed = receiving.head.stash.len().min(buf.len());
-        buf[..stashed].copy_from_slice(&receiving.head.stash[..stashed]);
-        receiving.head.stash.drain(..stashed);
-        if stashed == buf.len() && receiving.head.inside {
-            return Ok(Some(Part {
-                len: stashed,
-                last: false,
-            }));
+        // A read without room does not tell whether the message is empty: NPFS says that it has succeeded, and takes
+        // nothing, not even an empty message.
+        if buf.is_empty()
+            && !receiving.head.holds_something()
+            && !self.fetch(receiving, deadline)?
+        {
+            return Ok(None);
+        }
+        let head = &mut receiving.head;
+        let stashed = head.stash.len().min(buf.len());
+        buf[..stashed].copy_from_slice(&head.stash[..stashed]);
+        head.stash.drain(..stashed);
+        if head.whole || stashed == buf.len() && head.inside {
+            let ends = head.whole && head.stash.is_empty();
+            // Byte mode has no messages.
+            let last = ends || head.whole && self.pipe.read_mode == ReadMode::Byte;
+            head.whole &= !ends;
+            return Ok(Some(Part { len: stashed, last }));
         }
         match self.read(receiving, as_uninit(&mut buf[stashed..]), deadline) {
             Ok(Some(done)) => Ok(Some(Part {
@@ -391,6 +449,21 @@ impl Stream {
                 Err(error)
             }
         }
+    }
+
+    /// Reads the message at the head, or its beginning, into the stash, where nothing is yet; `false` at the end.
+    fn fetch(&self, receiving: &mut Receiving, deadline: Deadline) -> io::Result<bool> {
+        let mut stash = mem::take(&mut receiving.head.stash);
+        stash.reserve(FIRST_READ);
+        let done = self.read(receiving, stash.spare_capacity_mut(), deadline)?;
+        if let Some(done) = done {
+            let size = stash.len() + done.count as usize;
+            // SAFETY: the read has initialised that many bytes of the spare capacity.
+            unsafe { stash.set_len(size) };
+            receiving.head.stash = stash;
+            receiving.head.whole = !done.more;
+        }
+        Ok(done.is_some())
     }
 
     /// The rest of a message, to the end of `message`.
@@ -436,10 +509,10 @@ impl Stream {
 
     /// What is in the pipe, and in the stash.
     fn peek_pipe(&self, receiving: &mut Receiving) -> io::Result<Option<Waiting>> {
+        let held = receiving.head.stash.len();
         match self.pipe.look()? {
-            Ok(seen) => Ok(Some(
-                receiving.head.waiting(seen, receiving.head.stash.len()),
-            )),
+            Ok(seen) => Ok(Some(receiving.head.waiting(seen, held))),
+            Err(_) if receiving.head.whole => Ok(Some(receiving.head.waiting((0, 0), held))),
             Err(code) => receiving.head.after_failed_read(code),
         }
     }
@@ -478,6 +551,32 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.shut(Why::Closed);
+    }
+}
+
+/// A send that calls back: afterwards the pipe goes, if the callback has closed it, and is closed for good, if the callback
+/// has panicked in the middle of the message.
+struct CalledBack<'a> {
+    stream: &'a Stream,
+    size: usize,
+}
+
+impl CalledBack<'_> {
+    fn returned(self) {
+        if !self.stream.pipe.is_open() {
+            self.stream.pipe.release(|_| {});
+        }
+        mem::forget(self);
+    }
+}
+
+impl Drop for CalledBack<'_> {
+    fn drop(&mut self) {
+        // The write has been cancelled.
+        self.stream.after_cancelled(self.size);
+        if !self.stream.pipe.is_open() {
+            self.stream.pipe.release(|_| {});
+        }
     }
 }
 

@@ -32,12 +32,12 @@
 //! * A receive: its read stays pending and has its buffer, and the next receive gets what it brings. The same goes for
 //!   a receive whose deadline has passed.
 //! * A send: its write goes on, from the operation's own copy of the message. The next send waits for it, and is told
-//!   if it failed.
+//!   if it failed. Only the request of a transaction is taken back, where that can be had whole.
 //! * An accept: the wait for a client goes on, and the next accept gets the client.
 //!
-//! Windows cancels what a thread has begun when that thread ends. A read or a wait for a client is then begun
-//! anew by the next who looks, and nothing is lost. A write may have gone in part, which nobody says, so that the
-//! connection is closed for good. The threads of a runtime live as long as the runtime, except for those of its pool for
+//! Windows cancels what a thread has begun when that thread ends. A read, a wait for a client, or a write of no more than
+//! fits the pipe is then begun anew by the next call that looks, and nothing is lost. A larger write may have gone in
+//! part, which nobody says, so that the connection is closed for good. The threads of a runtime live as long as the runtime, except for those of its pool for
 //! blocking work, which end when they have been idle for a while.
 
 mod listener;
@@ -48,8 +48,10 @@ mod stream;
 use std::io;
 use std::os::windows::io::OwnedHandle;
 
-use super::pipe::{Direction, End};
-use super::{Wait, after_refusal, is_remote, make_ready, open_once, own_pipe_path, pipe_path};
+use super::pipe::Direction;
+use super::{
+    Wait, after_refusal, end_of_client, is_remote, make_ready, open_once, own_pipe_path, pipe_path,
+};
 use crate::options::Backoff;
 use crate::tokio::runtime as rt;
 use crate::{ConnectOptions, Deadline, ListenOptions, Name};
@@ -70,7 +72,7 @@ pub(crate) async fn connect(
     let (handle, direction) = open(options, name, deadline).await?;
     Ok(Parts::new()?.stream(
         handle,
-        End::Client,
+        end_of_client(name),
         direction,
         options.read_mode,
         options.max_message,

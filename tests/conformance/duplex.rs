@@ -1,7 +1,7 @@
 //! D1 to D4: both directions at once, deadlines, and closing under somebody who waits.
 
 use std::cell::Cell;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::thread;
 use std::time::Duration;
 
@@ -121,6 +121,96 @@ pub(crate) fn d01_a_send_that_receives_meanwhile_has_a_deadline<T: Transport>() 
     });
 }
 
+/// Sends what fits into no buffer, and calls `act` once while that waits.
+fn call_back_once<S: Stream>(from: &S, act: &mut dyn FnMut()) -> io::Result<()> {
+    let mut once = Some(act);
+    // Something to receive, so that no transport has a reason to wait before it calls back.
+    let received =
+        from.send_while_receiving(&[IoSlice::new(&content(1, HUGE))], soon(), &mut || {
+            once.take().map(|act| act());
+            false
+        });
+    assert!(once.is_none(), "it was not called back");
+    received
+}
+
+/// The pipe is in use by the very thread that closes it.
+pub(crate) fn d04_closing_within_a_send_that_calls_back_ends_it<T: Transport>() {
+    for abort in [false, true] {
+        both_ways::<T>(|from, to| {
+            send(&to, b"something");
+            let sent = call_back_once(&from, &mut || {
+                if abort {
+                    from.abort()
+                } else {
+                    from.close()
+                }
+                assert_eq!(ours(from.recv(&mut [0; 8], soon())), Error::Closed);
+            });
+            assert_eq!(ours(sent), Error::Closed);
+            assert_eq!(ours(from.send(b"more", soon())), Error::Closed);
+            // It is closed for the peer too, by now.
+            let mut buf = vec![0; 1 << 20];
+            loop {
+                match to.recv(&mut buf, soon()) {
+                    Ok(Some(part)) => assert!(!part.last),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert_eq!(Error::of(&error), Some(&Error::Truncated), "{error:?}");
+                        break;
+                    }
+                }
+            }
+            assert_ended(&to);
+        });
+    }
+}
+
+pub(crate) fn d04_a_pipe_that_was_closed_within_a_send_makes_room_for_another<T: Transport>() {
+    let setup = Setup {
+        instances: Some(1),
+        ..Setup::default()
+    };
+    let (listener, dialer) = T::listen(&setup);
+    let (client, server) = connect::<T>(&listener, &dialer);
+    send(&client, b"something");
+    let sent = call_back_once(&server, &mut || server.close());
+    assert_eq!(ours(sent), Error::Closed);
+    drop(client);
+    let (client, server) = connect::<T>(&listener, &dialer);
+    assert_works(&client, &server);
+}
+
+/// No message begins in the middle of another; nobody waits for it either, since the send would wait for itself.
+pub(crate) fn d01_a_send_within_a_send_that_calls_back_is_refused<T: Transport>() {
+    both_ways::<T>(|from, to| {
+        thread::scope(|scope| {
+            send(&to, b"something");
+            let refused = |sent: io::Result<()>| assert_eq!(ours(sent), Error::Busy);
+            let to = &to;
+            let sent = call_back_once(&from, &mut || {
+                refused(from.send(b"another", Deadline::NEVER));
+                let pieces = [&b"an"[..], b"other"].map(IoSlice::new);
+                refused(from.send_vectored(&pieces, Deadline::NEVER));
+                let nested = &mut || panic!("it has not begun");
+                refused(from.send_while_receiving(&pieces, Deadline::NEVER, nested));
+                let reply = from.transact(b"?", &mut [0; 8], Deadline::NEVER);
+                assert_eq!(ours(reply), Error::Busy);
+                // What it is for goes on.
+                assert_eq!(from.peek().unwrap().unwrap().message, Some(9));
+                assert_eq!(recv(&from).unwrap(), b"something");
+                scope.spawn(move || {
+                    assert!(is_content(1, &recv(to).unwrap()));
+                    assert_eq!(recv(to).unwrap(), b"next");
+                });
+            });
+            sent.unwrap();
+            send(&from, b"next");
+        });
+        assert_works(&from, &to);
+    });
+}
+
 /// The kernel may still have the buffer while the closure runs: the send has to end before the panic goes on.
 pub(crate) fn d03_a_panic_while_a_send_waits_ends_the_send_first<T: Transport>() {
     both_ways::<T>(|from, to| {
@@ -133,7 +223,29 @@ pub(crate) fn d03_a_panic_while_a_send_waits_ends_the_send_first<T: Transport>()
         }));
         assert!(panicked.is_err());
         drop(message);
-        from.close();
+        // Whatever had gone of it, what is sent now is not taken for its rest.
+        let (sent, received) = thread::scope(|scope| {
+            let receiving = scope.spawn(|| {
+                let (mut all, mut message) = (Vec::new(), Vec::new());
+                loop {
+                    match to.recv_message(&mut message, soon()) {
+                        Ok(Some(_)) => all.push(message.clone()),
+                        Ok(None) => break all,
+                        Err(error) => {
+                            assert_eq!(Error::of(&error), Some(&Error::Truncated), "{error:?}");
+                            break all;
+                        }
+                    }
+                }
+            });
+            let sent = from.send(b"next", soon());
+            from.close();
+            (sent, receiving.join().unwrap())
+        });
+        assert_eq!(received.iter().any(|it| it == b"next"), sent.is_ok());
+        let is_whole = |it: &Vec<u8>| it == b"next" || it.len() == HUGE && is_content(1, it);
+        assert!(received.iter().all(is_whole));
+        assert_ended(&to);
     });
 }
 

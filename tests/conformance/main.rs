@@ -51,6 +51,8 @@ use linux::forks as linux_forks;
 use unix::descriptors as unix_descriptors;
 #[cfg(unix)]
 use unix::places as unix_places;
+#[cfg(windows)]
+use windows::room as windows_room;
 
 #[cfg(target_os = "linux")]
 use linux::platform_part;
@@ -106,7 +108,10 @@ macro_rules! conformance {
                 m02_a_buffer_that_fits_exactly_takes_the_last_part
                 m02_each_part_but_the_last_fills_the_buffer
                 m02_a_buffer_of_nothing_takes_nothing
+                m02_a_buffer_of_nothing_waits_for_a_message
+                m02_what_a_buffer_of_nothing_has_seen_is_received
                 m03_a_receive_grows_its_vector_to_fit_and_no_further
+                m04_a_small_message_over_the_limit_is_told_after_a_look
                 m05_an_empty_message_is_not_the_end
                 m05_an_empty_message_wakes_a_receiver_that_waits
                 m06_an_empty_message_then_close_is_a_message_then_the_end
@@ -136,6 +141,7 @@ macro_rules! conformance {
                 m14_transact_sends_and_receives_the_reply
                 m14_a_reply_over_the_buffer_continues_in_parts
                 m14_with_unread_data_waiting_it_is_busy_and_nothing_is_sent
+                m14_any_message_that_waits_is_busy_and_is_kept
                 m14_nobody_else_gets_the_reply
                 m14_a_transaction_that_timed_out_closes_for_good
                 m14_a_peer_that_closes_without_a_reply_is_the_end
@@ -183,12 +189,27 @@ macro_rules! conformance {
     };
 }
 
+/// What a send calls back, on the transports that have such sends.
+macro_rules! calling_back {
+    ($transport:ty) => {
+        tests! { <$transport>
+            duplex {
+                d01_a_send_within_a_send_that_calls_back_is_refused
+                d04_closing_within_a_send_that_calls_back_ends_it
+                d04_a_pipe_that_was_closed_within_a_send_makes_room_for_another
+            }
+        }
+    };
+}
+
 mod memory {
     conformance!(crate::harness::Memory);
+    calling_back!(crate::harness::Memory);
 }
 
 mod spinning {
     conformance!(crate::harness::Spinning);
+    calling_back!(crate::harness::Spinning);
 }
 
 /// What takes a name, another process or the system, on every transport that has names.
@@ -272,6 +293,10 @@ macro_rules! named {
                 n05_a_pipe_of_another_machine_can_only_be_connected_to
                 n05_a_socket_path_is_unsupported
             }
+            windows_room {
+                m10_a_message_that_fits_the_pipe_goes_or_is_taken_back
+                m10_a_message_that_waits_for_room_is_taken_back_whole
+            }
         }
 
         #[cfg(target_os = "linux")]
@@ -346,6 +371,7 @@ mod async_local_on_one_thread {
 
 mod local {
     conformance!(crate::harness::Local);
+    calling_back!(crate::harness::Local);
     named!(crate::harness::Local);
 
     tests! {

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::thread;
 
-use pipetalk::{Part, Stream};
+use pipetalk::{Error, Part, Stream};
 
 use crate::harness::*;
 
@@ -158,6 +158,107 @@ pub(crate) fn m02_a_buffer_of_nothing_takes_nothing<T: Transport>() {
         send(&from, b"behind");
         assert_eq!(part(&to, &mut []), Part { len: 0, last: true });
         assert_eq!(recv(&to).unwrap(), b"behind");
+    });
+}
+
+pub(crate) fn m02_a_buffer_of_nothing_waits_for_a_message<T: Transport>() {
+    both_ways::<T>(|from, to| {
+        let messages: [&[u8]; 4] = [b"hello", b"", &content(2, 10_000), &content(3, 60_000)];
+        for message in messages {
+            assert_times_out("an empty recv", |deadline| to.recv(&mut [], deadline));
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| part(&to, &mut []));
+                send(&from, message);
+                let last = message.is_empty();
+                assert_eq!(waiting.join().unwrap(), Part { len: 0, last });
+            });
+            if !message.is_empty() {
+                assert_eq!(recv(&to).unwrap(), message);
+            }
+        }
+        from.close();
+        assert_eq!(to.recv(&mut [], soon()).unwrap(), None);
+    });
+}
+
+/// However the message is received then, and whatever is asked before.
+pub(crate) fn m02_what_a_buffer_of_nothing_has_seen_is_received<T: Transport>() {
+    let setup = Setup {
+        max_message: Some(20_000),
+        ..Setup::default()
+    };
+    both_ways_with::<T>(&setup, |from, to| {
+        let see = |last| assert_eq!(part(&to, &mut []), Part { len: 0, last });
+        // In parts.
+        send(&from, b"hello");
+        see(false);
+        send(&from, b"behind");
+        until("both wait", || to.peek().unwrap().unwrap().bytes >= 11);
+        assert_eq!(to.peek().unwrap().unwrap().message, Some(5));
+        assert_eq!(ours(to.transact(b"?", &mut [0; 8], soon())), Error::Busy);
+        let mut buf = [0; 4];
+        assert_eq!(
+            part(&to, &mut buf),
+            Part {
+                len: 4,
+                last: false
+            }
+        );
+        see(false);
+        assert_eq!(to.peek().unwrap().unwrap().message, Some(1));
+        assert_eq!(part(&to, &mut buf), Part { len: 1, last: true });
+        assert_eq!(&buf, b"oell");
+        assert_eq!(recv(&to).unwrap(), b"behind");
+        // Large, and over the limit.
+        for size in [10_000, 20_000] {
+            send(&from, &content(size, size));
+            see(false);
+            assert_eq!(to.peek().unwrap().unwrap().message, Some(size));
+            let mut half = vec![0; size / 2];
+            assert_eq!(
+                part(&to, &mut half),
+                Part {
+                    len: size / 2,
+                    last: false
+                }
+            );
+            let rest = recv(&to).unwrap();
+            half.extend_from_slice(&rest);
+            assert!(is_content(size, &half), "{size} bytes");
+        }
+        let too_large = |size| Error::TooLarge {
+            limit: 20_000,
+            size,
+        };
+        send(&from, &content(0, 20_001));
+        see(false);
+        let received = to.recv_message(&mut Vec::new(), soon());
+        assert_eq!(ours(received), too_large(20_001));
+        // The last thing before the end.
+        send(&from, b"last");
+        see(false);
+        from.close();
+        assert_eq!(to.peek().unwrap().unwrap().message, Some(4));
+        assert_eq!(recv(&to).unwrap(), b"last");
+        assert_ended(&to);
+    });
+}
+
+/// What fits into one read is told too.
+pub(crate) fn m04_a_small_message_over_the_limit_is_told_after_a_look<T: Transport>() {
+    let setup = Setup {
+        max_message: Some(3),
+        ..Setup::default()
+    };
+    both_ways_with::<T>(&setup, |from, to| {
+        for _ in 0..2 {
+            send(&from, b"four");
+            send(&from, b"two");
+            assert!(!part(&to, &mut []).last);
+            let received = to.recv_message(&mut Vec::new(), soon());
+            assert_eq!(ours(received), Error::TooLarge { limit: 3, size: 4 });
+            assert_eq!(recv(&to).unwrap(), b"two");
+        }
     });
 }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use pipetalk::{ConnectOptions, Error, Listener, Part, Stream, Waiting};
+use pipetalk::{ConnectOptions, Deadline, Error, Listener, Part, Stream, Waiting};
 
 use crate::harness::*;
 
@@ -88,6 +88,45 @@ pub(crate) fn m14_with_unread_data_waiting_it_is_busy_and_nothing_is_sent<T: Tra
                 message: None
             })
         );
+        assert_works(&from, &to);
+    });
+}
+
+/// A look does not show an empty message everywhere, but it is one.
+pub(crate) fn m14_any_message_that_waits_is_busy_and_is_kept<T: Transport>() {
+    both_ways::<T>(|from, to| {
+        // Small enough for one system call with the reply, where there is one, and not.
+        for request in [7, 100_000] {
+            for unasked in [0, 1, 4_096, 5_000, 60_000] {
+                let (request, unasked) = (content(1, request), content(2, unasked));
+                send(&to, &unasked);
+                for _ in 0..2 {
+                    let busy = from.transact(&request, &mut [0; 8], soon());
+                    assert_eq!(ours(busy), Error::Busy);
+                }
+                let message = from.peek().unwrap().unwrap().message;
+                assert!(message == Some(unasked.len()) || unasked.is_empty());
+                send(&to, b"behind");
+                let mut received = Vec::new();
+                loop {
+                    let mut buf = [0; 3_000];
+                    let Part { len, last } = part(&from, &mut buf);
+                    received.extend_from_slice(&buf[..len]);
+                    if last {
+                        break;
+                    }
+                }
+                assert!(received == unasked);
+                let busy = from.transact(&request, &mut [0; 8], soon());
+                assert_eq!(ours(busy), Error::Busy);
+                assert_eq!(recv(&from).unwrap(), b"behind");
+                // Nothing of the requests has gone.
+                assert_eq!(
+                    kind(to.recv(&mut [0; 8], Deadline::NOW)),
+                    ErrorKind::TimedOut
+                );
+            }
+        }
         assert_works(&from, &to);
     });
 }

@@ -3,6 +3,8 @@
 //! The foreign peers here are opened by the standard library (clients, in byte read mode) and by interprocess
 //! (servers); those that are plain programs in C are in `tests/foreign`.
 
+pub(crate) mod room;
+
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

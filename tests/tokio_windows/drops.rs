@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
-use pipetalk::{Deadline, Error};
+use pipetalk::{Deadline, Error, ListenOptions};
 
 use crate::harness::*;
 
@@ -172,6 +172,61 @@ fn a_send_that_waited_until_its_deadline_closes_for_good() {
                 other => assert_eq!(ours(other), Error::Truncated),
             }
         }
+    });
+}
+
+/// A pipe that holds so much, and is full up to a little.
+async fn nearly_full() -> (LocalStream, LocalStream, LocalListener) {
+    let (client, server, listener) = pair_with(&ListenOptions::new().buffer_size(BUFFER)).await;
+    send(&client, &content(0, BUFFER - 10)).await;
+    (client, server, listener)
+}
+
+const BUFFER: usize = 64 << 10;
+
+/// What has not begun is taken back, however its time ends.
+#[test]
+fn a_send_that_has_not_begun_leaves_the_connection_as_it_was() {
+    let _limit = limit(here!());
+    on_each(async || {
+        let (client, server, _listener) = nearly_full().await;
+        let waits = content(1, 1_000);
+        for polls in 1..4 {
+            let _ = begin(polls, client.send(&waits, Deadline::NOW)).await;
+            let next = client.send(b"too much by now", in_a_moment()).await;
+            assert_eq!(kind(next), ErrorKind::TimedOut);
+        }
+        assert!(recv(&server).await == Some(content(0, BUFFER - 10)));
+        // One that was dropped while it was being cancelled may go on.
+        send(&client, b"next").await;
+        loop {
+            let message = recv(&server).await.unwrap();
+            if message == b"next" {
+                break;
+            }
+            assert!(message == waits);
+        }
+        assert_works(&client, &server).await;
+    });
+}
+
+/// Its request is not sent, so that no reply can come.
+#[test]
+fn a_transaction_that_is_dropped_before_its_request_fits_takes_it_back() {
+    let _limit = limit(here!());
+    on_each(async || {
+        let (client, server, _listener) = nearly_full().await;
+        let request = content(1, 1_000);
+        let mut reply = [0; 8];
+        begin_and_drop(client.transact(&request, &mut reply, Deadline::NEVER)).await;
+        let late = client.transact(&request, &mut reply, in_a_moment()).await;
+        assert_eq!(kind(late), ErrorKind::TimedOut);
+        assert!(recv(&server).await == Some(content(0, BUFFER - 10)));
+        assert_works(&client, &server).await;
+
+        // Of a larger one, a part may have gone.
+        begin_and_drop(client.transact(&content(1, HUGE), &mut reply, Deadline::NEVER)).await;
+        assert_eq!(ours(client.send(b"next", soon()).await), Error::Poisoned);
     });
 }
 

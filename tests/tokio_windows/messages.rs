@@ -232,6 +232,31 @@ fn a_request_and_its_reply_are_one() {
     });
 }
 
+/// Also where an earlier receive has begun to read, and the message has gone there.
+#[test]
+fn an_empty_message_that_waits_is_no_reply() {
+    let _limit = limit(here!());
+    on_each(async || {
+        let (client, server, _listener) = pair().await;
+        for round in 0..rounds_or(500, 100) {
+            if round % 2 == 0 {
+                begin_and_drop(client.recv(&mut [0; 8], Deadline::NEVER)).await;
+            }
+            send(&server, b"").await;
+            let mut reply = [0; 8];
+            let busy = client.transact(b"?", &mut reply, soon()).await;
+            assert_eq!(ours(busy), Error::Busy);
+            assert_eq!(recv(&client).await.as_deref(), Some(&b""[..]));
+            let serve = async {
+                assert_eq!(recv(&server).await.as_deref(), Some(&b"?"[..]));
+                send(&server, b"reply").await;
+            };
+            let (part, ()) = tokio::join!(client.transact(b"?", &mut reply, soon()), serve);
+            assert_eq!(part.unwrap(), Some(Part { len: 5, last: true }));
+        }
+    });
+}
+
 #[test]
 fn byte_read_mode_loses_the_boundaries_only() {
     let _limit = limit(here!());

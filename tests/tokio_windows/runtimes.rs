@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
-use pipetalk::{Deadline, Error};
+use pipetalk::{Deadline, Error, ListenOptions};
 
 use crate::harness::*;
 
@@ -178,6 +178,35 @@ fn a_send_that_was_begun_on_a_thread_that_ended_is_whole_or_the_end() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_send_that_fits_and_was_begun_on_a_thread_that_ended_is_sent_all_the_same() {
+    const BUFFER: usize = 64 << 10;
+    let _limit = limit(here!());
+    let runtime = several();
+    let options = ListenOptions::new().buffer_size(BUFFER);
+    for round in 0..rounds_or(100, 30) as usize {
+        let (client, server, _listener) = runtime.block_on(pair_with(&options));
+        let first = content(round, BUFFER);
+        runtime.block_on(send(&client, &first));
+        let second = content(round + 1, 1 + round * 600);
+        let waits = second.clone();
+        let client = thread::spawn(move || {
+            single().block_on(begin_and_drop(client.send(&waits, Deadline::NEVER)));
+            client
+        });
+        let client = client.join().unwrap();
+        runtime.block_on(async {
+            let receive = async {
+                assert!(recv(&server).await == Some(first));
+                assert!(recv(&server).await == Some(second));
+                assert_eq!(recv(&server).await.as_deref(), Some(&b"next"[..]));
+            };
+            tokio::join!(send(&client, b"next"), receive);
+            assert_works(&client, &server).await;
+        });
     }
 }
 

@@ -50,8 +50,6 @@ struct Receiving {
     head: Head,
     /// How much of the stash has been handed out.
     at: usize,
-    /// The message ends with the stash. An empty one does as well.
-    whole: bool,
 }
 
 /// What a stream needs beside its pipe: made first, where a pipe in hand must not be lost for want of it.
@@ -197,17 +195,10 @@ impl Stream {
             }
             Stage::Ended(Err(code)) => return receiving.look_fails(code),
         }
-        let held = receiving.head.stash.len() - receiving.at;
+        let held = receiving.held();
         match self.pipe.look()? {
-            Ok((bytes, _)) if receiving.whole => Ok(Some(Waiting {
-                bytes: bytes + held,
-                message: Some(held),
-            })),
             Ok(seen) => Ok(Some(receiving.head.waiting(seen, held))),
-            Err(_) if receiving.whole => Ok(Some(Waiting {
-                bytes: held,
-                message: Some(held),
-            })),
+            Err(_) if receiving.head.whole => Ok(Some(receiving.head.waiting((0, 0), held))),
             Err(code) => receiving.look_fails(code),
         }
     }
@@ -222,24 +213,19 @@ impl Stream {
         let mut receiving = self.receive(deadline).await?;
         self.pipe.check_can_send()?;
         self.pipe.check_can_receive()?;
-        if self.has_message(&receiving)? {
+        if !receiving.holds_nothing() || self.fetch(&mut receiving).await? {
             return Err(Error::Busy.into());
         }
         let sending = rt::take(deadline, &self.sending).await?;
         self.finish_earlier(deadline).await?;
+        let unsent = TakeBackOnDrop(self);
+        self.write(&[IoSlice::new(request)], deadline).await?;
+        mem::forget(unsent);
         // From here on a reply may come that nobody has asked for.
         let unanswered = PoisonOnDrop(self);
-        let sent = self.write(&[IoSlice::new(request)], deadline).await;
         drop(sending);
-        let (part, is_over) = match sent {
-            Ok(()) => {
-                let part = self.recv_part(&mut receiving, reply, deadline).await;
-                (part, self.reading.is_idle())
-            }
-            // Nothing has gone, or it is poisoned already.
-            Err(error) => (Err(error), self.writing.is_idle()),
-        };
-        if is_over {
+        let part = self.recv_part(&mut receiving, reply, deadline).await;
+        if self.reading.is_idle() {
             mem::forget(unanswered);
         }
         part
@@ -258,22 +244,12 @@ impl Stream {
     }
 
     pub(crate) fn abort(&self) {
-        self.end(Why::Closed, |handle| self.pipe.disconnect(handle));
+        self.shut(Why::Aborted);
     }
 
     fn shut(&self, why: Why) {
-        self.end(why, |_| {});
-    }
-
-    fn end(&self, why: Why, last_act: impl FnOnce(&OwnedHandle)) {
-        self.pipe.end(
-            why,
-            || {},
-            |handle| {
-                cancel_all(handle);
-                last_act(handle);
-            },
-        );
+        self.pipe.end(why);
+        self.pipe.release(cancel_all);
         // They need not wait for what they have begun: it keeps what it needs until it has ended.
         self.reading.wake();
         self.writing.wake();
@@ -302,7 +278,9 @@ impl Stream {
         }
         match self.wait(&self.writing, deadline).await {
             Ok(()) => self.finish_earlier(deadline).await,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.cancel_write().await,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.cancel_write(total_len(pieces)).await
+            }
             Err(error) => Err(error),
         }
     }
@@ -313,28 +291,59 @@ impl Stream {
             match self.writing.take() {
                 Stage::Idle => return Ok(()),
                 Stage::Pending => self.wait(&self.writing, deadline).await?,
+                Stage::Ended(ended) if self.is_taken_back(&ended) => {
+                    // The thread that began it is no more, and has taken it along: it is begun again.
+                    let stage = self
+                        .pipe
+                        .with(|pipe| self.writing.write(pipe, ended.buffer))?;
+                    if let Stage::Ended(ended) = stage {
+                        return self.after_write(ended);
+                    }
+                }
                 Stage::Ended(ended) => return self.after_write(ended),
             }
         }
     }
 
-    /// The deadline has passed while the peer made no room.
-    async fn cancel_write(&self) -> io::Result<()> {
+    /// Whether the write was cancelled, and nothing of the message has gone.
+    fn is_taken_back(&self, ended: &Ended) -> bool {
+        matches!(ended.result, Err(ERROR_OPERATION_ABORTED))
+            && self.pipe.takes_back(ended.buffer.len())
+    }
+
+    /// The deadline has passed while the peer made no room for a message of that size.
+    async fn cancel_write(&self, size: usize) -> io::Result<()> {
         // How much of it the peer has read nobody says.
-        let half_sent = PoisonOnDrop(self);
+        let half_sent = (!self.pipe.takes_back(size)).then(|| PoisonOnDrop(self));
         self.pipe.with(|pipe| self.writing.cancel(pipe))?;
         self.wait(&self.writing, Deadline::NEVER).await?;
         match self.writing.take() {
             Stage::Ended(Ended {
                 result: Err(ERROR_OPERATION_ABORTED),
-                ..
-            }) => Err(io::ErrorKind::TimedOut.into()),
+                buffer,
+            }) => {
+                scratch::give_back(buffer);
+                Err(io::ErrorKind::TimedOut.into())
+            }
             Stage::Ended(ended) => {
                 // It ended before it could be cancelled.
                 mem::forget(half_sent);
                 self.after_write(ended)
             }
             Stage::Idle | Stage::Pending => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Takes back what is being written, if it can be had whole.
+    fn take_write_back(&self) -> io::Result<()> {
+        self.pipe.with(|pipe| self.writing.cancel(pipe))?;
+        match self.writing.take() {
+            Stage::Idle => Ok(()),
+            Stage::Ended(ended) if self.is_taken_back(&ended) => {
+                scratch::give_back(ended.buffer);
+                Ok(())
+            }
+            Stage::Pending | Stage::Ended(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -369,20 +378,14 @@ impl Stream {
         receiving.holds_nothing() && self.reading.is_idle()
     }
 
-    /// Whether something waits to be received.
-    fn has_message(&self, receiving: &Receiving) -> io::Result<bool> {
-        if !receiving.holds_nothing() {
-            return Ok(true);
-        }
-        match self.reading.look() {
-            // What comes goes there.
-            Stage::Pending => Ok(false),
-            Stage::Ended(result) => Ok(result.is_ok()),
-            Stage::Idle => match self.pipe.look()? {
-                Ok((bytes, left)) => Ok(bytes > 0 || left > 0),
-                // The end is no message: the send says what there is to say.
-                Err(_) => Ok(false),
-            },
+    /// Reads what waits into the stash, and says whether something did. If not, the read is pending afterwards, for what is
+    /// to come. A look into the pipe would not do, because it does not show an empty message.
+    async fn fetch(&self, receiving: &mut Receiving) -> io::Result<bool> {
+        match self.read(receiving, FIRST_READ, Deadline::NOW).await {
+            Ok(Some(_)) => Ok(true),
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => Err(error),
+            // Nothing waits; or it is the end, of which the send says what there is to say.
+            Ok(None) | Err(_) => Ok(false),
         }
     }
 
@@ -414,7 +417,7 @@ impl Stream {
             // At the end, what was held is gone.
             receiving.at = receiving.at.min(receiving.head.stash.len());
             let done = done?;
-            receiving.whole = done.is_some_and(|done| !done.more);
+            receiving.head.whole = done.is_some_and(|done| !done.more);
             return Ok(Poll::Ready(done));
         }
     }
@@ -473,7 +476,7 @@ impl Stream {
         }
         let by_bytes = self.pipe.read_mode == ReadMode::Byte;
         // Nothing is handed out before all of it is there, so that nothing is lost if this is dropped.
-        while !(receiving.whole || receiving.head.inside && receiving.held() >= buf.len()) {
+        while !(receiving.head.whole || receiving.head.inside && receiving.held() >= buf.len()) {
             receiving.head.stash.drain(..mem::take(&mut receiving.at));
             let room = if receiving.head.inside {
                 buf.len() - receiving.held()
@@ -492,7 +495,7 @@ impl Stream {
         buf[..len].copy_from_slice(&from[..len]);
         receiving.at += len;
         let rest = receiving.held() > 0;
-        let last = receiving.whole && (by_bytes || !rest);
+        let last = receiving.head.whole && (by_bytes || !rest);
         if !rest {
             receiving.next();
         }
@@ -520,7 +523,7 @@ impl Stream {
                 receiving.next();
                 return Err(too_large);
             }
-            if receiving.whole {
+            if receiving.head.whole {
                 return Ok(Some(()));
             }
             let room = if begun { left.max(1) } else { FIRST_READ };
@@ -556,13 +559,13 @@ impl Receiving {
     }
 
     fn holds_nothing(&self) -> bool {
-        !self.head.inside && !self.head.discarding && !self.whole && self.held() == 0
+        !self.head.inside && !self.head.discarding && !self.head.whole && self.held() == 0
     }
 
     /// What was read has been handed out.
     fn next(&mut self) {
         self.at = 0;
-        self.whole = false;
+        self.head.whole = false;
         self.head.stash.clear();
         if self.head.stash.capacity() > KEPT_PARTS {
             self.head.stash = Vec::new();
@@ -576,6 +579,17 @@ impl Receiving {
         self.head.inside = inside;
         self.at = self.at.min(self.head.stash.len());
         seen
+    }
+}
+
+/// Takes back what is being written, unless it is forgotten; if that cannot be, it ends the connection.
+struct TakeBackOnDrop<'a>(&'a Stream);
+
+impl Drop for TakeBackOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.0.take_write_back().is_err() {
+            self.0.shut(Why::Poisoned);
+        }
     }
 }
 
