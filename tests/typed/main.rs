@@ -9,6 +9,7 @@
 #[path = "../util/drivers.rs"]
 mod drivers;
 mod faulty;
+mod room;
 #[path = "../util/mod.rs"]
 mod util;
 
