@@ -203,6 +203,10 @@ impl Pipe {
     /// and completes its write.
     /// <https://learn.microsoft.com/en-us/windows/win32/api/winbase/nf-winbase-createnamedpipea#remarks>
     ///
+    /// What is left is the instant in which the system has decided to cancel and does not have the pipe's lock yet: a peer
+    /// that in there takes what came before, and then a part of this, is told of nothing. It is far shorter than the two
+    /// calls that this takes.
+    ///
     /// To ask for what the quota has left before a message is written would not do: while the peer waits in a read, the
     /// system counts the room of that read as used, so that an empty pipe looks full.
     pub(super) fn takes_back(&self, size: usize) -> bool {

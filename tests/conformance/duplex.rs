@@ -127,7 +127,9 @@ fn call_back_once<S: Stream>(from: &S, act: &mut dyn FnMut()) -> io::Result<()> 
     // Something to receive, so that no transport has a reason to wait before it calls back.
     let received =
         from.send_while_receiving(&[IoSlice::new(&content(1, HUGE))], soon(), &mut || {
-            once.take().map(|act| act());
+            if let Some(act) = once.take() {
+                act();
+            }
             false
         });
     assert!(once.is_none(), "it was not called back");
