@@ -11,7 +11,7 @@ use crate::UserId;
 ///
 /// | | Windows | Unix |
 /// |---|---|---|
-/// | `SameUser` | a DACL that names the process token's user only | mode 0600 from before the socket has a name, and each client's uid checked |
+/// | `SameUser` | a DACL that names the process token's user only, and its package in an AppContainer | mode 0600 from before the socket has a name, and each client's uid checked |
 /// | `Group` | and the group, with the rights to read and write | mode 0660 and the group as owner |
 /// | `Everyone` | and Everyone, with the rights to read and write | mode 0666 |
 /// | `Sddl` | the DACL as given | `Unsupported` |
@@ -20,6 +20,10 @@ use crate::UserId;
 /// The rights to read and write (0x12019B) are what a client of this crate asks for. A client of another kind that
 /// asks for GENERIC_WRITE asks for the right to create instances with it, and is refused unless it runs as the
 /// listener's own user; let it ask for less, or give an SDDL string that allows more.
+///
+/// To a process in an AppContainer Windows gives only what both its user and its package have been given. So a listener
+/// in one lets in its own package, and the user's programs outside of containers; `Everyone` does not mean the other
+/// packages. Let those in by an SDDL string with their SIDs, or `AC` for all of them.
 ///
 /// On Unix the mode and the group are set before the socket listens, so that nobody connects earlier; what the process's
 /// umask takes away is given back, on Linux by way of `/proc`. Nothing else that somebody puts at the path meanwhile is
@@ -38,7 +42,7 @@ pub enum Access {
     /// Every user of this machine.
     Everyone,
     /// Windows: a security descriptor in [the string format][sddl]. It has to let the listener's own user
-    /// create further instances.
+    /// create further instances, and in an AppContainer its own package too.
     ///
     /// [sddl]: https://learn.microsoft.com/en-us/windows/win32/secauthz/security-descriptor-string-format
     Sddl(String),

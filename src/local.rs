@@ -50,6 +50,9 @@ impl LocalListener {
     /// Who may connect, read back from the system: the security descriptor of the pipe in its string form, or
     /// the owner, group and mode of the socket file (`uid 1000 gid 1000 mode 0600`).
     ///
+    /// The string form has two letters for many well-known SIDs, whichever way they were asked for: `WD` for Everyone,
+    /// `SY` for the system, `LA` for the built-in administrator.
+    ///
     /// # Errors
     ///
     /// What the system says; [`Error::Stopped`](crate::Error::Stopped) after [`stop`](Listener::stop).
@@ -130,14 +133,17 @@ impl LocalStream {
         })
     }
 
-    /// Windows, server side: runs `act` on this thread as the client's user, and always goes back to its own,
-    /// also when `act` panics (`ImpersonateNamedPipeClient`, `RevertToSelf`). If going back fails, the process
-    /// is aborted, because it must not go on as somebody else.
+    /// Windows, server side: runs `act` on this thread as the client's user (`ImpersonateNamedPipeClient`), and then
+    /// gives the thread the token back that it had before, or none, also when `act` panics. So it can be nested, and
+    /// [`peer`](Stream::peer) can be called within. If going back fails, the process is aborted, because it must not
+    /// go on as somebody else.
     ///
     /// # Errors
     ///
-    /// `act` does not run if the system refuses: for example because the client has allowed to be identified
-    /// only ([`ConnectOptions::allow_impersonation`]). `Unsupported` on Unix and on the client's side.
+    /// With any of them `act` does not run. `PermissionDenied` if the client has allowed to be identified only
+    /// ([`ConnectOptions::allow_impersonation`]), or if this process has no right to act as other users
+    /// (`SeImpersonatePrivilege`). What the system says if it refuses: before anything was received from the client, for
+    /// example. `Unsupported` on Unix and on the client's side.
     pub fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
         self.sys.impersonate(act)
     }

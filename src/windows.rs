@@ -17,6 +17,7 @@ mod overlapped;
 mod pipe;
 mod security;
 mod stream;
+mod token;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
 
@@ -49,7 +50,7 @@ use pipe::{Direction, End};
 use stream::Parts;
 
 pub(crate) fn current_user() -> io::Result<UserId> {
-    security::current_user().map(UserId::Sid)
+    token::current_user().map(UserId::Sid)
 }
 
 pub(crate) fn system_name(portable: String) -> io::Result<Name> {
@@ -58,7 +59,7 @@ pub(crate) fn system_name(portable: String) -> io::Result<Name> {
 }
 
 pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
-    Ok(format!("{portable}.{}", security::current_user()?))
+    Ok(format!("{portable}.{}", token::current_user()?))
 }
 
 pub(crate) fn epoch() -> Epoch {

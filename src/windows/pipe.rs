@@ -15,7 +15,8 @@ use windows_sys::Win32::System::Pipes::{
 };
 
 use super::instances::Instance;
-use super::security::{self, Impersonation};
+use super::security;
+use super::token::{self, Impersonation};
 use crate::{Error, Peer, ReadMode, UserId};
 
 /// A pipe that is connected until it is ended.
@@ -244,7 +245,7 @@ impl Pipe {
                 End::Server => {
                     // SAFETY: the handle is open, and `pid` lives through the call.
                     let known = unsafe { GetNamedPipeClientProcessId(raw, &raw mut pid) };
-                    (known, security::client_user(handle.as_handle()))
+                    (known, token::client_user(handle.as_handle()))
                 }
                 End::Client | End::RemoteClient => {
                     // SAFETY: the handle is open, and `pid` lives through the call.
@@ -267,7 +268,7 @@ impl Pipe {
         }
         // The lock is not held while `act` runs: it may use the stream, and close it.
         let guard = self.with(|handle| Impersonation::begin(handle.as_handle()))??;
-        Ok(security::impersonate(guard, act))
+        token::impersonate(guard, act)
     }
 }
 

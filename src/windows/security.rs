@@ -2,58 +2,27 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
 
 use interprocess::os::windows::ToWtf16;
 use interprocess::os::windows::security_descriptor::{
     AsSecurityDescriptorExt, BorrowedSecurityDescriptor, SecurityDescriptor,
 };
-use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_SUCCESS, HANDLE, LocalFree};
+use windows_sys::Win32::Foundation::{ERROR_SUCCESS, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, GetSecurityInfo, SE_KERNEL_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    DACL_SECURITY_INFORMATION, GetTokenInformation, LookupAccountNameW, OWNER_SECURITY_INFORMATION,
-    PSECURITY_DESCRIPTOR, PSID, RevertToSelf, TOKEN_QUERY, TOKEN_USER, TokenUser,
+    DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION, LookupAccountNameW,
+    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
-use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
-use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
-};
 
+use super::token::{current_user, package};
 use super::{unsupported, wide};
 use crate::Access;
 use crate::name::invalid;
-
-/// The SID of the user whose token this process runs under.
-pub(super) fn current_user() -> io::Result<String> {
-    let mut token: HANDLE = ptr::null_mut();
-    // SAFETY: returns a pseudo handle, which needs no closing.
-    let process = unsafe { GetCurrentProcess() };
-    // SAFETY: `process` is valid, and `token` lives through the call.
-    check(unsafe { OpenProcessToken(process, TOKEN_QUERY, &raw mut token) })?;
-    // SAFETY: the handle was just opened and nobody else has it.
-    let token = unsafe { OwnedHandle::from_raw_handle(token) };
-    user_of(&token)
-}
-
-/// The SID of the client at the other end of a server's handle, taken from its impersonation token: what a
-/// process id leads to may be another process by then.
-pub(super) fn client_user(pipe: BorrowedHandle<'_>) -> io::Result<String> {
-    impersonate(Impersonation::begin(pipe)?, || {
-        let mut token: HANDLE = ptr::null_mut();
-        // SAFETY: returns a pseudo handle, which needs no closing.
-        let thread = unsafe { GetCurrentThread() };
-        // SAFETY: `thread` is valid, and `token` lives through the call. The token is opened with the rights of
-        // the process, because the client's may not do to open it.
-        check(unsafe { OpenThreadToken(thread, TOKEN_QUERY, 1, &raw mut token) })?;
-        // SAFETY: the handle was just opened and nobody else has it.
-        let token = unsafe { OwnedHandle::from_raw_handle(token) };
-        user_of(&token)
-    })
-}
 
 /// The SID of the owner of a pipe.
 ///
@@ -81,7 +50,19 @@ fn is_wine() -> bool {
 
 /// The owner and the DACL of a pipe, in the string form.
 pub(super) fn sddl_of(pipe: &OwnedHandle) -> io::Result<String> {
-    let selector = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION;
+    sddl_with(pipe, OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION)
+}
+
+/// Everything that decides on who may open a pipe: the integrity label as well, which keeps out programs that are
+/// trusted less than the listener's, of the same user too.
+pub(super) fn whole_sddl_of(pipe: &OwnedHandle) -> io::Result<String> {
+    sddl_with(
+        pipe,
+        OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION | LABEL_SECURITY_INFORMATION,
+    )
+}
+
+fn sddl_with(pipe: &OwnedHandle, selector: u32) -> io::Result<String> {
     let (descriptor, _) = descriptor_of(pipe, selector)?;
     // SAFETY: the descriptor is valid, and outlives the borrow.
     let borrowed = unsafe { BorrowedSecurityDescriptor::from_ptr(descriptor.0) };
@@ -102,19 +83,41 @@ pub(super) fn descriptor(access: &Access) -> io::Result<SecurityDescriptor> {
         Access::Everyone => own_sddl(&client_entry("WD"))?,
         Access::Group(group) => own_sddl(&client_entry(&group_sid(group)?))?,
     };
+    parse(&sddl)
+}
+
+/// The security descriptor of what nobody but this user has a use for; with everything allowed that `rights` are, as the
+/// string format writes them.
+pub(super) fn private(rights: &str) -> io::Result<SecurityDescriptor> {
+    parse(&sddl_for(&current_user()?, package()?.as_deref(), rights))
+}
+
+fn parse(sddl: &str) -> io::Result<SecurityDescriptor> {
     let text = sddl
-        .as_str()
         .to_wtf_16()
         .map_err(|_| invalid("a security descriptor cannot hold a NUL"))?;
     SecurityDescriptor::deserialize(&text)
         .map_err(|error| invalid(format!("{sddl:?} is not a security descriptor: {error}")))
 }
 
-/// The owner and everything for the user himself: without an owner in so many words, an elevated process would
-/// make the administrators the owner, and without a DACL, Windows would let everyone read.
+/// The owner and everything for the listener's own user, and what others may.
 fn own_sddl(more: &str) -> io::Result<String> {
-    let user = current_user()?;
-    Ok(format!("O:{user}D:P(A;;FA;;;{user}){more}"))
+    let own = sddl_for(&current_user()?, package()?.as_deref(), "FA");
+    Ok(own + more)
+}
+
+/// A user as the owner, with rights, and nobody else. Without an owner in so many words, an elevated process would
+/// make the administrators the owner, and without a DACL, Windows would let everyone read.
+///
+/// A process in an AppContainer has only such access as both its user and its package have been given, so that its
+/// second instance would be denied to a packaged listener whose package is not named:
+/// <https://learn.microsoft.com/en-us/windows/win32/secauthz/appcontainer-isolation>
+fn sddl_for(user: &str, package: Option<&str>, rights: &str) -> String {
+    let mut sddl = format!("O:{user}D:P(A;;{rights};;;{user})");
+    if let Some(package) = package {
+        sddl.push_str(&format!("(A;;{rights};;;{package})"));
+    }
+    sddl
 }
 
 /// What a client needs: not the right to create an instance.
@@ -155,36 +158,6 @@ fn group_sid(group: &str) -> io::Result<String> {
     sid_text(sid.as_mut_ptr().cast())
 }
 
-/// A thread that acts as the client of a pipe. Dropping it goes back.
-#[derive(Debug)]
-pub(super) struct Impersonation(());
-
-impl Impersonation {
-    pub(super) fn begin(pipe: BorrowedHandle<'_>) -> io::Result<Impersonation> {
-        // SAFETY: the handle is open. The guard goes back on this thread, as it stays within `impersonate`.
-        check(unsafe { ImpersonateNamedPipeClient(pipe.as_raw_handle()) })?;
-        Ok(Impersonation(()))
-    }
-}
-
-impl Drop for Impersonation {
-    fn drop(&mut self) {
-        // SAFETY: ends what `begin` began on this thread.
-        if unsafe { RevertToSelf() } == 0 {
-            // "If RevertToSelf fails, your application continues to run in the context of the client, which is
-            // not appropriate. You should shut down the process": so its documentation.
-            std::process::abort();
-        }
-    }
-}
-
-/// Acts as somebody else and goes back, also out of a panic.
-pub(super) fn impersonate<R>(guard: Impersonation, act: impl FnOnce() -> R) -> R {
-    let result = act();
-    drop(guard);
-    result
-}
-
 /// Memory from the local heap.
 #[derive(Debug)]
 struct Local(*mut c_void);
@@ -219,35 +192,8 @@ fn descriptor_of(pipe: &OwnedHandle, what: u32) -> io::Result<(Local, PSID)> {
     Ok((Local(descriptor), owner))
 }
 
-/// The SID of the user of a token.
-fn user_of(token: &OwnedHandle) -> io::Result<String> {
-    // A TOKEN_USER with its SID behind it: 16 bytes and at most 68. u64s keep it aligned.
-    let mut buffer = [0_u64; 16];
-    let mut size = 0;
-    // SAFETY: the buffer has the size that is said, is aligned for a TOKEN_USER, and lives through the call.
-    let done = unsafe {
-        GetTokenInformation(
-            token.as_raw_handle(),
-            TokenUser,
-            buffer.as_mut_ptr().cast(),
-            size_of_val(&buffer) as u32,
-            &raw mut size,
-        )
-    };
-    check(done)?;
-    if (size as usize) < size_of::<TOKEN_USER>() {
-        return Err(io::Error::from_raw_os_error(
-            ERROR_INSUFFICIENT_BUFFER as i32,
-        ));
-    }
-    // SAFETY: the call has put a TOKEN_USER at the start of the buffer.
-    let user = unsafe { buffer.as_ptr().cast::<TOKEN_USER>().read() };
-    // The SID is in the buffer, which is still there.
-    sid_text(user.User.Sid)
-}
-
 /// The string form of a SID, which is valid or null.
-fn sid_text(sid: PSID) -> io::Result<String> {
+pub(super) fn sid_text(sid: PSID) -> io::Result<String> {
     if sid.is_null() {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -268,10 +214,37 @@ fn sid_text(sid: PSID) -> io::Result<String> {
     }
 }
 
-fn check(done: windows_sys::core::BOOL) -> io::Result<()> {
+pub(super) fn check(done: windows_sys::core::BOOL) -> io::Result<()> {
     if done == 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i02_a_packaged_listener_may_create_its_second_instance() {
+        let user = "S-1-5-21-1-2-3-1001";
+        let package = "S-1-15-2-1-2-3-4-5-6-7";
+        assert_eq!(
+            sddl_for(user, None, "FA"),
+            format!("O:{user}D:P(A;;FA;;;{user})")
+        );
+        let packaged = sddl_for(user, Some(package), "FA");
+        assert_eq!(
+            packaged,
+            format!("O:{user}D:P(A;;FA;;;{user})(A;;FA;;;{package})")
+        );
+        parse(&packaged).unwrap();
+        // No test runs in an AppContainer.
+        assert_eq!(package_or_panic(), None);
+    }
+
+    fn package_or_panic() -> Option<String> {
+        package().unwrap()
     }
 }

@@ -292,9 +292,19 @@ pub(crate) fn c06_a_client_lets_nobody_act_in_its_name_unless_asked_to<T: Named>
     let Pair { client, server, .. } = pair::<T>();
     send(&client, b"hello");
     assert_eq!(recv(&server).unwrap(), b"hello");
-    // Who the client is may be seen, but nothing be opened as it.
-    let opened = T::impersonate(&server, || File::open(env::current_exe().unwrap()));
-    assert!(matches!(opened, Err(_) | Ok(Err(_))), "{opened:?}");
+    // Who the client is may be seen, but nothing be done as it.
+    let mut ran = false;
+    let refused = T::impersonate(&server, || ran = true).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    assert!(
+        refused.to_string().contains("allow_impersonation"),
+        "{refused}"
+    );
+    assert!(!ran);
+    assert_eq!(
+        server.peer().unwrap().user,
+        Some(UserId::current().unwrap())
+    );
 }
 
 pub(crate) fn m12_a_foreign_byte_mode_reader_gets_the_bytes<T: Named>() {
@@ -361,18 +371,35 @@ pub(crate) fn m12_byte_read_mode_on_either_end_loses_the_boundaries_only<T: Name
     assert_eq!(recv(&client).unwrap(), b"two");
 }
 
+/// How the system writes this process's user in a security descriptor: a well-known one by two letters (`LA` is the
+/// built-in administrator), so that texts tell which SID it is only where the system has written both.
+fn as_shown<T: Named>() -> String {
+    let place = Place::new();
+    let user = UserId::current().unwrap();
+    let sddl = format!("O:{user}D:P(A;;FA;;;{user})");
+    let options = ListenOptions::new().access(Access::Sddl(sddl));
+    let shown = T::access(&T::bind_with(&options, place.name()).unwrap()).unwrap();
+    let owner = shown
+        .strip_prefix("O:")
+        .and_then(|rest| rest.split_once("D:"));
+    owner
+        .unwrap_or_else(|| panic!("no owner in {shown}"))
+        .0
+        .to_owned()
+}
+
 pub(crate) fn i02_by_default_the_pipe_is_its_users_only<T: Named>() {
     let place = Place::new();
     let listener = T::bind(place.name()).unwrap();
-    let user = UserId::current().unwrap().to_string();
+    let user = as_shown::<T>();
     let shown = T::access(&listener).unwrap();
     let entries: Vec<_> = shown.split('(').skip(1).collect();
     assert_eq!(entries.len(), 1, "{shown}");
     assert!(
-        entries[0].starts_with("A;") && entries[0].contains(&user),
+        entries[0].starts_with("A;") && entries[0].ends_with(&format!(";{user})")),
         "{shown}"
     );
-    assert!(shown.starts_with(&format!("O:{user}")), "{shown}");
+    assert!(shown.starts_with(&format!("O:{user}D:")), "{shown}");
 }
 
 #[test]
@@ -393,8 +420,9 @@ pub(crate) fn i03_the_owner_of_the_pipe_is_the_servers_user<T: Named>() {
 }
 
 pub(crate) fn i04_access_is_asked_for_in_words_and_shown<T: Named>() {
-    let user = UserId::current().unwrap().to_string();
+    let user = UserId::current().unwrap();
     let sddl = format!("O:{user}D:P(A;;FA;;;{user})(A;;FR;;;SY)");
+    let user = as_shown::<T>();
     let cases = [
         (Access::Everyone, 2, ";WD)"),
         (Access::Group("S-1-5-32-545".into()), 2, ";BU)"),
@@ -407,7 +435,7 @@ pub(crate) fn i04_access_is_asked_for_in_words_and_shown<T: Named>() {
         let shown = T::access(&listener).unwrap();
         assert_eq!(shown.matches("(A;").count(), entries, "{access:?}: {shown}");
         assert!(
-            shown.contains(ends) && shown.contains(&user),
+            shown.contains(ends) && shown.contains(&format!(";{user})")),
             "{access:?}: {shown}"
         );
         let client = T::connect(place.name()).unwrap();
@@ -445,8 +473,17 @@ pub(crate) fn i05_the_server_acts_as_the_client_that_lets_it<T: Named>() {
     let server = listener.accept(soon()).unwrap();
     send(&client, b"hello");
     assert_eq!(recv(&server).unwrap(), b"hello");
-    let opened = T::impersonate(&server, || File::open(env::current_exe().unwrap()));
-    opened.unwrap().unwrap();
+    let open = || File::open(env::current_exe().unwrap());
+    T::impersonate(&server, open).unwrap().unwrap();
+    // What looks at the client within, or acts as it once more, leaves the thread as it is.
+    let opened = T::impersonate(&server, || {
+        let peer = server.peer()?;
+        let opened = T::impersonate(&server, open)?;
+        open()?;
+        opened.map(|_| peer)
+    });
+    let user = Some(UserId::current().unwrap());
+    assert_eq!(opened.unwrap().unwrap().user, user);
     // The closure may use the stream, and close it.
     T::impersonate(&server, || send(&server, b"as you")).unwrap();
     assert_eq!(recv(&client).unwrap(), b"as you");
