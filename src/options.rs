@@ -139,11 +139,16 @@ impl ListenOptions {
 
     /// Creates the endpoint and begins to listen.
     ///
+    /// Clients of an earlier listener that have not yet closed their end do not keep the name from the next one. On
+    /// Windows the system keeps a pipe for such clients, with its access: a listener with the same access takes it over,
+    /// and for one with another it is in use until the last of them has gone.
+    ///
     /// # Errors
     ///
     /// * `AddrInUse`: the name has a listener already, whoever holds it; on Unix the error says where, and which process
     ///   it is where the system tells. A socket that a dead process of this user left behind is taken over; one that
-    ///   anybody has open is not, whether or not it listens.
+    ///   anybody has open is not, whether or not it listens. On Windows also a name that cannot be taken over from an
+    ///   earlier listener's clients, for a reason that the error tells in words.
     /// * `AlreadyExists`: there is something at the path that is not a socket.
     /// * `InvalidInput`: a name or an option that cannot be, in words.
     /// * `Unsupported`: this platform has no such name or option.

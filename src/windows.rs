@@ -10,11 +10,13 @@
 //! opened here, overlapped, and every operation goes through [`overlapped`]; those that wake a task, for async programs,
 //! are below `tokio`.
 
+mod claim;
 mod head;
 mod instances;
 mod listener;
 mod overlapped;
 mod pipe;
+mod recipe;
 mod security;
 mod stream;
 mod token;

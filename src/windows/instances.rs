@@ -2,33 +2,21 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::os::windows::io::{FromRawHandle, OwnedHandle};
+use std::os::windows::io::OwnedHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use interprocess::os::windows::security_descriptor::{AsSecurityDescriptor, SecurityDescriptor};
 use parking_lot::{Mutex, MutexGuard};
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_COMMITMENT_LIMIT, ERROR_NO_SYSTEM_RESOURCES,
-    ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_ENOUGH_QUOTA, ERROR_OUTOFMEMORY, ERROR_PIPE_BUSY,
-    ERROR_TOO_MANY_OPEN_FILES, INVALID_HANDLE_VALUE,
-};
-use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
-use windows_sys::Win32::Storage::FileSystem::{
-    FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FILE_FLAG_WRITE_THROUGH,
-    PIPE_ACCESS_DUPLEX,
-};
-use windows_sys::Win32::System::Pipes::{
-    CreateNamedPipeW, PIPE_READMODE_BYTE, PIPE_READMODE_MESSAGE, PIPE_REJECT_REMOTE_CLIENTS,
-    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PIPE_WAIT,
+    ERROR_COMMITMENT_LIMIT, ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY,
+    ERROR_NOT_ENOUGH_QUOTA, ERROR_OUTOFMEMORY, ERROR_PIPE_BUSY, ERROR_TOO_MANY_OPEN_FILES,
 };
 
+use super::claim::{System, claim};
+use super::recipe::Recipe;
 use super::security;
 use crate::{Error, ListenOptions, ReadMode};
-
-/// The default size of the buffers of a pipe, in bytes for each direction.
-const BUFFER_SIZE: usize = 64 << 10;
 
 /// How long to wait before trying again when the system has run out of something.
 pub(super) const BACKOFF: Duration = Duration::from_millis(50);
@@ -39,10 +27,13 @@ pub(super) trait Bell: Debug + Send + Sync + 'static {
 }
 
 #[derive(Debug)]
-pub(super) struct Instances<B> {
-    recipe: Recipe,
+pub(super) struct Instances<B, S = Recipe> {
+    system: S,
     limit: Option<usize>,
+    pub(super) read_mode: ReadMode,
     pub(super) max_message: usize,
+    /// Who may connect, as it was read back.
+    access: io::Result<String>,
     stopped: AtomicBool,
     /// Rung when there is room for an instance again.
     pub(super) freed: B,
@@ -61,29 +52,28 @@ pub(super) struct Slot {
     live: usize,
 }
 
+impl Slot {
+    /// Whether any instance is there. While there is one, the name is this listener's.
+    fn has_name(&self) -> bool {
+        self.waiting.is_some() || self.taken || self.live > 0
+    }
+}
+
 impl<B: Bell> Instances<B> {
     pub(super) fn bind(options: &ListenOptions, path: Vec<u16>, freed: B) -> io::Result<Self> {
-        let buffer_size = options.buffer_size.unwrap_or(BUFFER_SIZE);
-        let recipe = Recipe {
-            path,
-            security: security::descriptor(&options.access)?,
-            buffer_size: u32::try_from(buffer_size).unwrap_or(u32::MAX),
-            read_mode: options.read_mode,
-            write_through: options.write_through,
-        };
-        let first = recipe.create(true).map_err(|error| {
-            match error.raw_os_error().map(|code| code as u32) {
-                // FILE_FLAG_FIRST_PIPE_INSTANCE: somebody has an instance already, who may be another user.
-                Some(ERROR_ACCESS_DENIED | ERROR_PIPE_BUSY) => {
-                    io::Error::new(io::ErrorKind::AddrInUse, "the name has a listener already")
-                }
-                _ => error,
-            }
-        })?;
+        Instances::on(Recipe::new(options, path)?, options, freed)
+    }
+}
+
+impl<B: Bell, S: System<Instance = OwnedHandle>> Instances<B, S> {
+    fn on(system: S, options: &ListenOptions, freed: B) -> io::Result<Self> {
+        let first = claim(&system)?;
         Ok(Instances {
-            recipe,
+            system,
             limit: options.instances,
+            read_mode: options.read_mode,
             max_message: options.max_message,
+            access: security::sddl_of(&first),
             stopped: AtomicBool::new(false),
             freed,
             slot: Mutex::new(Slot {
@@ -91,10 +81,6 @@ impl<B: Bell> Instances<B> {
                 ..Slot::default()
             }),
         })
-    }
-
-    pub(super) fn read_mode(&self) -> ReadMode {
-        self.recipe.read_mode
     }
 
     pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -122,8 +108,14 @@ impl<B: Bell> Instances<B> {
         self.limit.is_none_or(|limit| slot.live < limit)
     }
 
-    pub(super) fn create(&self) -> io::Result<OwnedHandle> {
-        self.recipe.create(false)
+    /// Creates an instance. Where the last one has gone without a successor, because there could be none created, the
+    /// name has been anybody's since, and is to be claimed as if for the first time.
+    pub(super) fn create(&self, slot: &Slot) -> io::Result<OwnedHandle> {
+        if slot.has_name() {
+            self.system.create(false)
+        } else {
+            claim(&self.system)
+        }
     }
 
     /// Counts the connected instance as handed out, and creates the next one where there may be one. If that fails,
@@ -135,7 +127,7 @@ impl<B: Bell> Instances<B> {
     ) -> io::Result<(Option<OwnedHandle>, P)> {
         slot.live += 1;
         let next = if self.has_room(slot) && !self.is_stopped() {
-            self.create().map(Some)
+            self.create(slot).map(Some)
         } else {
             Ok(None)
         };
@@ -146,101 +138,68 @@ impl<B: Bell> Instances<B> {
         made
     }
 
+    /// Read back from the first instance, as every one is made by the same recipe: one that is created to be looked at
+    /// would be there for clients to connect to.
     pub(super) fn access(&self) -> io::Result<String> {
-        let slot = self.slot.lock();
-        match &slot.waiting {
-            Some(instance) => security::sddl_of(instance),
-            None if self.is_stopped() => Err(Error::Stopped.into()),
-            // Every instance is made by the same recipe.
-            None => security::sddl_of(&self.create()?),
+        self.check_open()?;
+        match &self.access {
+            Ok(access) => Ok(access.clone()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         }
     }
 }
 
-/// One of the connections that a listener has handed out. Dropping it makes room for the next, and puts up an
-/// instance where there was none because of the limit: the pipe's own handle is closed after that, so that the
-/// name never goes while the listener is there.
+/// One of the connections that a listener has handed out. When it leaves there is room for the next.
 #[derive(Debug)]
-pub(super) struct Instance(Arc<dyn Place>);
+pub(super) struct Instance(Option<Arc<dyn Place>>);
 
 impl Instance {
     pub(super) fn of<B: Bell>(instances: &Arc<Instances<B>>) -> Instance {
-        Instance(Arc::clone(instances) as Arc<dyn Place>)
+        Instance::at(Arc::clone(instances) as Arc<dyn Place>)
+    }
+
+    fn at(place: Arc<dyn Place>) -> Instance {
+        Instance(Some(place))
+    }
+
+    /// Closes the pipe of the connection, and puts up an instance before where there was none because of the limit, so
+    /// that the name never goes while the listener is there.
+    pub(super) fn leave(mut self, pipe: Option<OwnedHandle>) {
+        if let Some(place) = self.0.take() {
+            place.leave(pipe);
+        }
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(place) = self.0.take() {
+            place.leave(None);
+        }
     }
 }
 
 /// Where an instance takes a place.
 trait Place: Debug + Send + Sync {
-    fn leave(&self);
+    fn leave(&self, pipe: Option<OwnedHandle>);
 }
 
-impl<B: Bell> Place for Instances<B> {
-    fn leave(&self) {
+impl<B, S> Place for Instances<B, S>
+where
+    B: Bell,
+    S: System<Instance = OwnedHandle> + Debug + Send + Sync,
+{
+    fn leave(&self, pipe: Option<OwnedHandle>) {
         let mut slot = self.slot.lock();
-        slot.live -= 1;
         if slot.waiting.is_none() && !slot.taken && !self.is_stopped() {
             // If that fails, the next accept tries again.
-            slot.waiting = self.create().ok();
+            slot.waiting = self.create(&slot).ok();
         }
+        slot.live -= 1;
+        // Under the lock: who creates the next one has to know whether this is still there.
+        drop(pipe);
         drop(slot);
         self.freed.ring();
-    }
-}
-
-/// How an instance of the pipe is made.
-#[derive(Debug)]
-struct Recipe {
-    path: Vec<u16>,
-    security: SecurityDescriptor,
-    buffer_size: u32,
-    read_mode: ReadMode,
-    write_through: bool,
-}
-
-impl Recipe {
-    fn create(&self, first: bool) -> io::Result<OwnedHandle> {
-        let mut open_mode = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED;
-        if first {
-            open_mode |= FILE_FLAG_FIRST_PIPE_INSTANCE;
-        }
-        if self.write_through {
-            open_mode |= FILE_FLAG_WRITE_THROUGH;
-        }
-        let read_mode = match self.read_mode {
-            ReadMode::Message => PIPE_READMODE_MESSAGE,
-            ReadMode::Byte => PIPE_READMODE_BYTE,
-        };
-        let attributes = SECURITY_ATTRIBUTES {
-            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
-            lpSecurityDescriptor: self.security.as_sd().cast_mut(),
-            bInheritHandle: 0,
-        };
-        // The limit on instances is kept by the listener: when the system keeps it, an instance has to be
-        // closed before the next can be created, and in between the name is anybody's.
-        // SAFETY: the path ends in a NUL, and the attributes with their descriptor live through the call.
-        let handle = unsafe {
-            CreateNamedPipeW(
-                self.path.as_ptr(),
-                open_mode,
-                PIPE_TYPE_MESSAGE | read_mode | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS,
-                PIPE_UNLIMITED_INSTANCES,
-                self.buffer_size,
-                self.buffer_size,
-                0,
-                &raw const attributes,
-            )
-        };
-        if handle == INVALID_HANDLE_VALUE {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the handle was just created and nobody else has it.
-        Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
     }
 }
 
@@ -258,4 +217,92 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
     error
         .raw_os_error()
         .is_some_and(|code| passing.contains(&(code as u32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::overlapped::Event;
+
+    /// Creates what is no pipe, and notes of each whether it was to be the first.
+    #[derive(Debug, Default)]
+    struct Notes {
+        created: Mutex<Vec<bool>>,
+        exhausted: AtomicBool,
+    }
+
+    impl System for Notes {
+        type Instance = OwnedHandle;
+        type Lock = ();
+        type Nature = ();
+
+        fn lock(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn create(&self, first: bool) -> io::Result<OwnedHandle> {
+            if self.exhausted.load(Ordering::SeqCst) {
+                return Err(io::Error::from_raw_os_error(
+                    ERROR_NO_SYSTEM_RESOURCES as i32,
+                ));
+            }
+            self.created.lock().push(first);
+            Ok(Event::new()?.into())
+        }
+
+        fn is_served(&self) -> bool {
+            true
+        }
+
+        fn nature(&self, _: &OwnedHandle) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn asked_for(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    type Noted = Arc<Instances<Event, Notes>>;
+
+    fn listening(limit: usize) -> Noted {
+        let options = ListenOptions::new().instances(limit);
+        let instances = Instances::on(Notes::default(), &options, Event::new().unwrap());
+        Arc::new(instances.unwrap())
+    }
+
+    /// Hands out the waiting instance.
+    fn hand_out(instances: &Noted) -> (Instance, OwnedHandle) {
+        let mut slot = instances.slot();
+        if slot.waiting.is_none() {
+            slot.waiting = Some(instances.create(&slot).unwrap());
+        }
+        let (next, ()) = instances.succeed(&mut slot, || Ok(())).unwrap();
+        let pipe = std::mem::replace(&mut slot.waiting, next).unwrap();
+        (Instance::at(Arc::clone(instances) as Arc<dyn Place>), pipe)
+    }
+
+    #[test]
+    fn l05_an_instance_that_others_are_there_with_joins_them() {
+        let instances = listening(2);
+        let (first, pipe) = hand_out(&instances);
+        let (second, other) = hand_out(&instances);
+        first.leave(Some(pipe));
+        second.leave(Some(other));
+        assert_eq!(*instances.system.created.lock(), [true, false, false]);
+    }
+
+    /// The name has been anybody's meanwhile: joining whoever has it would be to serve with his access.
+    #[test]
+    fn l01_where_the_last_instance_has_gone_the_next_is_a_first_one_again() {
+        let instances = listening(1);
+        let (last, pipe) = hand_out(&instances);
+        instances.system.exhausted.store(true, Ordering::SeqCst);
+        last.leave(Some(pipe));
+        assert!(instances.slot().waiting.is_none());
+        assert!(instances.create(&instances.slot()).is_err());
+        instances.system.exhausted.store(false, Ordering::SeqCst);
+        let (_next, _pipe) = hand_out(&instances);
+        assert_eq!(*instances.system.created.lock(), [true, true]);
+    }
 }

@@ -84,7 +84,7 @@ impl Listener {
                 instances.check_open()?;
                 let instance = match slot.waiting.take() {
                     Some(instance) => Some(Ok(instance)),
-                    None if instances.has_room(&slot) => Some(instances.create()),
+                    None if instances.has_room(&slot) => Some(instances.create(&slot)),
                     None => {
                         // Under the lock, so that no instance is freed in between.
                         instances.freed.reset();
@@ -185,7 +185,7 @@ impl<'a> Taken<'a> {
                     instance,
                     End::Server,
                     Direction::Both,
-                    instances.read_mode(),
+                    instances.read_mode,
                     instances.max_message,
                     self.listener.spin,
                 );

@@ -54,6 +54,13 @@ impl Event {
     }
 }
 
+#[cfg(test)]
+impl From<Event> for OwnedHandle {
+    fn from(Event(handle): Event) -> OwnedHandle {
+        handle
+    }
+}
+
 impl AsRawHandle for Event {
     fn as_raw_handle(&self) -> RawHandle {
         self.0.as_raw_handle()

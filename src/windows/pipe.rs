@@ -139,10 +139,12 @@ impl Pipe {
                 self.disconnect(handle);
             }
         }
-        // The listener puts up the next instance before this one goes, so that the name is never without any.
-        drop(self.instance.lock().take());
+        let instance = self.instance.lock().take();
         // What has been written is in the pipe, where the peer can read it: NPFS keeps it for the other end.
-        drop(handle);
+        match instance {
+            Some(instance) => instance.leave(handle),
+            None => drop(handle),
+        }
     }
 
     /// Drops what is unread, both ways.

@@ -39,7 +39,7 @@ pub(super) fn owner(pipe: &OwnedHandle) -> io::Result<String> {
 }
 
 /// Whether this is Wine, whose ntdll.dll says so.
-fn is_wine() -> bool {
+pub(super) fn is_wine() -> bool {
     let name = wide("ntdll.dll");
     // SAFETY: the name ends in a NUL and lives through the call. Every process has the module for life.
     let ntdll = unsafe { GetModuleHandleW(name.as_ptr()) };

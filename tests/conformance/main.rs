@@ -284,6 +284,9 @@ macro_rules! named {
                 i04_access_that_cannot_be_is_refused_in_words
                 i05_the_server_acts_as_the_client_that_lets_it
                 l01_a_foreign_listener_is_addr_in_use
+                l02_a_name_that_is_kept_with_another_access_is_in_use
+                l02_clients_of_a_listener_that_has_gone_do_not_keep_its_name
+                l02_of_several_that_start_beside_a_client_that_stays_one_listens
                 l11_a_byte_type_pipe_cannot_be_opened_in_message_mode
                 m12_a_foreign_byte_mode_reader_gets_the_bytes
                 m12_byte_read_mode_on_either_end_loses_the_boundaries_only

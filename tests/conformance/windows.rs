@@ -114,6 +114,86 @@ pub(crate) fn l01_a_foreign_listener_is_addr_in_use<T: Named>() {
     assert_eq!(kind(T::bind(place.name())), ErrorKind::AddrInUse);
 }
 
+/// NPFS keeps a pipe until both ends of every instance are closed. Wine, whose pipes go with their servers, shows that a
+/// listener of this crate makes nothing else of it; that it is not kept out, Windows alone can show.
+pub(crate) fn l02_clients_of_a_listener_that_has_gone_do_not_keep_its_name<T: Named>() {
+    let place = Place::new();
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let listener = T::bind(place.name()).unwrap();
+        let client = T::connect(place.name()).unwrap();
+        let server = listener.accept(soon()).unwrap();
+        assert_works(&client, &server);
+        // One that was not accepted keeps it as well.
+        let unknown = T::connect(place.name()).unwrap();
+        drop((server, listener));
+        let gone = T::connect_with(&ConnectOptions::new(), place.name(), Deadline::NOW);
+        assert_eq!(kind(gone), ErrorKind::NotFound);
+        idle.extend([client, unknown]);
+    }
+    let here = kept_by_a_client(&place);
+    assert!(here || skipped_under_wine("L2", "no client keeps a name there"));
+    for client in &idle {
+        assert_ended(client);
+    }
+}
+
+/// Whether somebody's handle keeps the name, so that none can be its first.
+fn kept_by_a_client(place: &Place) -> bool {
+    let first = foreign(place, PipeMode::Messages).create_duplex::<pipe_mode::Messages>();
+    first.is_err()
+}
+
+/// Whoever comes after has the access of the first, so that it is not taken over where something else is asked for.
+pub(crate) fn l02_a_name_that_is_kept_with_another_access_is_in_use<T: Named>() {
+    let place = Place::new();
+    let everyone = ListenOptions::new().access(Access::Everyone);
+    let listener = T::bind_with(&everyone, place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
+    let server = listener.accept(soon()).unwrap();
+    drop((server, listener));
+    let refused = T::bind(place.name()).map(drop);
+    if !skipped_under_wine("L2", "no client keeps a name there") {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(
+            error.to_string().contains("not what was asked for"),
+            "{error}"
+        );
+        // Nothing of ours has stayed there.
+        let gone = T::connect_with(&ConnectOptions::new(), place.name(), Deadline::NOW);
+        assert_eq!(kind(gone), ErrorKind::NotFound);
+        drop(T::bind_with(&everyone, place.name()).unwrap());
+    }
+    drop(client);
+    let listener = T::bind(place.name()).unwrap();
+    let client = T::connect(place.name()).unwrap();
+    assert_works(&client, &listener.accept(soon()).unwrap());
+}
+
+/// One that has left its client with something to read has not lost the name to it either.
+pub(crate) fn l02_of_several_that_start_beside_a_client_that_stays_one_listens<T: Named>() {
+    let place = Place::new();
+    for _ in 0..rounds(20) {
+        let listener = T::bind(place.name()).unwrap();
+        let client = T::connect(place.name()).unwrap();
+        send(&listener.accept(soon()).unwrap(), b"read me later");
+        drop(listener);
+        let bound: Vec<_> = thread::scope(|scope| {
+            let bind = || T::bind(place.name());
+            let starting: Vec<_> = (0..3).map(|_| scope.spawn(bind)).collect();
+            let bound = starting.into_iter().map(|bind| bind.join().unwrap());
+            bound.collect()
+        });
+        let listening = bound.iter().filter(|bound| bound.is_ok()).count();
+        if !skipped_under_wine("L1", "FILE_FLAG_FIRST_PIPE_INSTANCE is ignored") {
+            assert_eq!(listening, 1, "{bound:?}");
+        }
+        assert_eq!(recv(&client).as_deref(), Some(b"read me later".as_slice()));
+        assert_ended(&client);
+    }
+}
+
 pub(crate) fn l11_a_byte_type_pipe_cannot_be_opened_in_message_mode<T: Named>() {
     let place = Place::new();
     let _foreign = foreign(&place, PipeMode::Bytes)

@@ -90,7 +90,7 @@ impl Listener {
             if !instances.has_room(&slot) {
                 return Ok(Step::NoRoom);
             }
-            match instances.create() {
+            match instances.create(&slot) {
                 Ok(instance) => slot.waiting = Some(instance),
                 Err(error) => return exhausted(error),
             }
@@ -129,7 +129,7 @@ impl Listener {
             instance,
             End::Server,
             Direction::Both,
-            self.instances.read_mode(),
+            self.instances.read_mode,
             self.instances.max_message,
         );
         stream.occupy(Instance::of(&self.instances));
