@@ -27,7 +27,7 @@ use crate::session::Party;
 use crate::trace::Span;
 use crate::wire::{self, control};
 use crate::{Deadline, Name, Stream, ToName};
-use common::{Answer, encoding, may_try_again};
+use common::{Answer, Kept, encoding, may_try_again};
 use feed::Feed;
 pub use items::Items;
 use link::Link;
@@ -188,7 +188,7 @@ struct Inner {
     name: Option<Name>,
     options: ClientOptions,
     ours: Arc<Party>,
-    link: Mutex<Option<Arc<Link>>>,
+    link: Mutex<Kept<Link>>,
     /// The same connection again, where there will never be another: then nobody needs the lock.
     only: OnceLock<Arc<Link>>,
     /// Held by whoever connects.
@@ -202,7 +202,7 @@ impl<C: Codec> Channel<C> {
             name,
             options,
             ours: Arc::new(ours),
-            link: Mutex::new(None),
+            link: Mutex::new(Kept::Never),
             only: OnceLock::new(),
             connecting: Mutex::new(()),
         };
@@ -330,13 +330,18 @@ impl<C: Codec> Channel<C> {
     /// Who the server is, if it has said so yet: with the first reply at the latest.
     #[must_use]
     pub fn server(&self) -> Option<Version> {
-        let link = self.inner.link.lock().clone()?;
-        link.server().as_ref().map(Version::from)
+        let server = match &*self.inner.link.lock() {
+            Kept::Never => None,
+            Kept::Current(link) => link.server(),
+            Kept::Past(_, server) => server.clone(),
+        };
+        server.as_ref().map(Version::from)
     }
 
     /// Ends the connection: calls that wait fail with [`CallError::Disconnected`].
     pub fn close(&self) {
-        if let Some(link) = self.inner.link.lock().clone() {
+        let link = self.inner.link.lock().any();
+        if let Some(link) = link {
             link.close();
         }
     }
@@ -434,12 +439,17 @@ impl<C: Codec> Channel<C> {
         if let Some(link) = self.usable() {
             return Ok(link);
         }
-        let old = self.inner.link.lock().clone();
+        let old = self.inner.link.lock().current().cloned();
         let name = match (&self.inner.name, old) {
-            (Some(name), old) if old.is_none() || self.inner.options.reconnect => name,
+            (Some(name), None) => name,
+            (Some(name), Some(old)) if self.inner.options.reconnect => {
+                *self.inner.link.lock() = Kept::Past(Arc::downgrade(&old), old.server());
+                old.let_go();
+                name
+            }
             // What is wrong with it, it says itself.
             (_, Some(old)) => return Ok(old),
-            (_, None) => return Err(CallError::Disconnected { sent: false }),
+            (None, None) => return Err(CallError::Disconnected { sent: false }),
         };
         let stream = self
             .inner
@@ -453,7 +463,7 @@ impl<C: Codec> Channel<C> {
     fn greet(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
         let inner = &*self.inner;
         let link = Arc::new(Link::open(stream, Arc::clone(&inner.ours), deadline)?);
-        *inner.link.lock() = Some(Arc::clone(&link));
+        *inner.link.lock() = Kept::Current(Arc::clone(&link));
         if !self.can_reconnect() {
             inner.only.get_or_init(|| Arc::clone(&link));
         }
@@ -464,7 +474,7 @@ impl<C: Codec> Channel<C> {
         self.inner
             .link
             .lock()
-            .as_ref()
+            .current()
             .filter(|link| link.is_usable())
             .cloned()
     }
@@ -472,7 +482,7 @@ impl<C: Codec> Channel<C> {
 
 impl Inner {
     fn was_connected(&self) -> bool {
-        self.link.lock().is_some()
+        self.link.lock().was_connected()
     }
 }
 

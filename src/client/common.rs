@@ -1,7 +1,7 @@
 //! What the blocking client and the one for async programs have in common: what a failure means to a call.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +13,39 @@ use crate::outgoing::Outgoing;
 use crate::session::{NotNow, Party};
 use crate::wire::{self, Failure, Malformed};
 use crate::{Deadline, Error, blob};
+
+/// The connection that a client has, or had.
+#[derive(Debug)]
+pub(crate) enum Kept<L> {
+    Never,
+    Current(Arc<L>),
+    /// No call can begin there any more. It is closed when the last call over it ends: on Windows an end that is open
+    /// keeps the name from the next server, for which its own client may be waiting. Who the server was is still known.
+    Past(Weak<L>, Option<Party>),
+}
+
+impl<L> Kept<L> {
+    pub(crate) fn current(&self) -> Option<&Arc<L>> {
+        match self {
+            Kept::Current(link) => Some(link),
+            Kept::Never | Kept::Past(..) => None,
+        }
+    }
+
+    /// The current one, or else the one before as long as there are calls over it.
+    pub(crate) fn any(&self) -> Option<Arc<L>> {
+        match self {
+            Kept::Never => None,
+            Kept::Current(link) => Some(Arc::clone(link)),
+            Kept::Past(link, _) => link.upgrade(),
+        }
+    }
+
+    /// Whether there has been one.
+    pub(crate) fn was_connected(&self) -> bool {
+        !matches!(self, Kept::Never)
+    }
+}
 
 /// What a reply is made of: the message, and where the codec's part begins.
 #[derive(Debug)]

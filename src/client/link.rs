@@ -104,6 +104,8 @@ impl Link {
     ) -> Result<(), CallError> {
         let mut turn = self.turns.lock();
         if let Some(why) = turn.ended().cloned() {
+            drop(turn);
+            self.stream.close();
             return Err(why.with_sent(false));
         }
         let mut blank = turn.shared.blank();
@@ -157,7 +159,10 @@ impl Link {
         match begun {
             Ok(begun) => Ok((begun, blank.unwrap_or_default())),
             Err(Over::TimedOut) => Err(CallError::TimedOut { sent: false }),
-            Err(Over::Ended(why)) => Err(why.with_sent(false)),
+            Err(Over::Ended(why)) => {
+                self.let_go();
+                Err(why.with_sent(false))
+            }
         }
     }
 
@@ -191,6 +196,7 @@ impl Link {
     fn why_not_sent(&self) -> CallError {
         self.unusable.store(true, Ordering::Release);
         while self.turns.read_if_nobody_does(self) {}
+        self.let_go();
         match self.turns.lock().ended().cloned() {
             Some(why) => why.with_sent(false),
             None => CallError::Disconnected { sent: false },
@@ -236,6 +242,15 @@ impl Link {
         wire::cancel(blank.out.bytes(), id);
         let _ = self.send(&mut blank, soon);
         self.reuse(blank);
+    }
+
+    /// Closes the connection if it has ended, as an end that is open keeps the server's name on Windows. Not under the
+    /// lock, because whoever sends at the moment may be about to ask for that.
+    pub(crate) fn let_go(&self) {
+        let ended = self.turns.lock().ended().is_some();
+        if ended {
+            self.stream.close();
+        }
     }
 
     /// Ends the connection.

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use super::runtime;
 use super::transport::Stream;
 use crate::call_error::{CallError, Version};
-use crate::client::common::{Answer, encoding, may_try_again};
+use crate::client::common::{Answer, Kept, encoding, may_try_again};
 use crate::client::{CallOptions, ClientOptions, DEFAULT_WINDOW, ServerInfo};
 use crate::codec::{Codec, DefaultCodec};
 use crate::options::Backoff;
@@ -242,7 +242,7 @@ struct Inner {
     name: Option<Name>,
     options: ClientOptions,
     ours: Arc<Party>,
-    link: Mutex<Option<Arc<Link>>>,
+    link: Mutex<Kept<Link>>,
     /// The same connection again, where there will never be another: then nobody needs the lock.
     only: OnceLock<Arc<Link>>,
     /// Held by whoever connects.
@@ -255,7 +255,7 @@ impl<C: Codec> Channel<C> {
             name,
             ours: Arc::new(options.party::<C>()),
             options,
-            link: Mutex::new(None),
+            link: Mutex::new(Kept::Never),
             only: OnceLock::new(),
             connecting: ::tokio::sync::Mutex::new(()),
         };
@@ -415,13 +415,18 @@ impl<C: Codec> Channel<C> {
     /// Who the server is, if it has said so yet: with the first reply at the latest.
     #[must_use]
     pub fn server(&self) -> Option<Version> {
-        let link = self.inner.link.lock().clone()?;
-        link.server().as_ref().map(Version::from)
+        let server = match &*self.inner.link.lock() {
+            Kept::Never => None,
+            Kept::Current(link) => link.server(),
+            Kept::Past(_, server) => server.clone(),
+        };
+        server.as_ref().map(Version::from)
     }
 
     /// Ends the connection: calls that wait fail with [`CallError::Disconnected`].
     pub fn close(&self) {
-        if let Some(link) = self.inner.link.lock().clone() {
+        let link = self.inner.link.lock().any();
+        if let Some(link) = link {
             link.close();
         }
     }
@@ -489,7 +494,7 @@ impl<C: Codec> Channel<C> {
 
 impl Inner {
     fn was_connected(&self) -> bool {
-        self.link.lock().is_some()
+        self.link.lock().was_connected()
     }
 
     fn can_reconnect(&self) -> bool {
@@ -507,12 +512,16 @@ impl Inner {
         if let Some(link) = self.usable() {
             return Ok(link);
         }
-        let old = self.link.lock().clone();
+        let old = self.link.lock().current().cloned();
         let name = match (&self.name, old) {
-            (Some(name), old) if old.is_none() || self.options.reconnect => name,
+            (Some(name), None) => name,
+            (Some(name), Some(old)) if self.options.reconnect => {
+                *self.link.lock() = Kept::Past(Arc::downgrade(&old), old.server());
+                name
+            }
             // What is wrong with it, it says itself.
             (_, Some(old)) => return Ok(old),
-            (_, None) => return Err(CallError::Disconnected { sent: false }),
+            (None, None) => return Err(CallError::Disconnected { sent: false }),
         };
         let stream = self
             .options
@@ -525,7 +534,7 @@ impl Inner {
 
     fn open(&self, stream: impl Stream) -> Result<Arc<Link>, CallError> {
         let link = Arc::new(Link::open(stream, Arc::clone(&self.ours))?);
-        *self.link.lock() = Some(Arc::clone(&link));
+        *self.link.lock() = Kept::Current(Arc::clone(&link));
         if !self.can_reconnect() {
             self.only.get_or_init(|| Arc::clone(&link));
         }
@@ -535,7 +544,7 @@ impl Inner {
     fn usable(&self) -> Option<Arc<Link>> {
         self.link
             .lock()
-            .as_ref()
+            .current()
             .filter(|link| link.is_usable())
             .cloned()
     }

@@ -15,7 +15,7 @@ use crate::ALLOCATOR;
 use crate::bytes::{self, *};
 use crate::driver::{self, Client, ONE_BY_ONE};
 use crate::town::{PROMPT, Raw, Reply, Request, alone, encoded};
-use crate::util::{A_MOMENT, Place, here, limit, rounds_or, soon};
+use crate::util::{A_MOMENT, Place, here, limit, rounds_or, slowness, soon};
 
 type TestClient = Client<Request, Reply>;
 
@@ -51,6 +51,13 @@ fn asked(raw: &Raw) -> u32 {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Welcomes, and answers one request.
+fn behave_once(raw: &Raw) {
+    let id = asked(raw);
+    raw.says(&welcome());
+    raw.says(&reply(id, &encoded(&Reply::Echo(2))));
 }
 
 /// Welcomes and answers until the client has gone.
@@ -441,6 +448,66 @@ fn a_refusal_is_told_on_whenever_it_comes() {
                 }
             });
         }
+    }
+}
+
+/// On Windows the client's own end would keep the name from the server that it waits for.
+#[test]
+fn a_client_that_looks_for_the_next_server_has_let_go_of_the_last() {
+    let _limit = limit(here!());
+    let _alone = alone();
+    let place = Place::new();
+    let bind = || LocalListener::bind(place.name()).unwrap();
+    let listener = bind();
+    let options = ClientOptions::new()
+        .reconnect(true)
+        .timeout(None)
+        .connect_options(ConnectOptions::new().wait_for_server(true));
+    let client: TestClient = driver::connect(options, place.name()).unwrap();
+    let old = Raw(listener.accept(soon()).unwrap());
+    drop(listener);
+    thread::scope(|scope| {
+        let calls = || [1, 2].map(|n| client.call(&Request::Echo(n)));
+        let calling = scope.spawn(calls);
+        let id = asked(&old);
+        old.says(&welcome());
+        // It ends, but its own end of the connection stays open.
+        old.says(&going_away());
+        old.says(&reply(id, &encoded(&Reply::Echo(1))));
+        assert_eq!(old.hears_or_end(), None);
+        let new = Raw(bind().accept(soon()).unwrap());
+        behave_once(&new);
+        let [first, second] = calling.join().unwrap();
+        assert_eq!(first, Ok(Reply::Echo(1)));
+        assert_eq!(second, Ok(Reply::Echo(2)));
+    });
+    assert!(client.channel().server().is_some());
+}
+
+/// The same where it does not look for another one.
+#[test]
+fn a_client_that_was_told_goodbye_has_let_go() {
+    let _limit = limit(here!());
+    for last in [goodbye(), fitting(REFUSAL, &[(16, &DENIED.to_le_bytes())])] {
+        let (tell, told) = mpsc::channel();
+        let server = |accept: &dyn Fn() -> Raw| {
+            let raw = accept();
+            let id = asked(&raw);
+            raw.says(&welcome());
+            raw.says(&reply(id, &encoded(&Reply::Echo(1))));
+            raw.says(&last);
+            while let Some(said) = raw.hears_or_end() {
+                assert!(matches!(said, Said::Request { .. }), "{said:?}");
+            }
+            tell.send(()).unwrap();
+        };
+        let call = move |client: &TestClient| {
+            client.call(&Request::Echo(1)).unwrap();
+            client.call(&Request::Echo(2)).unwrap_err();
+            // It is still there, and could be asked to call again.
+            told.recv_timeout(PROMPT * slowness()).unwrap();
+        };
+        play(ClientOptions::new(), server, call);
     }
 }
 

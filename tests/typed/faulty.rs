@@ -1,9 +1,9 @@
-//! Transports of somebody else's that panic, beneath clients and servers on threads.
+//! Transports of somebody else's that panic or fail, beneath clients and servers on threads.
 
 use std::io;
 use std::panic;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -152,6 +152,86 @@ fn a_server_whose_transport_panics_loses_that_client() {
         }
         // It waits for nobody.
         handle.drain(Duration::MAX);
+        serving.join().unwrap().unwrap();
+    }
+}
+
+/// A transport whose other end has gone once something was received.
+#[derive(Debug)]
+struct Gone {
+    stream: memory::Stream,
+    received: AtomicBool,
+    closed: Arc<AtomicBool>,
+}
+
+impl Gone {
+    fn has_gone(&self) -> bool {
+        self.received.load(Ordering::SeqCst)
+    }
+}
+
+impl Stream for Gone {
+    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        if self.has_gone() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.stream.send(message, deadline)
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        if self.has_gone() {
+            return Ok(None);
+        }
+        let part = self.stream.recv(buf, deadline)?;
+        // A welcome, and a reply.
+        if part.is_some_and(|part| part.last && !buf.starts_with(b"PTLK")) {
+            self.received.store(true, Ordering::SeqCst);
+        }
+        Ok(part)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.stream.close();
+    }
+}
+
+/// On Windows an end that is open keeps the name from the next server.
+#[test]
+fn a_client_that_cannot_send_any_more_lets_go_of_the_connection() {
+    let _limit = limit(here!());
+    type Calls<'a> = (
+        &'a str,
+        fn(&Client<Request, Reply>) -> Result<(), CallError>,
+    );
+    let calls: [Calls<'_>; 2] = [
+        ("call", |client| {
+            client.call(&Request::Echo("bad".into())).map(drop)
+        }),
+        ("notify", |client| {
+            client.notify(&Request::Echo("bad".into()))
+        }),
+    ];
+    for (what, call) in calls {
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().on(listener);
+        let handle = server.handle();
+        let serving = thread::spawn(move || server.serve(self::handle));
+        let closed = Arc::new(AtomicBool::new(false));
+        let stream = Gone {
+            stream: connector.connect(util::soon()).unwrap(),
+            received: AtomicBool::new(false),
+            closed: Arc::clone(&closed),
+        };
+        let client: Client<Request, Reply> = ClientOptions::new().over(stream).unwrap();
+        client.call(&Request::Echo("good".into())).unwrap();
+        assert!(!closed.load(Ordering::SeqCst));
+        for _ in 0..2 {
+            let error = call(&client).unwrap_err();
+            assert_eq!(error, CallError::Disconnected { sent: false }, "{what}");
+            assert!(closed.load(Ordering::SeqCst), "{what}");
+        }
+        handle.stop();
         serving.join().unwrap().unwrap();
     }
 }
