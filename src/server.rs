@@ -407,6 +407,9 @@ impl<L: Listener> Server<L> {
             shared.handle.stop();
         }
         shared.finish();
+        while !listener.see_off() {
+            thread::sleep(SEEING_OFF);
+        }
         shared.handle.has_ended();
         served
     }
@@ -517,6 +520,9 @@ struct Shared {
 
 /// How long a client that is turned away may take to read why.
 pub(crate) const TURNED_AWAY: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether the last clients have read the last words.
+pub(crate) const SEEING_OFF: Duration = Duration::from_millis(2);
 
 /// How long handlers have, once cancelled, to notice it before the server ends without them.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);

@@ -107,6 +107,14 @@ pub trait Stream: Debug + Send + Sync + 'static {
         self.close();
     }
 
+    /// Closes this end after its last words, which are so many bytes of courtesy. A peer that does not read them may
+    /// have to do without, where its end would keep the listener's name (Windows); it gets everything before them.
+    #[doc(hidden)]
+    fn part(&self, courtesy: usize) {
+        let _ = courtesy;
+        self.close();
+    }
+
     /// The largest message that [`recv_message`](Stream::recv_message) takes, in bytes.
     fn max_message(&self) -> usize {
         DEFAULT_MAX_MESSAGE
@@ -261,6 +269,13 @@ pub trait Listener: Debug + Send + Sync + 'static {
     /// returns, nobody can connect any more. Streams that were accepted go on. Stopping twice is nothing.
     fn stop(&self);
 
+    /// After it was stopped: sees to the streams that have [parted](Stream::part), and says whether there is none left. If
+    /// there is, it is to be called again after a moment.
+    #[doc(hidden)]
+    fn see_off(&self) -> bool {
+        true
+    }
+
     /// An iterator over the connections, which ends when the listener is stopped.
     ///
     /// ```no_run
@@ -312,6 +327,10 @@ macro_rules! forward_stream {
 
             fn close(&self) {
                 (**self).close();
+            }
+
+            fn part(&self, courtesy: usize) {
+                (**self).part(courtesy);
             }
 
             fn abort(&self) {
@@ -388,6 +407,10 @@ impl<L: Listener + ?Sized> Listener for Arc<L> {
 
     fn stop(&self) {
         (**self).stop();
+    }
+
+    fn see_off(&self) -> bool {
+        (**self).see_off()
     }
 }
 

@@ -15,6 +15,7 @@ mod head;
 mod instances;
 mod listener;
 mod overlapped;
+mod parting;
 mod pipe;
 mod recipe;
 mod security;

@@ -1,9 +1,11 @@
 //! [`Call`]: what a handler knows of the request that it handles.
 
 use std::fmt;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::transport::unless_it_panics;
 use crate::{Deadline, Peer};
 
 /// Who asks: what a [`Call`] knows of its connection, whichever driver serves it.
@@ -17,6 +19,37 @@ pub(crate) trait Caller: Send + Sync {
     fn look_ahead(&self);
 }
 
+/// Who a client is, as far as the system has told. On Windows it tells the user only once something was received, which
+/// is before any request is handled.
+#[derive(Debug)]
+pub(crate) struct KnownPeer {
+    at_first: Peer,
+    greeted: OnceLock<Peer>,
+}
+
+impl KnownPeer {
+    pub(crate) fn new(at_first: Peer) -> KnownPeer {
+        KnownPeer {
+            at_first,
+            greeted: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> &Peer {
+        self.greeted.get().unwrap_or(&self.at_first)
+    }
+
+    /// Asks again, once something was received, if the user was not known before.
+    pub(crate) fn ask_again(&self, ask: impl FnOnce() -> io::Result<Peer>) {
+        if self.at_first.user.is_none() {
+            if let Ok(peer) = unless_it_panics(ask) {
+                // A client greets once.
+                let _ = self.greeted.set(peer);
+            }
+        }
+    }
+}
+
 /// The request that is being handled: who asks, until when, and whether anybody still waits.
 pub struct Call {
     pub(crate) caller: Arc<dyn Caller>,
@@ -27,7 +60,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Who asks, as far as the system says: the process and its user.
+    /// Who asks, as far as the system says: the process and its user, as they were when the client said hello.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         self.caller.peer()

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Shared;
 use super::ahead::{Ahead, Seen};
-use super::call::{Call, Caller};
+use super::call::{Call, Caller, KnownPeer};
 use super::control::{self, Asked};
 use super::emit::wake;
 use super::handler::Payload;
@@ -36,7 +36,7 @@ pub(crate) type Buffer = Arc<Vec<u8>>;
 
 pub(crate) struct Connection {
     stream: Box<dyn Stream>,
-    peer: Peer,
+    peer: KnownPeer,
     pub(super) shared: Arc<Shared>,
     pub(super) state: Mutex<State>,
     ahead: Ahead,
@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     outbox: Option<Outbox>,
     /// The largest message that the client takes.
     client_takes: AtomicU32,
+    /// How many bytes of courtesy were sent last, once goodbye was said because the server ends.
+    courtesy: AtomicUsize,
     /// The client takes nothing any more. What it had sent before is still there.
     deaf: AtomicBool,
     pub(super) share: Share,
@@ -85,12 +87,13 @@ impl Connection {
         let outbox = shared.pool.is_some().then(Outbox::default);
         Connection {
             stream,
-            peer,
+            peer: KnownPeer::new(peer),
             shared,
             state: Mutex::new(state),
             ahead: Ahead::default(),
             outbox,
             client_takes: AtomicU32::new(u32::MAX),
+            courtesy: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
             share: Share::default(),
             handlers: Share::default(),
@@ -222,6 +225,7 @@ impl Connection {
     pub(super) fn go_away(&self, grace: Deadline, courtesy: Deadline) {
         let mut out = Outgoing::default();
         wire::going_away(out.bytes(), grace.remaining());
+        let length = out.len();
         match &self.outbox {
             Some(outbox) => outbox.push(out),
             None => {
@@ -232,13 +236,20 @@ impl Connection {
         let wakers = self.state.lock().talk.streams.wakers();
         wake(wakers);
         if self.in_flight() == 0 {
+            // Nothing was owed between the two.
+            self.courtesy.store(length, Ordering::Release);
             self.part(courtesy);
         }
     }
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
     pub(super) fn part(&self, deadline: Deadline) {
-        let _ = self.send(deadline, wire::goodbye);
+        let _ = self.send(deadline, |out| {
+            wire::goodbye(out);
+            if self.shared.is_draining() {
+                self.courtesy.fetch_add(out.len(), Ordering::AcqRel);
+            }
+        });
         match &self.outbox {
             Some(outbox) => {
                 self.cancel_all();
@@ -253,7 +264,15 @@ impl Connection {
         if let Some(outbox) = &self.outbox {
             outbox.end();
         }
-        self.stream.close();
+        self.close_stream();
+    }
+
+    /// Closes the stream: in good order, if goodbye has been said.
+    fn close_stream(&self) {
+        match self.courtesy.load(Ordering::Acquire) {
+            0 => self.stream.close(),
+            courtesy => self.stream.part(courtesy),
+        }
     }
 
     /// Nobody waits for any answer any more.
@@ -265,7 +284,7 @@ impl Connection {
     /// Ends the connection after its last message: what a client that leaves has notified is still carried out.
     fn hang_up(&self) {
         self.client_has_gone();
-        self.stream.close();
+        self.close_stream();
     }
 
     /// Cancels what is being handled, and what waits for it.
@@ -329,6 +348,7 @@ impl Connection {
                 state.talk.session.greet(&ours, out.bytes());
                 let takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 drop(state);
+                self.peer.ask_again(|| self.stream.peer());
                 self.client_takes.store(takes, Ordering::Release);
                 // Not by way of the outbox: items could overtake it there, and a client may stay away from those.
                 self.send_now(&mut out, self.patience())
@@ -444,14 +464,18 @@ impl Connection {
     pub(super) fn span(&self, method: u32) -> Span {
         let Shared { ours, methods, .. } = &*self.shared;
         let span = Span::of_request(&ours.service, methods, method);
-        span.peer(|| self.peer.pid);
+        span.peer(|| self.peer.get().pid);
         span
     }
 
     /// Answers a control request, and says with which failure if not with a reply.
     fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
         // Asked again: on Windows the system knows the user only once something was received.
-        let peer = || self.stream.peer().unwrap_or_else(|_| self.peer.clone());
+        let peer = || {
+            self.stream
+                .peer()
+                .unwrap_or_else(|_| self.peer.get().clone())
+        };
         let may = || self.shared.options.may_control(&peer());
         match control::asked(method, payload, may).map_err(End::Malformed)? {
             Asked::Info => {
@@ -550,7 +574,7 @@ impl Connection {
 
 impl Caller for Connection {
     fn peer(&self) -> &Peer {
-        &self.peer
+        self.peer.get()
     }
 
     fn client_version(&self) -> String {
@@ -663,7 +687,7 @@ pub(super) fn to_fill(buffer: &mut Buffer) -> &mut Vec<u8> {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("peer", &self.peer)
+            .field("peer", self.peer.get())
             .finish_non_exhaustive()
     }
 }

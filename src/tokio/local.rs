@@ -65,6 +65,10 @@ impl Listener for LocalListener {
     fn stop(&self) {
         self.sys.stop();
     }
+
+    fn see_off(&self) -> bool {
+        self.sys.see_off()
+    }
 }
 
 /// A connection over a Windows named pipe or a Unix domain socket, for async programs: the mirror of
@@ -151,6 +155,10 @@ impl Stream for LocalStream {
 
     fn close(&self) {
         self.sys.close();
+    }
+
+    fn part(&self, courtesy: usize) {
+        self.sys.part(courtesy);
     }
 
     fn abort(&self) {

@@ -26,7 +26,7 @@ use crate::codec::{Codec, DefaultCodec};
 use crate::outgoing::Outgoing;
 use crate::server::connection::Buffer;
 use crate::server::control;
-use crate::server::{self, Call, HandleError, LINGER, Opening, Payload, TURNED_AWAY};
+use crate::server::{self, Call, HandleError, LINGER, Opening, Payload, SEEING_OFF, TURNED_AWAY};
 use crate::session::Party;
 use crate::trace::Within;
 use crate::wire::{self, Failure};
@@ -284,6 +284,11 @@ impl<L: Listener> Server<L> {
             shared.handle.stop();
         }
         shared.finish().await;
+        while !listener.see_off() {
+            if runtime::sleep(SEEING_OFF).await.is_err() {
+                break;
+            }
+        }
         stops.0 = None;
         shared.handle.has_ended();
         served

@@ -70,6 +70,14 @@ pub trait Stream: Debug + Send + Sync + 'static {
         self.close();
     }
 
+    /// Closes this end after its last words, which are so many bytes of courtesy: see
+    /// [`pipetalk::Stream`](crate::Stream).
+    #[doc(hidden)]
+    fn part(&self, courtesy: usize) {
+        let _ = courtesy;
+        self.close();
+    }
+
     /// The largest message that [`recv_message`](Stream::recv_message) takes, in bytes.
     fn max_message(&self) -> usize {
         DEFAULT_MAX_MESSAGE
@@ -217,6 +225,12 @@ pub trait Listener: Debug + Send + Sync + 'static {
     /// Stops listening: wakes whoever waits in [`accept`](Listener::accept) and gives the name back. When this
     /// returns, nobody can connect any more. Streams that were accepted go on. Stopping twice is nothing.
     fn stop(&self);
+
+    /// After it was stopped: sees to the streams that have parted. Whether there is none left.
+    #[doc(hidden)]
+    fn see_off(&self) -> bool {
+        true
+    }
 }
 
 /// A pointer to a stream is a stream, so that what takes one can share one.
@@ -239,6 +253,10 @@ impl<S: Stream> Stream for Arc<S> {
 
     fn close(&self) {
         (**self).close();
+    }
+
+    fn part(&self, courtesy: usize) {
+        (**self).part(courtesy);
     }
 
     fn abort(&self) {
@@ -300,6 +318,10 @@ impl<L: Listener> Listener for Arc<L> {
 
     fn stop(&self) {
         (**self).stop();
+    }
+
+    fn see_off(&self) -> bool {
+        (**self).see_off()
     }
 }
 

@@ -14,6 +14,7 @@ use windows_sys::Win32::Foundation::{
 };
 
 use super::claim::{System, claim};
+use super::parting::Parting;
 use super::recipe::Recipe;
 use super::security;
 use crate::{Error, ListenOptions, ReadMode};
@@ -38,6 +39,7 @@ pub(super) struct Instances<B, S = Recipe> {
     /// Rung when there is room for an instance again.
     pub(super) freed: B,
     slot: Mutex<Slot>,
+    parting: Mutex<Vec<Parting>>,
 }
 
 /// The instance that waits for the next client.
@@ -80,6 +82,7 @@ impl<B: Bell, S: System<Instance = OwnedHandle>> Instances<B, S> {
                 waiting: Some(first),
                 ..Slot::default()
             }),
+            parting: Mutex::default(),
         })
     }
 
@@ -138,6 +141,13 @@ impl<B: Bell, S: System<Instance = OwnedHandle>> Instances<B, S> {
         made
     }
 
+    /// Sees to those that have parted. Whether there are none left: if not, it is to be called again.
+    pub(super) fn see_off(&self) -> bool {
+        let mut parting = self.parting.lock();
+        parting.retain(Parting::stays);
+        parting.is_empty()
+    }
+
     /// Read back from the first instance, as every one is made by the same recipe: one that is created to be looked at
     /// would be there for clients to connect to.
     pub(super) fn access(&self) -> io::Result<String> {
@@ -163,10 +173,11 @@ impl Instance {
     }
 
     /// Closes the pipe of the connection, and puts up an instance before where there was none because of the limit, so
-    /// that the name never goes while the listener is there.
-    pub(super) fn leave(mut self, pipe: Option<OwnedHandle>) {
+    /// that the name never goes while the listener is there. A connection of which the last words are `courtesy` bytes
+    /// is kept until it is [seen off](Instances::see_off).
+    pub(super) fn leave(mut self, pipe: Option<OwnedHandle>, courtesy: Option<usize>) {
         if let Some(place) = self.0.take() {
-            place.leave(pipe);
+            place.leave(pipe, courtesy);
         }
     }
 }
@@ -174,14 +185,14 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         if let Some(place) = self.0.take() {
-            place.leave(None);
+            place.leave(None, None);
         }
     }
 }
 
 /// Where an instance takes a place.
 trait Place: Debug + Send + Sync {
-    fn leave(&self, pipe: Option<OwnedHandle>);
+    fn leave(&self, pipe: Option<OwnedHandle>, courtesy: Option<usize>);
 }
 
 impl<B, S> Place for Instances<B, S>
@@ -189,15 +200,20 @@ where
     B: Bell,
     S: System<Instance = OwnedHandle> + Debug + Send + Sync,
 {
-    fn leave(&self, pipe: Option<OwnedHandle>) {
+    fn leave(&self, pipe: Option<OwnedHandle>, courtesy: Option<usize>) {
         let mut slot = self.slot.lock();
         if slot.waiting.is_none() && !slot.taken && !self.is_stopped() {
             // If that fails, the next accept tries again.
             slot.waiting = self.create(&slot).ok();
         }
         slot.live -= 1;
-        // Under the lock: who creates the next one has to know whether this is still there.
-        drop(pipe);
+        match (pipe, courtesy) {
+            (Some(pipe), Some(courtesy)) => {
+                self.parting.lock().push(Parting::new(pipe, courtesy));
+            }
+            // Under the lock: who creates the next one has to know whether this is still there.
+            (pipe, _) => drop(pipe),
+        }
         drop(slot);
         self.freed.ring();
     }
@@ -287,8 +303,8 @@ mod tests {
         let instances = listening(2);
         let (first, pipe) = hand_out(&instances);
         let (second, other) = hand_out(&instances);
-        first.leave(Some(pipe));
-        second.leave(Some(other));
+        first.leave(Some(pipe), None);
+        second.leave(Some(other), None);
         assert_eq!(*instances.system.created.lock(), [true, false, false]);
     }
 
@@ -298,7 +314,7 @@ mod tests {
         let instances = listening(1);
         let (last, pipe) = hand_out(&instances);
         instances.system.exhausted.store(true, Ordering::SeqCst);
-        last.leave(Some(pipe));
+        last.leave(Some(pipe), None);
         assert!(instances.slot().waiting.is_none());
         assert!(instances.create(&instances.slot()).is_err());
         instances.system.exhausted.store(false, Ordering::SeqCst);

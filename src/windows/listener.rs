@@ -71,6 +71,10 @@ impl Listener {
         self.instances.slot().waiting = None;
     }
 
+    pub(crate) fn see_off(&self) -> bool {
+        self.instances.see_off()
+    }
+
     pub(crate) fn access(&self) -> io::Result<String> {
         self.instances.access()
     }

@@ -27,6 +27,8 @@ pub(super) struct Pipe {
     state: AtomicU8,
     /// What is unread is to be dropped at the end.
     aborted: AtomicBool,
+    /// How many bytes of courtesy were sent last.
+    courtesy: Mutex<Option<usize>>,
     pub(super) end: End,
     direction: Direction,
     pub(super) read_mode: ReadMode,
@@ -62,6 +64,9 @@ pub(super) enum Why {
     Closed,
     /// It was closed, and what is unread is dropped, both ways.
     Aborted,
+    /// It was closed after the last words, which are so many bytes of courtesy: what becomes of those that the peer has
+    /// not read is the listener's to see to.
+    Parted(usize),
     /// A message was sent in part.
     Poisoned,
 }
@@ -77,6 +82,7 @@ impl Pipe {
             handle: RwLock::new(Some(handle)),
             state: AtomicU8::new(OPEN),
             aborted: AtomicBool::new(false),
+            courtesy: Mutex::new(None),
             end,
             direction,
             read_mode,
@@ -121,6 +127,10 @@ impl Pipe {
                 self.aborted.store(true, Ordering::SeqCst);
                 CLOSED
             }
+            Why::Parted(courtesy) => {
+                *self.courtesy.lock() = Some(courtesy);
+                CLOSED
+            }
             Why::Poisoned => POISONED,
         };
         let _ = self
@@ -142,7 +152,7 @@ impl Pipe {
         let instance = self.instance.lock().take();
         // What has been written is in the pipe, where the peer can read it: NPFS keeps it for the other end.
         match instance {
-            Some(instance) => instance.leave(handle),
+            Some(instance) => instance.leave(handle, *self.courtesy.lock()),
             None => drop(handle),
         }
     }
@@ -150,9 +160,7 @@ impl Pipe {
     /// Drops what is unread, both ways.
     fn disconnect(&self, handle: &OwnedHandle) {
         if self.end == End::Server {
-            // SAFETY: the handle is open, and of the server's end. It fails only if the client has gone, and then
-            // there is nothing to drop.
-            unsafe { DisconnectNamedPipe(handle.as_raw_handle()) };
+            disconnect(handle);
         }
     }
 
@@ -175,25 +183,7 @@ impl Pipe {
 
     /// How many bytes are in the pipe, and how many of them are of the message at the head; or the system's code.
     pub(super) fn look(&self) -> io::Result<Result<(usize, usize), u32>> {
-        let (mut bytes, mut left) = (0, 0);
-        self.with(|handle| {
-            // SAFETY: the handle is open, nothing is to be copied, and both counts live through the call.
-            let done = unsafe {
-                PeekNamedPipe(
-                    handle.as_raw_handle(),
-                    ptr::null_mut(),
-                    0,
-                    ptr::null_mut(),
-                    &raw mut bytes,
-                    &raw mut left,
-                )
-            };
-            if done != 0 {
-                return Ok((bytes as usize, left as usize));
-            }
-            // SAFETY: reads the thread's last error.
-            Err(unsafe { GetLastError() })
-        })
+        self.with(look)
     }
 
     /// Whether a message of that size, the write of which was pending and was cancelled, is gone as if it had never been
@@ -272,6 +262,34 @@ impl Pipe {
         let guard = self.with(|handle| Impersonation::begin(handle.as_handle()))??;
         token::impersonate(guard, act)
     }
+}
+
+/// How many bytes are in a pipe, and how many of them are of the message at the head; or the system's code.
+pub(super) fn look(handle: &OwnedHandle) -> Result<(usize, usize), u32> {
+    let (mut bytes, mut left) = (0, 0);
+    // SAFETY: the handle is open, nothing is to be copied, and both counts live through the call.
+    let done = unsafe {
+        PeekNamedPipe(
+            handle.as_raw_handle(),
+            ptr::null_mut(),
+            0,
+            ptr::null_mut(),
+            &raw mut bytes,
+            &raw mut left,
+        )
+    };
+    if done != 0 {
+        return Ok((bytes as usize, left as usize));
+    }
+    // SAFETY: reads the thread's last error.
+    Err(unsafe { GetLastError() })
+}
+
+/// Drops what is unread of a server's end, both ways, and lets go of the client's end.
+pub(super) fn disconnect(handle: &OwnedHandle) {
+    // SAFETY: the handle is open, and of the server's end. It fails only if the client has gone, and then there is
+    // nothing to drop.
+    unsafe { DisconnectNamedPipe(handle.as_raw_handle()) };
 }
 
 /// What a write that failed with the system's code tells.

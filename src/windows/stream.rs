@@ -287,6 +287,10 @@ impl Stream {
         self.shut(Why::Closed);
     }
 
+    pub(crate) fn part(&self, courtesy: usize) {
+        self.shut(Why::Parted(courtesy));
+    }
+
     pub(crate) fn abort(&self) {
         self.shut(Why::Aborted);
     }

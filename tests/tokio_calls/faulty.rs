@@ -1,13 +1,13 @@
-//! Transports that panic.
+//! Transports that panic, or are slow to know their peers.
 
 use std::future::pending;
 use std::io;
 use std::panic;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pipetalk::tokio::{Client, Listener, Stream, memory};
-use pipetalk::{CallError, ClientOptions, Deadline, Part, ServerOptions};
+use pipetalk::{Call, CallError, ClientOptions, Deadline, Part, Peer, ServerOptions, UserId};
 
 use crate::harness::{Serving, alive_tasks, connect};
 use crate::util::tasks::{runtimes, until};
@@ -143,6 +143,65 @@ fn a_server_whose_transport_panics_loses_that_client() {
                 serving.handle.drain(Duration::MAX);
                 serving.task.await.unwrap().unwrap();
             }
+        });
+    }
+}
+
+/// A transport that knows the user of a peer only once something was received, as pipes do.
+#[derive(Debug)]
+struct Shy(memory::Stream, AtomicBool);
+
+impl Stream for Shy {
+    async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.0.send(message, deadline).await
+    }
+
+    async fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let part = self.0.recv(buf, deadline).await?;
+        self.1.store(true, Ordering::SeqCst);
+        Ok(part)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        let mut peer = Peer::default();
+        peer.user = self.1.load(Ordering::SeqCst).then_some(UserId::Uid(7));
+        Ok(peer)
+    }
+}
+
+#[derive(Debug)]
+struct ShyListener(memory::Listener);
+
+impl Listener for ShyListener {
+    type Stream = Shy;
+
+    async fn accept(&self, deadline: Deadline) -> io::Result<Shy> {
+        Ok(Shy(self.0.accept(deadline).await?, AtomicBool::new(false)))
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+#[test]
+fn a_user_who_is_known_only_once_something_was_received_is_known_to_the_handler() {
+    let _limit = limit(here!());
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let (listener, connector) = memory::listener();
+            let options = ServerOptions::new().admit(|peer| peer.user.is_none());
+            let server = options.on_tokio(ShyListener(listener));
+            let serving = Serving::start(server, |_: (), call: Call| async move {
+                call.peer().user == Some(UserId::Uid(7))
+            });
+            let client: Client<(), bool> = connect(&connector, ClientOptions::new()).await;
+            assert!(client.call(&()).await.unwrap());
+            serving.stop().await;
         });
     }
 }

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use pipetalk::{
-    Call, CallError, Client, ClientOptions, Deadline, Listener, Part, ServerOptions, Stream, memory,
+    Call, CallError, Client, ClientOptions, Deadline, Listener, Part, Peer, ServerOptions, Stream,
+    UserId, memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -231,6 +232,70 @@ fn a_client_that_cannot_send_any_more_lets_go_of_the_connection() {
             assert_eq!(error, CallError::Disconnected { sent: false }, "{what}");
             assert!(closed.load(Ordering::SeqCst), "{what}");
         }
+        handle.stop();
+        serving.join().unwrap().unwrap();
+    }
+}
+
+/// A transport that knows the user of a peer only once something was received, as pipes do.
+#[derive(Debug)]
+struct Shy(memory::Stream, AtomicBool);
+
+impl Stream for Shy {
+    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.0.send(message, deadline)
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let part = self.0.recv(buf, deadline)?;
+        self.1.store(true, Ordering::SeqCst);
+        Ok(part)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        let mut peer = Peer::default();
+        peer.user = self.1.load(Ordering::SeqCst).then_some(UserId::Uid(7));
+        Ok(peer)
+    }
+}
+
+#[derive(Debug)]
+struct ShyListener(memory::Listener);
+
+impl Listener for ShyListener {
+    type Stream = Shy;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<Shy> {
+        Ok(Shy(self.0.accept(deadline)?, AtomicBool::new(false)))
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+#[test]
+fn a_user_who_is_known_only_once_something_was_received_is_known_to_the_handler() {
+    let _limit = limit(here!());
+    for pool in [0, 2] {
+        let (listener, connector) = memory::listener();
+        let (tell, told) = mpsc::channel();
+        let server = ServerOptions::new()
+            .pool(pool)
+            .admit(move |peer| tell.send(peer.user.clone()).is_ok())
+            .on(ShyListener(listener));
+        let handle = server.handle();
+        let serving = thread::spawn(move || {
+            server.serve(|_: (), call: &Call| call.peer().user == Some(UserId::Uid(7)))
+        });
+        let stream = connector.connect(util::soon()).unwrap();
+        let client: Client<(), bool> = ClientOptions::new().over(stream).unwrap();
+        assert!(client.call(&()).unwrap());
+        assert_eq!(told.recv().unwrap(), None);
         handle.stop();
         serving.join().unwrap().unwrap();
     }

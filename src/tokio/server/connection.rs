@@ -20,7 +20,7 @@ use super::budget::Budget;
 use super::handler::Replied;
 use super::state::{Batch, IsThere, KEPT, State};
 use crate::server::Payload;
-use crate::server::call::Caller;
+use crate::server::call::{Caller, KnownPeer};
 use crate::server::connection::{Buffer, End, has_left, too_large};
 use crate::server::control::{self, Asked};
 use crate::server::emit::{TO_NOTICE, wake};
@@ -37,7 +37,7 @@ use crate::{Deadline, Error, Peer};
 
 pub(super) struct Connection<S, Q, F> {
     pub(super) stream: S,
-    peer: Peer,
+    peer: KnownPeer,
     /// Its number on the server's list.
     number: u64,
     pub(super) shared: Arc<Shared<S, Q, F>>,
@@ -93,6 +93,7 @@ where
             finished: false,
             closed: false,
             parted: false,
+            courtesy: 0,
             task: None,
             client_takes: u32::MAX,
             hello_by: now.checked_add(options.hello_timeout),
@@ -105,7 +106,7 @@ where
         };
         Connection {
             stream,
-            peer,
+            peer: KnownPeer::new(peer),
             number,
             shared,
             state: Mutex::new(state),
@@ -350,6 +351,8 @@ where
                 state.talk.session.greet(&ours, out.bytes());
                 state.client_takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 state.push(out);
+                drop(state);
+                self.peer.ask_again(|| self.stream.peer());
             }
             ServerEvent::Reject { id, failure } => state.fail(id, &failure),
             ServerEvent::Credit { id } => {
@@ -395,7 +398,11 @@ where
 
     fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
         // Asked again: on Windows the system knows the user only once something was received.
-        let peer = || self.stream.peer().unwrap_or_else(|_| self.peer.clone());
+        let peer = || {
+            self.stream
+                .peer()
+                .unwrap_or_else(|_| self.peer.get().clone())
+        };
         let may = || self.shared.options.may_control(&peer());
         let asked = control::asked(method, payload, may).map_err(End::Malformed)?;
         let info = match asked {
@@ -426,7 +433,7 @@ where
     pub(super) fn span(&self, method: u32) -> Span {
         let Shared { ours, methods, .. } = &*self.shared;
         let span = Span::of_request(&ours.service, methods, method);
-        span.peer(|| self.peer.pid);
+        span.peer(|| self.peer.get().pid);
         span
     }
 
@@ -490,7 +497,7 @@ where
             }
         }
         self.client_has_gone(true);
-        self.stream.close();
+        self.close_stream();
     }
 }
 
@@ -501,7 +508,7 @@ where
     F: Send + 'static,
 {
     fn peer(&self) -> &Peer {
-        &self.peer
+        self.peer.get()
     }
 
     fn client_version(&self) -> String {
@@ -560,7 +567,7 @@ impl<S: fmt::Debug, Q, F> fmt::Debug for Connection<S, Q, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("stream", &self.stream)
-            .field("peer", &self.peer)
+            .field("peer", self.peer.get())
             .finish_non_exhaustive()
     }
 }

@@ -33,6 +33,10 @@ where
         let mut state = self.state.lock();
         let mut out = state.blank();
         wire::going_away(out.bytes(), grace.remaining());
+        if state.talk.session.in_flight() == 0 {
+            // Nothing is owed between this and goodbye.
+            state.courtesy = out.len();
+        }
         state.push(out);
         state.wake();
         // Whoever has nothing more to say may end its stream.
@@ -49,6 +53,9 @@ where
         }
         let mut out = state.blank();
         wire::goodbye(out.bytes());
+        if self.shared.handle.is_draining() {
+            state.courtesy += out.len();
+        }
         state.push(out);
         state.running.close();
         (state.parted, state.finished) = (true, true);
@@ -91,7 +98,19 @@ where
         state.wake();
         drop(state);
         wake(wakers);
-        self.stream.close();
+        self.close_stream();
+    }
+
+    /// Closes the stream: in good order, if goodbye has been said.
+    pub(super) fn close_stream(&self) {
+        let courtesy = match self.state.lock() {
+            state if state.parted => state.courtesy,
+            _ => 0,
+        };
+        match courtesy {
+            0 => self.stream.close(),
+            courtesy => self.stream.part(courtesy),
+        }
     }
 
     /// Nobody waits for any answer any more, but what was notified is still carried out. What was sent before is

@@ -41,6 +41,8 @@ pub(super) struct State<F> {
     pub(super) closed: bool,
     /// Nothing more is read.
     pub(super) parted: bool,
+    /// How many bytes of courtesy are sent last, once goodbye is said because the server ends.
+    pub(super) courtesy: usize,
     /// The connection's task, which sends.
     pub(super) task: Option<Waker>,
     /// The largest message that the client takes.

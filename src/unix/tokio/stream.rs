@@ -195,6 +195,11 @@ impl Stream {
         self.connection.shut(CLOSED);
     }
 
+    /// No client keeps a name here.
+    pub(crate) fn part(&self, _courtesy: usize) {
+        self.close();
+    }
+
     pub(crate) fn abort(&self) {
         // What has been sent is in the peer's own queue, out of reach.
         self.connection.shut(CLOSED);

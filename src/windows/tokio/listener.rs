@@ -148,6 +148,10 @@ impl Listener {
         self.instances.freed.ring();
     }
 
+    pub(crate) fn see_off(&self) -> bool {
+        self.instances.see_off()
+    }
+
     pub(crate) fn access(&self) -> io::Result<String> {
         self.instances.access()
     }
