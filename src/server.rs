@@ -463,6 +463,9 @@ impl ServerHandle {
     /// until `timeout` to end; then they are cancelled. So it is with streams, except those of a [`Broadcast`], which end
     /// behind what they have to say. Returns at once; [`Server::serve`] returns when it is
     /// done. Draining again can only make it shorter.
+    ///
+    /// On Windows clients that are idle have 100 ms to notice, and are disconnected then, because their ends would keep
+    /// the name. What they find is the end instead of the server's word that it ends.
     pub fn drain(&self, timeout: Duration) {
         let deadline = Deadline::after(timeout);
         let mut state = self.0.state.lock();
