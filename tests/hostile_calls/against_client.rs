@@ -488,7 +488,8 @@ fn a_client_that_looks_for_the_next_server_has_let_go_of_the_last() {
 #[test]
 fn a_client_that_was_told_goodbye_has_let_go() {
     let _limit = limit(here!());
-    for last in [goodbye(), fitting(REFUSAL, &[(16, &DENIED.to_le_bytes())])] {
+    let goodbye = message(0x31, 0, 0, &[], &[], &[]);
+    for last in [goodbye, fitting(REFUSAL, &[(16, &DENIED.to_le_bytes())])] {
         let (tell, told) = mpsc::channel();
         let server = |accept: &dyn Fn() -> Raw| {
             let raw = accept();

@@ -13,7 +13,6 @@ pub(crate) const ERROR: u8 = 0x21;
 pub(crate) const ITEM: u8 = 0x22;
 pub(crate) const END: u8 = 0x23;
 pub(crate) const GOING_AWAY: u8 = 0x30;
-pub(crate) const GOODBYE: u8 = 0x31;
 
 /// The codes of failures.
 pub(crate) const CANCELLED: u16 = 1;
@@ -129,10 +128,6 @@ pub(crate) fn error(id: u32, code: u16, text: &str) -> Vec<u8> {
 
 pub(crate) fn going_away() -> Vec<u8> {
     message(GOING_AWAY, 0, 0, &[], &1_000_u32.to_le_bytes(), &[])
-}
-
-pub(crate) fn goodbye() -> Vec<u8> {
-    message(GOODBYE, 0, 0, &[], &[], &[])
 }
 
 /// What somebody said, as far as these tests care.
