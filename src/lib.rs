@@ -91,8 +91,10 @@
 //! | `service` | the service's name; empty if it has none |
 //! | `method` | the method's name, or its number if it has none |
 //! | `peer` | the process id of the other end, where the system tells |
-//! | `outcome` | `ok`, or the failure in words: `timed out`, `panicked`, `disconnected` |
+//! | `outcome` | `ok`, or the failure in words: `timed out`, `panicked`, `disconnected`; `cancelled` if its future was dropped |
 //! | `duration_us` | how long it took, in microseconds |
+//!
+//! A call or a handler whose future is dropped is dropped within its span.
 //!
 //! # Platforms
 //!

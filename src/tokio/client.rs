@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -311,7 +312,7 @@ impl<C: Codec> Channel<C> {
         let span = self.span(method);
         let opened = within(
             &span,
-            pin!(async {
+            pin!(Some(async {
                 let mut attempts = Attempts::new(&self.inner, deadline, false);
                 loop {
                     let attempted = match attempts.link().await {
@@ -328,7 +329,7 @@ impl<C: Codec> Channel<C> {
                         Err(error) => attempts.after(error).await?,
                     }
                 }
-            }),
+            })),
         )
         .await;
         span.end_call(opened.as_ref().map(|_| ()));
@@ -354,7 +355,7 @@ impl<C: Codec> Channel<C> {
         let span = self.span(method);
         let notified = within(
             &span,
-            pin!(async {
+            pin!(Some(async {
                 let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
                 loop {
                     let attempted = match attempts.link().await {
@@ -369,7 +370,7 @@ impl<C: Codec> Channel<C> {
                         Err(error) => attempts.after(error).await?,
                     }
                 }
-            }),
+            })),
         )
         .await;
         span.end_call(notified.as_ref().map(|_| ()));
@@ -446,7 +447,7 @@ impl<C: Codec> Channel<C> {
         let span = self.span(method);
         let called = within(
             &span,
-            pin!(async {
+            pin!(Some(async {
                 let mut attempts = Attempts::new(&self.inner, deadline, options.idempotent);
                 loop {
                     let left = left.filter(|_| attempts.is_at_once());
@@ -467,7 +468,7 @@ impl<C: Codec> Channel<C> {
                         Err(error) => attempts.after(error).await?,
                     }
                 }
-            }),
+            })),
         )
         .await;
         span.end_call(called.as_ref().map(|_| ()));
@@ -550,9 +551,33 @@ impl Inner {
     }
 }
 
-/// Does something within a span, whenever it is polled. It is pinned where it is, because it is large.
-async fn within<F: Future>(span: &Span, mut what: Pin<&mut F>) -> F::Output {
-    poll_fn(|cx| span.run(|| what.as_mut().poll(cx))).await
+/// Does something within a span, whenever it is polled, and drops it there as well. It is pinned where it is, because
+/// it is large.
+async fn within<F: Future>(span: &Span, what: Pin<&mut Option<F>>) -> F::Output {
+    let mut inside = Inside { span, what };
+    poll_fn(|cx| inside.poll(cx)).await
+}
+
+struct Inside<'a, F> {
+    span: &'a Span,
+    what: Pin<&'a mut Option<F>>,
+}
+
+impl<F: Future> Inside<'_, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.what.as_mut().as_pin_mut() {
+            Some(what) => self.span.run(|| what.poll(cx)),
+            // It is there until it is dropped.
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Inside<'_, F> {
+    fn drop(&mut self) {
+        let what = &mut self.what;
+        self.span.run(|| what.set(None));
+    }
 }
 
 /// One attempt after another, each over its connection, as far as that is asked for and safe.

@@ -1,5 +1,6 @@
 //! Spans of the `tracing` crate: their names and fields are told in the documentation of the crate.
 
+use std::thread;
 use std::time::Instant;
 
 use tracing::field::Empty;
@@ -67,7 +68,7 @@ impl Span {
         self.span.in_scope(what)
     }
 
-    pub(crate) fn end_call(self, result: Result<(), &CallError>) {
+    pub(crate) fn end_call(mut self, result: Result<(), &CallError>) {
         self.end(|| match result {
             Ok(()) => "ok",
             Err(error) => of_error(error),
@@ -75,7 +76,7 @@ impl Span {
     }
 
     /// `None`: the client had gone before it was answered.
-    pub(crate) fn end_request(self, answered: Option<Option<Code>>) {
+    pub(crate) fn end_request(mut self, answered: Option<Option<Code>>) {
         self.end(|| match answered {
             Some(None) => "ok",
             Some(Some(code)) => of_code(code),
@@ -83,12 +84,22 @@ impl Span {
         });
     }
 
-    fn end(self, outcome: impl FnOnce() -> &'static str) {
-        if let Some(started) = self.started {
+    fn end(&mut self, outcome: impl FnOnce() -> &'static str) {
+        if let Some(started) = self.started.take() {
             let duration = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.span.record("outcome", outcome());
             self.span.record("duration_us", duration);
         }
+    }
+}
+
+/// A span that nobody has ended is that of a call whose future was dropped, or of one that panicked on its way.
+impl Drop for Span {
+    fn drop(&mut self) {
+        self.end(|| match thread::panicking() {
+            true => "panicked",
+            false => "cancelled",
+        });
     }
 }
 

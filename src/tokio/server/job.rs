@@ -106,7 +106,8 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
 impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop for Job<S, Q, F> {
     fn drop(&mut self) {
         if let Some((ending, slot)) = self.begun.take() {
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(slot)));
+            // What the handler says as it is dropped is said in its span.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| ending.span.run(|| drop(slot))));
             self.connection.dropped(ending);
         }
     }

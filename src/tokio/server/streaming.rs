@@ -116,7 +116,7 @@ where
                 });
                 self.has_stream_task(serial, task.abort_handle());
             }
-            Err(panic) => self.handled(begun, Err(panic)),
+            Err(panic) => self.handled(begun, Some(Err(panic)), None),
         }
     }
 
@@ -146,20 +146,29 @@ where
             .for_each(AbortHandle::abort);
     }
 
-    /// The handler of a stream has returned, panicked or been dropped.
-    fn handled(&self, begun: Begun, handled: thread::Result<Result<(), HandleError>>) {
+    /// The handler of a stream has returned or panicked, and its future is still to be dropped; or `None`: it was
+    /// dropped before.
+    fn handled(
+        &self,
+        begun: Begun,
+        handled: Option<thread::Result<Result<(), HandleError>>>,
+        handler: Option<Opened>,
+    ) {
         let Begun {
             serial,
             cancelled,
             span,
         } = begun;
-        let failed = settle(self, serial, handled);
+        let dropped = handled.is_none().then_some(Code::Cancelled);
+        let failed = settle(self, serial, handled.unwrap_or(Ok(Ok(()))));
         let mut state = self.state.lock();
         state.running.finish(&cancelled);
         state.streaming.retain(|stream| stream.serial != serial);
         state.wake();
         drop(state);
-        span.end_request(Some(failed));
+        // What it drops may panic as well, and what it says as it is dropped is said in its span.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| span.run(|| drop(handler))));
+        span.end_request(Some(failed.or(dropped)));
     }
 }
 
@@ -195,9 +204,7 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
             Err(panic) => Err(panic),
         };
         if let Some((begun, handler)) = self.begun.take() {
-            self.connection.handled(begun, handled);
-            // What it drops may panic as well.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(handler)));
+            self.connection.handled(begun, Some(handled), Some(handler));
         }
         Poll::Ready(())
     }
@@ -208,8 +215,8 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop
 {
     fn drop(&mut self) {
         if let Some((begun, handler)) = self.begun.take() {
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(handler)));
-            self.connection.handled(begun, Ok(Ok(())));
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| begun.span.run(|| drop(handler))));
+            self.connection.handled(begun, None, None);
         }
     }
 }
