@@ -26,14 +26,31 @@
 //! |---|---|---|
 //! | values inside one another | [`MAX_DEPTH`] | [`CodecError::TooDeep`] |
 //! | elements of sequences and entries of maps, in all | the bytes of input and [`SPARE_ELEMENTS`] | [`CodecError::TooManyElements`] |
-//! | memory set aside before elements have come | as many elements as there are bytes of input | grows as they come |
+//! | memory for elements, entries, and large values behind pointers | [`max_memory`]: 64 bytes for each byte of input, and 1 MiB; beyond 32 MiB, 16 bytes for each byte | [`CodecError::TooMuchMemory`] |
+//! | elements that memory is set aside for before they have come | as many as there are bytes of input | grows as they come |
 //! | a string's or a byte array's length | the input that is left | [`CodecError::Malformed`] |
 //! | bytes after the value | none | [`CodecError::Trailing`] |
 //! | an error's text | 256 bytes | cut off |
 //!
-//! A message of *n* bytes thus costs time and memory in proportion to *n*, with a factor that your type sets: at
-//! most *n* + [`SPARE_ELEMENTS`] elements, each as large as it is in memory. How large a message may be is for the
-//! [receiver](crate::DEFAULT_MAX_MESSAGE) to say.
+//! A message of *n* bytes thus costs time and memory in proportion to *n*, whatever its type. How large a message may be
+//! is for the [receiver](crate::DEFAULT_MAX_MESSAGE) to say.
+//!
+//! # Memory
+//!
+//! What is small in a message can be large in memory: an `Option` of a large struct that is `None`, or an `enum` with one
+//! large variant, takes a byte of the message, and in a `Vec` as much memory as the largest value of its type. So the
+//! guard counts bytes of memory: each element of a sequence with its size, and what a vector sets aside for more when it
+//! grows; each entry of a map twice, and never less than eleven of them, which is the node of a `BTreeMap`; and each
+//! value of more than 64 bytes behind a pointer. A claim of more ends the decoding before anything of it is set aside.
+//! The limit leaves room for whatever has a few bytes in the message for each element. If an honest message meets it, put
+//! a `Box` around what is large and mostly absent, or send a stream of smaller messages.
+//!
+//! Not counted are strings and bytes, which are as long as they are in the message; values of up to 64 bytes behind
+//! pointers, each of which takes a byte of the message at least; what an allocator adds to each piece; the further room
+//! in a `BTreeSet`; and what a `Deserialize` implementation allocates that was not derived, on its own account or on a
+//! size hint, or that decodes its elements elsewhere than where it is asked to return them. Where memory is short, what
+//! the crate sets aside for a message fails as an error. What serde and the collections set aside aborts the process, as
+//! everywhere in Rust, if even the memory within these limits cannot be had.
 //!
 //! # What a type may be
 //!
@@ -48,7 +65,7 @@ use serde::{Deserialize, Serialize};
 
 mod guard;
 
-pub use guard::{MAX_DEPTH, SPARE_ELEMENTS, guarded};
+pub use guard::{MAX_DEPTH, SPARE_ELEMENTS, guarded, max_memory};
 
 cfg_if::cfg_if! {
     if #[cfg(feature = "bincode")] {
@@ -163,6 +180,11 @@ pub enum CodecError {
         /// The limit, in elements: the message's bytes and [`SPARE_ELEMENTS`].
         limit: usize,
     },
+    /// The value takes more memory than a message of this size may have: see [the limits](self#memory).
+    TooMuchMemory {
+        /// The limit, in bytes: [`max_memory`] of the message's.
+        limit: usize,
+    },
     /// Bytes are left after the value.
     Trailing {
         /// How many.
@@ -197,6 +219,10 @@ impl Display for CodecError {
             CodecError::TooManyElements { limit } => write!(
                 f,
                 "the value claims more than the {limit} elements that its message can hold"
+            ),
+            CodecError::TooMuchMemory { limit } => write!(
+                f,
+                "the value takes more than the {limit} bytes of memory that its message may have"
             ),
             CodecError::Trailing { bytes: 1 } => f.write_str("1 byte is left after the value"),
             CodecError::Trailing { bytes } => write!(f, "{bytes} bytes are left after the value"),
@@ -261,6 +287,7 @@ mod tests {
             (CodecError::Malformed("why".into()), "why"),
             (CodecError::TooDeep { limit: 7 }, "7 levels"),
             (CodecError::TooManyElements { limit: 9 }, "9 elements"),
+            (CodecError::TooMuchMemory { limit: 9 }, "9 bytes of memory"),
             (CodecError::Trailing { bytes: 1 }, "1 byte is left"),
             (CodecError::Trailing { bytes: 3 }, "3 bytes are left"),
             (CodecError::Encode("why".into()), "why"),

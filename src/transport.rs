@@ -148,7 +148,7 @@ pub trait Stream: Debug + Send + Sync + 'static {
     ///
     /// As [`send`](Stream::send).
     fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
-        self.send(&gather(pieces, Vec::new()), deadline)
+        self.send(&gather(pieces, Vec::new())?, deadline)
     }
 
     /// Sends one message that is given in pieces, and goes on receiving where sending has to wait: then `receive`
@@ -438,14 +438,19 @@ pub(crate) fn check_sendable(size: usize) -> io::Result<()> {
 /// memory than this until it sends what it claimed.
 pub(crate) const TRUSTED_CLAIM: usize = 1 << 20;
 
-/// The pieces one after the other, in a buffer whose content is replaced.
-pub(crate) fn gather(pieces: &[IoSlice<'_>], mut buffer: Vec<u8>) -> Vec<u8> {
+/// The pieces one after the other, in a buffer whose content is replaced; an error where memory is short.
+pub(crate) fn gather(pieces: &[IoSlice<'_>], mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     buffer.clear();
-    buffer.reserve_exact(total_len(pieces));
+    buffer.try_reserve_exact(total_len(pieces))?;
     pieces
         .iter()
         .for_each(|piece| buffer.extend_from_slice(piece));
-    buffer
+    Ok(buffer)
+}
+
+/// A copy of a message; an error where memory is short.
+pub(crate) fn copy(message: &[u8]) -> io::Result<Vec<u8>> {
+    gather(&[IoSlice::new(message)], Vec::new())
 }
 
 /// The length of all pieces together, saturating.
@@ -457,17 +462,16 @@ pub(crate) fn total_len(pieces: &[IoSlice<'_>]) -> usize {
 }
 
 /// Makes room for the next part of a message of which `size` bytes have come, and says where it goes: past the limit
-/// the tail of the vector is overwritten again and again.
-pub(crate) fn recv_step(message: &mut Vec<u8>, size: usize, limit: usize) -> usize {
+/// the tail of the vector is overwritten again and again. An error where memory is short.
+pub(crate) fn recv_step(message: &mut Vec<u8>, size: usize, limit: usize) -> io::Result<usize> {
     const STEP: usize = 4096;
     let at = if size > limit { 0 } else { size };
     if message.len() < at + STEP {
-        message.resize(
-            (at + STEP).max(message.capacity().min(at + TRUSTED_CLAIM)),
-            0,
-        );
+        let len = (at + STEP).max(message.capacity().min(at + TRUSTED_CLAIM));
+        message.try_reserve(len - message.len())?;
+        message.resize(len, 0);
     }
-    at
+    Ok(at)
 }
 
 /// What [`Stream::recv_message`] does where the transport has nothing better: parts into a growing vector, and
@@ -481,8 +485,9 @@ fn recv_message_in_parts<S: Stream + ?Sized>(
     message.clear();
     let mut size = 0_usize;
     loop {
-        let at = recv_step(message, size, limit);
-        let part = match stream.recv(&mut message[at..], deadline) {
+        let received = recv_step(message, size, limit)
+            .and_then(|at| stream.recv(&mut message[at..], deadline));
+        let part = match received {
             Ok(Some(part)) => part,
             end_or_error => {
                 message.clear();

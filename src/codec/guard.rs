@@ -33,6 +33,38 @@ pub const MAX_DEPTH: usize = 128;
 /// number in a few bytes.
 pub const SPARE_ELEMENTS: usize = 4096;
 
+/// What any value may take of memory, whatever its message: a mebibyte.
+const SPARE_MEMORY: usize = 1 << 20;
+
+/// How many bytes of memory a value may take for each byte of its message, up to [`MUCH_MEMORY`].
+const MEMORY_PER_BYTE: usize = 64;
+
+/// From here on, memory is given sparingly.
+const MUCH_MEMORY: usize = 32 << 20;
+
+/// The same, beyond [`MUCH_MEMORY`]: what a vector of the smallest numbers takes that has just doubled.
+const SPARING_MEMORY_PER_BYTE: usize = 16;
+
+/// Values of up to so many bytes are not looked at one by one: the bytes that they have in a message pay for them, also
+/// where they stand behind a pointer. It costs a call of small values nothing.
+const SMALL: usize = 64;
+
+/// How many bytes of memory a value may take that comes in a message of `len` bytes.
+///
+/// That is 1 MiB and 64 bytes for each byte of the message, but not more than 32 MiB, or, if that is more, 16 bytes for
+/// each byte of the message. What is counted is with the [limits](crate::codec#memory).
+#[must_use]
+pub const fn max_memory(len: usize) -> usize {
+    let generous = SPARE_MEMORY.saturating_add(len.saturating_mul(MEMORY_PER_BYTE));
+    let most = if generous < MUCH_MEMORY {
+        generous
+    } else {
+        MUCH_MEMORY
+    };
+    let sparing = len.saturating_mul(SPARING_MEMORY_PER_BYTE);
+    if most > sparing { most } else { sparing }
+}
+
 /// Decodes a value with any deserializer, within the [limits](crate::codec#limits).
 ///
 /// `len` is the length of the input, which sets how many elements there may be. Whether all of the input was used
@@ -43,8 +75,8 @@ pub const SPARE_ELEMENTS: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`CodecError::TooDeep`] and [`CodecError::TooManyElements`], even if the type makes nothing of an error in one
-/// of its parts; [`CodecError::Malformed`] with the text of the type's or the format's error.
+/// [`CodecError::TooDeep`], [`CodecError::TooManyElements`] and [`CodecError::TooMuchMemory`], even if the type makes
+/// nothing of an error in one of its parts; [`CodecError::Malformed`] with the text of the type's or the format's error.
 pub fn guarded<'de, T, D>(deserializer: D, len: usize) -> Result<T, CodecError>
 where
     T: Deserialize<'de>,
@@ -60,6 +92,11 @@ pub(super) struct Budget {
     len: usize,
     levels: Cell<usize>,
     elements: Cell<usize>,
+    /// How many bytes are taken: what there may be is looked at by those alone that take some.
+    memory: Cell<usize>,
+    /// How much of the value around, which is paid for, can still be that of values in it. What is larger is behind a
+    /// pointer.
+    inside: Cell<usize>,
     exceeded: Cell<Option<Limit>>,
 }
 
@@ -67,6 +104,7 @@ pub(super) struct Budget {
 enum Limit {
     Depth,
     Elements,
+    Memory,
 }
 
 impl Budget {
@@ -77,6 +115,8 @@ impl Budget {
             len,
             levels: Cell::new(MAX_DEPTH),
             elements: Cell::new(len.saturating_add(SPARE_ELEMENTS)),
+            memory: Cell::new(0),
+            inside: Cell::new(0),
             exceeded: Cell::new(None),
         }
     }
@@ -99,10 +139,20 @@ impl Budget {
     ) -> Result<T, CodecError> {
         match self.exceeded.get() {
             None => result.map_err(describe),
-            Some(Limit::Depth) => Err(CodecError::TooDeep { limit: MAX_DEPTH }),
-            Some(Limit::Elements) => Err(CodecError::TooManyElements {
+            Some(limit) => Err(self.over(limit)),
+        }
+    }
+
+    #[cold]
+    fn over(&self, limit: Limit) -> CodecError {
+        match limit {
+            Limit::Depth => CodecError::TooDeep { limit: MAX_DEPTH },
+            Limit::Elements => CodecError::TooManyElements {
                 limit: self.len.saturating_add(SPARE_ELEMENTS),
-            }),
+            },
+            Limit::Memory => CodecError::TooMuchMemory {
+                limit: max_memory(self.len),
+            },
         }
     }
 
@@ -136,6 +186,47 @@ impl Budget {
         }
     }
 
+    /// Pays for memory.
+    fn take_memory<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        let taken = self.memory.get().saturating_add(bytes);
+        self.memory.set(taken);
+        match taken <= max_memory(self.len) {
+            true => Ok(()),
+            false => Err(self.exceed(Limit::Memory)),
+        }
+    }
+
+    /// Begins a value, which is a part of the one around it, and paid for with that, or stands behind a pointer. Gives
+    /// what [`leave`](Self::leave) wants.
+    #[inline]
+    fn enter<T, E: Error>(&self) -> Result<usize, E> {
+        if size_of::<T>() <= SMALL {
+            return Ok(0);
+        }
+        let inside = self.inside.replace(size_of::<T>());
+        match inside.checked_sub(size_of::<T>()) {
+            Some(left) => Ok(left),
+            None => self.take_memory(size_of::<T>()).map(|()| inside),
+        }
+    }
+
+    /// Begins a value that is paid for.
+    #[inline]
+    fn enter_element<T>(&self) -> usize {
+        match size_of::<T>() <= SMALL {
+            true => 0,
+            false => self.inside.replace(size_of::<T>()),
+        }
+    }
+
+    /// The end of what was begun.
+    #[inline]
+    fn leave<T>(&self, inside: usize) {
+        if size_of::<T>() > SMALL {
+            self.inside.set(inside);
+        }
+    }
+
     #[cold]
     fn exceed<E: Error>(&self, limit: Limit) -> E {
         self.exceeded.set(Some(limit));
@@ -156,31 +247,41 @@ impl<'b, X> Guard<'b, X> {
     }
 }
 
-/// A visitor, which may be shown a sequence.
-struct GuardVisitor<'b, V> {
+/// A visitor, which may be shown a sequence. `FIXED`: the type has set how many elements such a sequence has, rather than
+/// the input. It is a tuple or a struct, and its fields are a part of it.
+struct GuardVisitor<'b, V, const FIXED: bool> {
     inner: V,
     budget: &'b Budget,
-    /// Whether the type has set how many elements such a sequence has, rather than the input.
-    fixed: bool,
 }
 
 /// The elements of a sequence, or the entries of a map.
-struct Elements<'b, A> {
+struct Elements<'b, A, const FIXED: bool> {
     inner: A,
     budget: &'b Budget,
     /// How many more of them are paid for.
     paid: usize,
+    /// How large those are in memory that are paid for: an element, or a key. Nobody knows before the first is asked for.
+    size: usize,
+    /// The same of what belongs to a key.
+    value_size: usize,
 }
 
-impl<'b, A> Elements<'b, A> {
-    /// As many elements as the type has set: its tuples and structs are no claim of the peer's.
+/// What serde sets aside for a sequence or a map before elements have come, at most.
+const SERDE_SETS_ASIDE: usize = 1 << 20;
+
+/// How many entries a `BTreeMap` has room for that has one.
+const NODE: usize = 11;
+
+impl<'b, A, const FIXED: bool> Elements<'b, A, FIXED> {
+    /// So many of them are paid for.
     #[inline]
-    fn fixed(inner: A, budget: &'b Budget) -> Self {
-        let paid = usize::MAX;
+    fn paid(inner: A, paid: usize, budget: &'b Budget) -> Self {
         Elements {
             inner,
             budget,
             paid,
+            size: 0,
+            value_size: 0,
         }
     }
 
@@ -190,11 +291,7 @@ impl<'b, A> Elements<'b, A> {
     fn claimed<E: Error>(inner: A, claim: Option<usize>, budget: &'b Budget) -> Result<Self, E> {
         let paid = claim.unwrap_or(0);
         budget.charge(paid)?;
-        Ok(Elements {
-            inner,
-            budget,
-            paid,
-        })
+        Ok(Elements::paid(inner, paid, budget))
     }
 
     /// Pays for an element, if one has come. The end is free: every sequence has one.
@@ -203,10 +300,20 @@ impl<'b, A> Elements<'b, A> {
         if element.is_some() {
             match self.paid.checked_sub(1) {
                 Some(left) => self.paid = left,
-                None => self.budget.charge(1)?,
+                None => self.pay_unclaimed()?,
             }
         }
         Ok(element)
+    }
+
+    /// What grows with each element has room for twice as many at times.
+    fn pay_unclaimed<E: Error>(&self) -> Result<(), E> {
+        self.budget.charge(1)?;
+        if FIXED {
+            return Ok(());
+        }
+        let size = self.size.saturating_add(self.value_size);
+        self.budget.take_memory(size.saturating_mul(2))
     }
 
     /// For how many elements memory may be set aside: for those that are paid for, which all together are hardly
@@ -214,6 +321,33 @@ impl<'b, A> Elements<'b, A> {
     #[inline]
     fn hint(&self, hint: Option<usize>) -> Option<usize> {
         hint.map(|hint| hint.min(self.paid).min(self.budget.len))
+    }
+
+    /// Pays for the memory of a sequence whose first element is asked for: what is set aside for the elements that are
+    /// claimed. Others pay for themselves.
+    fn pay_for_elements<E: Error>(&mut self, size: usize) -> Result<(), E> {
+        let more = size - self.size;
+        self.size = size;
+        if self.paid == 0 {
+            return Ok(());
+        }
+        let aside = (SERDE_SETS_ASIDE / size)
+            .min(self.paid)
+            .min(self.budget.len)
+            .max(1);
+        // The rest comes by doubling.
+        let times = self.paid.div_ceil(aside).checked_next_power_of_two();
+        let room = times.map_or(usize::MAX, |times| times.saturating_mul(aside));
+        self.budget.take_memory(room.saturating_mul(more))
+    }
+
+    /// The same for a map, which has nodes of a tree, or a table that is half empty.
+    fn pay_for_entries<E: Error>(&self, entries: usize, more: usize) -> Result<(), E> {
+        if entries == 0 {
+            return Ok(());
+        }
+        let room = entries.saturating_mul(2).max(NODE);
+        self.budget.take_memory(room.saturating_mul(more))
     }
 }
 
@@ -223,8 +357,15 @@ macro_rules! forward {
     (fixed: $fixed:literal, $($method:ident($($name:ident: $type:ty),*) => $inner:ident),* $(,)?) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, Self::Error> {
-            let visitor = GuardVisitor { inner: visitor, budget: self.budget, fixed: $fixed };
-            self.inner.$inner($($name,)* visitor)
+            let budget = self.budget;
+            let visitor = GuardVisitor::<_, $fixed> { inner: visitor, budget };
+            if size_of::<V::Value>() <= SMALL {
+                return self.inner.$inner($($name,)* visitor);
+            }
+            let around = budget.enter::<V::Value, _>()?;
+            let result = self.inner.$inner($($name,)* visitor);
+            budget.leave::<V::Value>(around);
+            result
         }
     )*};
 }
@@ -313,7 +454,7 @@ impl<'de, 'b, A: EnumAccess<'de>> EnumAccess<'de> for Guard<'b, A> {
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
+impl<'de, A: SeqAccess<'de>, const FIXED: bool> SeqAccess<'de> for Elements<'_, A, FIXED> {
     type Error = A::Error;
 
     #[inline]
@@ -322,8 +463,16 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let seed = Guard::new(seed, self.budget);
-        let element = self.inner.next_element_seed(seed)?;
-        self.pay(element)
+        if FIXED {
+            return self.inner.next_element_seed(seed);
+        }
+        if size_of::<S::Value>() > self.size {
+            self.pay_for_elements(size_of::<S::Value>())?;
+        }
+        let around = self.budget.enter_element::<S::Value>();
+        let element = self.inner.next_element_seed(seed);
+        self.budget.leave::<S::Value>(around);
+        self.pay(element?)
     }
 
     #[inline]
@@ -332,7 +481,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
+impl<'de, A: MapAccess<'de>, const FIXED: bool> MapAccess<'de> for Elements<'_, A, FIXED> {
     type Error = A::Error;
 
     #[inline]
@@ -341,13 +490,36 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
         let seed = Guard::new(seed, self.budget);
-        let key = self.inner.next_key_seed(seed)?;
-        self.pay(key)
+        if FIXED {
+            let key = self.inner.next_key_seed(seed)?;
+            return self.pay(key);
+        }
+        if size_of::<S::Value>() > self.size {
+            self.pay_for_entries(self.paid, size_of::<S::Value>() - self.size)?;
+            self.size = size_of::<S::Value>();
+        }
+        let around = self.budget.enter_element::<S::Value>();
+        let key = self.inner.next_key_seed(seed);
+        self.budget.leave::<S::Value>(around);
+        self.pay(key?)
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.inner.next_value_seed(Guard::new(seed, self.budget))
+        let seed = Guard::new(seed, self.budget);
+        if FIXED {
+            return self.inner.next_value_seed(seed);
+        }
+        if size_of::<S::Value>() > self.value_size {
+            // With that of the key which has just come.
+            let entries = self.paid.saturating_add(1);
+            self.pay_for_entries(entries, size_of::<S::Value>() - self.value_size)?;
+            self.value_size = size_of::<S::Value>();
+        }
+        let around = self.budget.enter_element::<S::Value>();
+        let value = self.inner.next_value_seed(seed);
+        self.budget.leave::<S::Value>(around);
+        value
     }
 
     #[inline]
@@ -377,7 +549,7 @@ macro_rules! visit {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for GuardVisitor<'_, V> {
+impl<'de, V: Visitor<'de>, const FIXED: bool> Visitor<'de> for GuardVisitor<'_, V, FIXED> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -431,8 +603,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for GuardVisitor<'_, V> {
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
         self.budget.descend()?;
         let claim = seq.size_hint();
-        let elements = if self.fixed {
-            Elements::fixed(seq, self.budget)
+        let elements = if FIXED {
+            // No claim of the peer's.
+            Elements::<_, FIXED>::paid(seq, usize::MAX, self.budget)
         } else {
             Elements::claimed(seq, claim, self.budget)?
         };
@@ -445,7 +618,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for GuardVisitor<'_, V> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
         self.budget.descend()?;
         let claim = map.size_hint();
-        let entries = Elements::claimed(map, claim, self.budget)?;
+        // Also the fields of a struct, if their names are there: there may be any number of others.
+        let entries = Elements::<_, FIXED>::claimed(map, claim, self.budget)?;
         let result = self.inner.visit_map(entries);
         self.budget.ascend();
         result

@@ -13,7 +13,7 @@ use super::port::Instance;
 use super::queue::{Message, Queue};
 use crate::callback::Callbacks;
 use crate::signal::{Signal, wait};
-use crate::transport::{self, check_sendable, gather, total_len};
+use crate::transport::{self, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};
 
 /// One end of a connection in memory. Dropping it closes it.
@@ -231,6 +231,7 @@ impl Stream {
         if size > limit {
             return Err(Error::TooLarge { limit, size }.into());
         }
+        message.try_reserve_exact(size)?;
         message.extend_from_slice(taken.rest());
         Ok(Some(size))
     }
@@ -278,7 +279,7 @@ impl Stream {
 impl transport::Stream for Stream {
     fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
-        let message = message.to_vec();
+        let message = copy(message)?;
         self.push(&mut self.lock(), message, deadline, None)
     }
 
@@ -289,7 +290,7 @@ impl transport::Stream for Stream {
         receive: &mut dyn FnMut() -> bool,
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let message = gather(pieces, Vec::new());
+        let message = gather(pieces, Vec::new())?;
         self.push(&mut self.lock(), message, deadline, Some(receive))
     }
 
@@ -319,7 +320,7 @@ impl transport::Stream for Stream {
 
     fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        let message = gather(pieces, Vec::new());
+        let message = gather(pieces, Vec::new())?;
         self.push(&mut self.lock(), message, deadline, None)
     }
 
@@ -354,7 +355,7 @@ impl transport::Stream for Stream {
     ) -> io::Result<Option<Part>> {
         check_sendable(request.len())?;
         self.callbacks.check_not_here()?;
-        let request = request.to_vec();
+        let request = copy(request)?;
         let mut ends = self.lock();
         while !self.begin_transaction(&mut ends)? {
             wait(&self.signals().arrived, &mut ends, deadline)?;

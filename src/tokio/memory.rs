@@ -42,7 +42,7 @@ use std::sync::atomic::AtomicU8;
 use super::runtime;
 use super::transport;
 use crate::memory::{self, queue::Queue};
-use crate::transport::{Stream as _, check_sendable, gather, total_len};
+use crate::transport::{Stream as _, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 pub use crate::memory::Options;
@@ -187,7 +187,7 @@ impl Drop for Transaction<'_> {
 impl transport::Stream for Stream {
     async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
-        self.push(message.to_vec(), deadline).await
+        self.push(copy(message)?, deadline).await
     }
 
     async fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
@@ -219,7 +219,7 @@ impl transport::Stream for Stream {
 
     async fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
-        self.push(gather(pieces, Vec::new()), deadline).await
+        self.push(gather(pieces, Vec::new())?, deadline).await
     }
 
     fn peek(&self) -> io::Result<Option<Waiting>> {
@@ -248,7 +248,7 @@ impl transport::Stream for Stream {
             stream,
             unanswered: false,
         };
-        self.push(request.to_vec(), deadline).await?;
+        self.push(copy(request)?, deadline).await?;
         transaction.unanswered = true;
         let part = self
             .receive(true, deadline, |inbox| inbox.take_part(reply))

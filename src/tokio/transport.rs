@@ -118,7 +118,7 @@ pub trait Stream: Debug + Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = io::Result<()>> + Send {
         let message = gather(pieces, Vec::new());
-        async move { self.send(&message, deadline).await }
+        async move { self.send(&message?, deadline).await }
     }
 
     /// Sends several messages, one after the other, in as few system calls as the transport can. Each slice is a
@@ -358,7 +358,7 @@ async fn recv_message_in_parts<S: Stream + ?Sized>(
     let mut size = 0_usize;
     let mut inside = None;
     loop {
-        let at = recv_step(message, size, limit);
+        let at = recv_step(message, size, limit)?;
         let part = match stream.recv(&mut message[at..], deadline).await {
             Ok(Some(part)) => part,
             // If something of the message has come, it is lost, so that the stream is closed here.

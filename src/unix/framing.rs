@@ -240,7 +240,7 @@ impl Framing {
         }
         source.connection().check_open()?;
         if message.capacity() < READ_AHEAD {
-            message.reserve_exact(READ_AHEAD);
+            message.try_reserve_exact(READ_AHEAD)?;
         }
         let came = source.append(message)?;
         let Some(header) = message.first_chunk::<HEADER>() else {
@@ -300,7 +300,13 @@ impl Framing {
         }
         while left > 0 {
             if message.capacity() - message.len() < left {
-                message.reserve_exact(left.min(TRUSTED_CLAIM.max(message.len())));
+                let room = left.min(TRUSTED_CLAIM.max(message.len()));
+                if let Err(error) = message.try_reserve_exact(room) {
+                    // The message costs itself, and not the next one.
+                    message.clear();
+                    self.head = Head::Discarding { left };
+                    return Err(error.into());
+                }
             }
             let buffered = self.buffer.unread();
             let n = buffered.len().min(left);

@@ -139,7 +139,7 @@ impl Stream {
         if let [message] = pieces {
             return self.write(&mut sending.event, message, deadline, meanwhile);
         }
-        let gathered = gather(pieces, mem::take(&mut sending.gathered));
+        let gathered = gather(pieces, mem::take(&mut sending.gathered))?;
         let result = self.write(&mut sending.event, &gathered, deadline, meanwhile);
         if gathered.capacity() <= KEPT {
             sending.gathered = gathered;
@@ -479,7 +479,11 @@ impl Stream {
     ) -> io::Result<Option<()>> {
         let mut room = FIRST_READ;
         loop {
-            message.reserve(room);
+            if let Err(error) = message.try_reserve(room) {
+                // The message costs itself, and not the next one.
+                receiving.head.discarding = receiving.head.inside;
+                return Err(error.into());
+            }
             let Some(done) = self.read(receiving, message.spare_capacity_mut(), deadline)? else {
                 return Ok(None);
             };

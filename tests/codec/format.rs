@@ -156,3 +156,37 @@ fn an_error_is_in_the_words_of_the_format() {
     };
     assert!(text.contains("300") && text.contains("column 10"), "{text}");
 }
+
+#[test]
+fn memory_is_counted_where_no_length_is_claimed() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Row {
+        id: u8,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        large: Option<[u64; 32]>,
+    }
+
+    // Fields with their names are a part of their struct, however large.
+    let few: Vec<Row> = (0..99)
+        .map(|id| Row {
+            id,
+            large: Some([7; 32]),
+        })
+        .collect();
+    assert_eq!(decode(&serde_json::to_string(&few).unwrap()), Ok(few));
+    let row = serde_json::to_string(&Row { id: 0, large: None }).unwrap();
+    let many = format!("[{}]", vec![row; 20_000].join(","));
+    assert_eq!(decode::<Vec<Row>>(&many).unwrap().len(), 20_000);
+
+    let absent = format!("[{}]", vec!["null"; 1 << 19].join(","));
+    let limit = codec::max_memory(absent.len());
+    let expected = CodecError::TooMuchMemory { limit };
+    assert_eq!(decode::<Vec<Option<[u64; 32]>>>(&absent), Err(expected));
+    let absent = absent.replace("null", "[null]");
+    let limit = codec::max_memory(absent.len());
+    let expected = CodecError::TooMuchMemory { limit };
+    assert_eq!(
+        decode::<Vec<Vec<Option<[u64; 32]>>>>(&absent),
+        Err(expected)
+    );
+}

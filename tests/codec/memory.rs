@@ -2,18 +2,23 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::CString;
+use std::fmt::Debug;
 
-use pipetalk::{Blob, Codec};
-use serde::Deserialize;
+use pipetalk::codec::max_memory;
+use pipetalk::{Blob, Codec, CodecError};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::encoded;
 
 for_each_codec![
     a_claim_sets_little_aside,
     memory_is_in_proportion_to_the_message,
+    memory_does_not_follow_the_type,
+    a_claim_of_too_much_memory_sets_little_aside,
+    what_is_large_and_there_passes,
     decoding_what_lies_in_the_message_allocates_nothing,
     encoding_into_a_warm_buffer_allocates_nothing,
 ];
@@ -118,6 +123,109 @@ fn memory_is_in_proportion_to_the_message<C: Codec>() {
         let most = (bytes.len() + 4096) * size_of::<List>();
         assert!(peak <= most + 4096, "{peak} bytes for {}", bytes.len());
     }
+}
+
+/// Large in memory, and a byte in the message if it is absent.
+type Absent = Option<Large>;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "that is what it is about")]
+enum Uneven {
+    Small,
+    Large(Large),
+}
+
+/// Has a large value behind a pointer, which is small in the message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Boxed(Box<(Absent, u8)>);
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Chain(Absent, Option<Box<Chain>>);
+
+fn memory_does_not_follow_the_type<C: Codec>() {
+    #[track_caller]
+    fn bounded<C: Codec, T: DeserializeOwned>(bytes: &[u8]) {
+        let limit = max_memory(bytes.len());
+        let (peak, _) = allocated(|| match C::decode::<T>(bytes) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error, CodecError::TooMuchMemory { limit }),
+        });
+        // While a vector moves, there are both the old and the new. And what is begun when the limit is met has been set
+        // aside already.
+        let most = limit + limit / 2 + (4 << 20);
+        assert!(peak < most, "{peak} bytes for {}", bytes.len());
+    }
+    for len in [1_000, 40_000, 1 << 20] {
+        let elements = encoded::<C>(&vec![0u8; len]);
+        bounded::<C, Vec<Absent>>(&elements);
+        bounded::<C, VecDeque<Uneven>>(&elements);
+        bounded::<C, Vec<(Option<[u64; 4]>, ())>>(&elements);
+        bounded::<C, Vec<String>>(&elements);
+        // Each with a byte that says that it is there, and another for what is in it.
+        bounded::<C, Vec<Option<Boxed>>>(&encoded::<C>(&vec![(1u8, 0u8, 0u8); len / 3]));
+        bounded::<C, Vec<Boxed>>(&encoded::<C>(&vec![(0u8, 0u8); len / 2]));
+        bounded::<C, Vec<Chain>>(&encoded::<C>(&vec![(0u8, 1u8, 0u8, 0u8); len / 4]));
+        bounded::<C, Vec<Vec<Absent>>>(&encoded::<C>(&vec![vec![0u8; 9]; len / 10]));
+        bounded::<C, HashMap<u32, Absent>>(&encoded::<C>(&map(len / 2)));
+        bounded::<C, BTreeMap<u32, Uneven>>(&encoded::<C>(&map(len / 2)));
+        let maps = encoded::<C>(&vec![BTreeMap::from([(0u8, 0u8)]); len / 3]);
+        bounded::<C, Vec<BTreeMap<u8, Absent>>>(&maps);
+        bounded::<C, Vec<HashMap<u8, Absent>>>(&maps);
+    }
+}
+
+fn map(len: usize) -> BTreeMap<u32, u8> {
+    (0..u32::try_from(len).unwrap())
+        .map(|key| (key, 0))
+        .collect()
+}
+
+fn a_claim_of_too_much_memory_sets_little_aside<C: Codec>() {
+    let absent: Vec<Absent> = (0..1 << 18).map(|_| None).collect();
+    let bytes = encoded::<C>(&absent);
+    assert!(size_of_val(&*absent) >= 256 << 20);
+    let limit = max_memory(bytes.len());
+    let expected = Err(CodecError::TooMuchMemory { limit });
+    let (peak, _) = allocated(|| assert_eq!(C::decode::<Vec<Absent>>(&bytes), expected));
+    assert!(peak < 2 << 20, "{peak} bytes");
+    // Level by level as well: each may set aside what serde does, if it is within the limit.
+    let level = [vec![1], encoded::<C>(&4000u32)].concat();
+    let bytes = [level.repeat(100), vec![0; 400_000]].concat();
+    let (peak, _) = allocated(|| assert!(C::decode::<Wide>(&bytes).is_err()));
+    assert!(peak < max_memory(bytes.len()) + (2 << 20), "{peak} bytes");
+}
+
+#[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "it is never read")]
+#[expect(clippy::large_enum_variant, reason = "that is what it is about")]
+enum Wide {
+    Empty([u64; 30]),
+    Of(Vec<Wide>),
+}
+
+fn what_is_large_and_there_passes<C: Codec>() {
+    fn passes<C: Codec, T: Serialize + DeserializeOwned + Debug + PartialEq>(value: T) {
+        assert_eq!(C::decode::<T>(&encoded::<C>(&value)), Ok(value));
+    }
+    let large: Large = [[1 << 40; 16]; 8];
+    passes::<C, _>(vec![Some(large); 2_000]);
+    passes::<C, _>((0..2_000).map(|_| Uneven::Large(large)).collect::<Vec<_>>());
+    passes::<C, _>((0..500).map(|_| Uneven::Small).collect::<Vec<_>>());
+    passes::<C, _>(
+        (0..500u32)
+            .map(|key| (key, large))
+            .collect::<BTreeMap<_, _>>(),
+    );
+    passes::<C, _>(vec![(1u8, Some(Boxed(Box::new((Some(large), 2))))); 1_000]);
+    // The smallest of everyday's values, in a vector that has just doubled.
+    passes::<C, _>(vec![1u64; (1 << 21) + 1]);
+    passes::<C, _>(vec![(1u32, 2u64); (1 << 20) + 1]);
+    passes::<C, _>(vec![None::<f64>; 1_000_000]);
+    passes::<C, _>(vec![String::from("a"); 500_000]);
+    passes::<C, _>(vec![
+        HashMap::from([("key".to_owned(), "value".to_owned())]);
+        20_000
+    ]);
 }
 
 fn decoding_what_lies_in_the_message_allocates_nothing<C: Codec>() {

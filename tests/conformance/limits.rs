@@ -1,11 +1,12 @@
 //! M4: messages over the limit.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::thread;
 
 use pipetalk::{Deadline, Error, MAX_MESSAGE, Part, Stream};
 
 use crate::harness::*;
+use crate::scarce::scarce;
 
 pub(crate) fn m04_a_message_over_the_limit_is_told_and_the_next_is_intact<T: Transport>() {
     let setup = Setup {
@@ -103,6 +104,47 @@ pub(crate) fn m04_what_no_receiver_could_take_is_refused_by_the_sender<T: Transp
             ours(from.transact(&message, &mut [0; 4], Deadline::NOW)),
             refused
         );
+        assert_works(&from, &to);
+    });
+}
+
+pub(crate) fn m04_where_memory_is_short_a_message_costs_only_itself<T: Transport>() {
+    let size = 5_000_000;
+    both_ways::<T>(|from, to| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                send(&from, &content(4, size));
+                send(&from, b"next");
+            });
+            let mut message = Vec::new();
+            let received = scarce(1 << 21, || to.recv_message(&mut message, soon()));
+            assert_eq!(received.unwrap_err().kind(), ErrorKind::OutOfMemory);
+            assert!(message.is_empty());
+            assert_eq!(recv(&to).unwrap(), b"next");
+        });
+        // A sender may have to copy its message.
+        thread::scope(|scope| {
+            let content = content(5, size);
+            let receiving = scope.spawn(|| {
+                let first = recv(&to).unwrap();
+                if first.len() == size {
+                    assert_eq!(recv(&to).unwrap(), b"next");
+                }
+                first
+            });
+            let pieces = content.split_at(size / 2);
+            let pieces = [pieces.0, pieces.1].map(IoSlice::new);
+            let sent = scarce(1 << 21, || from.send_vectored(&pieces, soon()));
+            send(&from, b"next");
+            let first = receiving.join().unwrap();
+            match sent {
+                Ok(()) => assert!(is_content(5, &first)),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+                    assert_eq!(first, b"next");
+                }
+            }
+        });
         assert_works(&from, &to);
     });
 }

@@ -42,8 +42,13 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+#[path = "../util/scarce.rs"]
+mod scarce;
 #[path = "../util/mod.rs"]
 mod util;
+
+#[global_allocator]
+static ALLOCATOR: scarce::Scarce = scarce::Scarce;
 
 #[cfg(target_os = "linux")]
 use linux::forks as linux_forks;
@@ -123,6 +128,7 @@ macro_rules! conformance {
                 m04_a_message_over_limit_and_buffers_is_told_while_it_comes
                 m04_a_dropped_message_is_not_seen_in_parts_either
                 m04_what_no_receiver_could_take_is_refused_by_the_sender
+                m04_where_memory_is_short_a_message_costs_only_itself
             }
             unfinished {
                 m09_a_writer_that_closes_in_mid_message_is_truncated

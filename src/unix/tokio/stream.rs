@@ -398,7 +398,7 @@ impl Whole<'_> {
                 let size = u32::from_le_bytes(*header) as usize;
                 if size == whole.len() && size <= source.connection.max_message {
                     self.message.clear();
-                    self.message.reserve_exact(size);
+                    self.message.try_reserve_exact(size)?;
                     self.message.extend_from_slice(whole);
                     return Ok(Some(size));
                 }

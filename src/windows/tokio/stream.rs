@@ -275,7 +275,7 @@ impl Stream {
     async fn write(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
         self.pipe.check_can_send()?;
         self.finish_earlier(deadline).await?;
-        let buffer = gather(pieces, scratch::borrow(total_len(pieces)));
+        let buffer = gather(pieces, scratch::borrow(total_len(pieces)))?;
         let stage = self.pipe.with(|pipe| self.writing.write(pipe, buffer))?;
         if let Stage::Ended(ended) = stage {
             return self.after_write(ended);
@@ -401,7 +401,12 @@ impl Stream {
             let stage = match self.reading.take() {
                 Stage::Idle => {
                     let mut buffer = mem::take(&mut receiving.head.stash);
-                    buffer.reserve(room);
+                    if let Err(error) = buffer.try_reserve(room) {
+                        // The message costs itself, and not the next one.
+                        receiving.head.discarding = receiving.head.inside;
+                        receiving.next();
+                        return Err(error.into());
+                    }
                     self.pipe.with(|pipe| self.reading.read(pipe, buffer))?
                 }
                 stage => stage,
