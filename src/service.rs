@@ -5,13 +5,17 @@
 //! of methods nor the length of their comments comes near the compiler's limit of recursion.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use crate::codec::DefaultCodec;
+use crate::codec::{Codec, DefaultCodec};
 use crate::server::{Call, HandleError, Handler, Opening, Outgoing, Payload};
 use hidden::{Definition, Dispatch, Open};
 
+mod checks;
+mod client;
 pub mod hidden;
 mod parts;
+mod server;
 
 cfg_if::cfg_if! {
     if #[cfg(feature = "tokio")] {
@@ -115,20 +119,30 @@ cfg_if::cfg_if! {
 /// * `stream name(argument: Type, ...) -> Item;` which is answered by any number of items, and then by the end or an
 ///   error.
 ///
-/// There is no `self`, and no `pub`. Each type needs serde's `Serialize` and `Deserialize`, and a method has at most
-/// 16 arguments. Comments and other attributes of a method go to the trait's method and to the client's; a `cfg` there
-/// does not work, because both sides have to count the same methods.
+/// There is no `self`, and no `pub`. Each type needs serde's `Serialize` and `Deserialize`; a method has at most 16
+/// arguments, and a service at most 512 methods. Comments and other attributes of a method go to the trait's method and to
+/// the client's, `#[deprecated]` to the client's alone. A `cfg` can stand before the client, before each of the two [for
+/// async programs](#for-async-programs), and before the whole; not before the trait, of which all is made, nor before a
+/// method, because both sides have to count the same methods.
+///
+/// No method can be called as one of those that every client has: `connect`, `connect_with`, `over`, `over_with`, `with`,
+/// `with_deadline`, `channel` and `clone`; or as that of the trait, `service`.
+///
+/// What is written has no `allow` in it, so that a crate may [`forbid`] any lint; with one exception: the methods that
+/// have six arguments or more, where Clippy is not to count them.
 ///
 /// `#[name = "..."]` on the trait is what the service calls itself to its peers, the name of the trait unless
 /// given; `#[version = "..."]` is the version of the application, for people to read, that of the package unless
-/// given. [`ServerOptions`] and [`ClientOptions`] can still set another version.
+/// given. [`ServerOptions`] and [`ClientOptions`] can still set another version. `#[codec = Type]` is the [`Codec`] of the
+/// service, [`Bincode`] unless given; one of another than that is served by [`Server::serve_with`].
 ///
 /// # What it makes: the trait
 ///
 /// `pub trait Kv: Send + Sync + 'static`. Each method has `&self` and the [`Call`] before its arguments:
 /// `fn get(&self, call: &Call, key: String) -> Option<Blob>`. That of a stream has an [`ItemSink`] behind them, returns
 /// nothing, and runs on a thread of its own; the sink may outlive it. One more, `fn service(self)`, makes of what implements
-/// the trait what [`Server::serve`] takes.
+/// the trait what [`Server::serve`] takes. What an [`Arc`](std::sync::Arc) points to implements the trait by way of the
+/// `Arc` as well, so that `Arc::clone(&store).service()` serves what others have too; also an `Arc<dyn Kv>`.
 ///
 /// # What it makes: the client
 ///
@@ -214,27 +228,32 @@ cfg_if::cfg_if! {
 /// # What arguments are passed as
 ///
 /// No argument is copied or moved into a call: a number, a `bool` or a `char` is passed as it is, what is written
-/// `String` as a `&str`, what is written `Vec<T>` as a `&[T]`, and everything else by reference.
+/// `String` as a `&str`, what is written `Vec<T>` as a `&[T]`, if these are those of the standard library, and everything
+/// else by reference.
 ///
 /// # Versions
 ///
 /// Methods are numbered in the order in which they stand. The kinds, names, argument types and return types of all,
 /// as they are written, make the service's fingerprint; the names of arguments, comments and attributes do not
-/// matter. A client and a server of different fingerprints, or of services with different names, do not serve each
+/// matter, nor whether a name is written with `r#`, which is a matter of the edition. A client and a server of different fingerprints, or of services with different names, do not serve each
 /// other: calls fail with [`CallError::Incompatible`], which names both versions.
 ///
 /// What a type is made of is not in the fingerprint. Give a type that changes another name, or the service.
 ///
+/// [`Bincode`]: crate::codec::Bincode
 /// [`Call`]: crate::Call
 /// [`CallError::Incompatible`]: crate::CallError::Incompatible
 /// [`CallOptions`]: crate::CallOptions
 /// [`CallOptions::idempotent`]: crate::CallOptions::idempotent
 /// [`Channel`]: crate::Channel
+/// [`Codec`]: crate::Codec
+/// [`forbid`]: https://doc.rust-lang.org/rustc/lints/levels.html#forbid
 /// [`ItemSink`]: crate::ItemSink
 /// [`Items`]: crate::Items
 /// [`Client`]: crate::Client
 /// [`ClientOptions`]: crate::ClientOptions
 /// [`Server::serve`]: crate::Server::serve
+/// [`Server::serve_with`]: crate::Server::serve_with
 /// [`ServerOptions`]: crate::ServerOptions
 /// [`memory`]: crate::memory
 #[cfg_attr(
@@ -255,220 +274,33 @@ macro_rules! service {
                 $kind:ident $method:ident $arguments:tt $(-> $reply:ty)? ;
             )*
         }
-        $(#[$of_client:meta])*
+        $(#[$($of_client:tt)*])*
         $client_visibility:vis struct $client:ident ;
         $($asynchronous:tt)*
     ) => {
-        $crate::__service_item! {
-            [] [$([$($attribute)*])*]
-            #[allow(dead_code, clippy::too_many_arguments)]
-            $visibility trait $service:
-                ::core::marker::Send + ::core::marker::Sync + 'static
+        $crate::__service_codec! {
+            [$([$($attribute)*])*]
             {
-                $(
-                    $crate::__service_trait! {
-                        [$([$($of_method)*])*] $kind $method $arguments [$($reply)?]
-                    }
-                )*
-
-                /// Makes of this what `Server::serve` takes.
-                fn service(self) -> $crate::server::Service<Self>
-                where
-                    Self: ::core::marker::Sized,
-                {
-                    <$client>::__service(self)
-                }
+                [$([$($attribute)*])*] [$visibility] $service
+                [$([$($of_client)*])*] [$client_visibility] $client
+                [$($asynchronous)*]
             }
+            [$({ [$([$($of_method)*])*] $kind $method $arguments [$($reply)?] })*]
         }
-
-        $(#[$of_client])*
-        ///
-        /// Clones share the connection.
-        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        $client_visibility struct $client($crate::__private::Caller);
-
-        $crate::__service_async_items! {
-            {
-                $client
-                $({ [$([$($of_method)*])*] $kind $method $arguments [$($reply)?] })*
-            }
-            $($asynchronous)*
-        }
-
-        const _: () = {
-            // First, so that a type that cannot be sent is complained of where it stands.
-            $($crate::__service_types!($kind $arguments [$($reply)?]);)*
-
-            /// The number of each method.
-            #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
-            enum __PipetalkMethod {
-                $($method),*
-            }
-
-            static __PIPETALK_DEFINITION: $crate::__private::Definition =
-                $crate::__private::Definition {
-                    name: $crate::__private::first(
-                        &[$($crate::__service_own!(name [$($attribute)*])),*],
-                        ::core::stringify!($service),
-                    ),
-                    version: $crate::__private::first(
-                        &[$($crate::__service_own!(version [$($attribute)*])),*],
-                        $crate::__private::or_empty(::core::option_env!("CARGO_PKG_VERSION")),
-                    ),
-                    methods: &[$(::core::stringify!($method)),*],
-                    fingerprint: $crate::__private::fingerprint(&[
-                        $($crate::__service_signature!($kind $method $arguments [$($reply)?])),*
-                    ]),
-                };
-
-            #[allow(dead_code, clippy::too_many_arguments)]
-            impl $client {
-                /// Connects to the server at `name` with the defaults.
-                ///
-                /// # Errors
-                ///
-                /// `CallError::Unreachable`, with kind `NotFound` if nobody listens; `CallError::TimedOut`.
-                $client_visibility fn connect(
-                    name: impl $crate::ToName,
-                ) -> ::core::result::Result<Self, $crate::CallError> {
-                    Self::connect_with(name, $crate::ClientOptions::new())
-                }
-
-                /// Connects to the server at `name`.
-                ///
-                /// # Errors
-                ///
-                /// As `connect`.
-                $client_visibility fn connect_with(
-                    name: impl $crate::ToName,
-                    options: $crate::ClientOptions,
-                ) -> ::core::result::Result<Self, $crate::CallError> {
-                    $crate::__private::Caller::connect(&__PIPETALK_DEFINITION, name, options).map(Self)
-                }
-
-                /// A client over a stream that is open already. It cannot reconnect.
-                ///
-                /// # Errors
-                ///
-                /// `CallError::Disconnected` or `CallError::TimedOut` if the greeting cannot be sent.
-                $client_visibility fn over(
-                    stream: impl $crate::Stream,
-                ) -> ::core::result::Result<Self, $crate::CallError> {
-                    Self::over_with(stream, $crate::ClientOptions::new())
-                }
-
-                /// A client over a stream that is open already. It cannot reconnect.
-                ///
-                /// # Errors
-                ///
-                /// As `over`.
-                $client_visibility fn over_with(
-                    stream: impl $crate::Stream,
-                    options: $crate::ClientOptions,
-                ) -> ::core::result::Result<Self, $crate::CallError> {
-                    $crate::__private::Caller::over(&__PIPETALK_DEFINITION, stream, options).map(Self)
-                }
-
-                /// A client on the same connection whose calls have these options.
-                #[must_use]
-                $client_visibility fn with(&self, options: $crate::CallOptions) -> Self {
-                    Self(self.0.with(options))
-                }
-
-                /// A client on the same connection all of whose calls end at this deadline: a point in time, or
-                /// how long from now.
-                #[must_use]
-                $client_visibility fn with_deadline(
-                    &self,
-                    deadline: impl ::core::convert::Into<$crate::Deadline>,
-                ) -> Self {
-                    Self(self.0.with_deadline(deadline.into()))
-                }
-
-                /// The channel beneath, which can ask the server who it is, and ask it to drain or to stop.
-                #[must_use]
-                $client_visibility fn channel(&self) -> &$crate::Channel {
-                    self.0.channel()
-                }
-
-                $(
-                    $crate::__service_client! {
-                        [$([$($of_method)*])*] $client_visibility
-                        $kind $method $arguments [$($reply)?]
-                    }
-                )*
-
-                fn __service<__PipetalkService: $service>(
-                    service: __PipetalkService,
-                ) -> $crate::server::Service<__PipetalkService> {
-                    $crate::__private::service(
-                        service,
-                        &__PIPETALK_DEFINITION,
-                        Self::__dispatch::<__PipetalkService>,
-                        Self::__open::<__PipetalkService>,
-                    )
-                }
-
-                #[allow(deprecated, unused_variables, clippy::ptr_arg, clippy::unit_arg)]
-                fn __dispatch<__PipetalkService: $service>(
-                    service: &__PipetalkService,
-                    method: ::core::primitive::u32,
-                    payload: &$crate::server::Payload,
-                    call: &$crate::Call,
-                    reply: &mut $crate::server::Outgoing,
-                ) -> ::core::result::Result<(), $crate::server::HandleError> {
-                    $(
-                        if method == __PipetalkMethod::$method as ::core::primitive::u32 {
-                            $crate::__service_dispatch! {
-                                ($service, service, payload, call, reply)
-                                $kind $method $arguments [$($reply)?]
-                            }
-                        }
-                    )*
-                    ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
-                }
-
-                #[allow(deprecated, unused_variables, clippy::ptr_arg)]
-                fn __open<__PipetalkService: $service>(
-                    service: &__PipetalkService,
-                    method: ::core::primitive::u32,
-                    payload: &$crate::server::Payload,
-                    call: &$crate::Call,
-                    opening: $crate::server::Opening,
-                ) -> ::core::result::Result<(), $crate::server::HandleError> {
-                    $(
-                        if method == __PipetalkMethod::$method as ::core::primitive::u32 {
-                            $crate::__service_open! {
-                                ($service, service, payload, call, opening)
-                                $kind $method $arguments [$($reply)?]
-                            }
-                        }
-                    )*
-                    ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
-                }
-            }
-
-            $crate::__service_async_impls! {
-                {
-                    $client
-                    $({ [$([$($of_method)*])*] $kind $method $arguments [$($reply)?] })*
-                }
-                $($asynchronous)*
-            }
-        };
     };
 }
 
 /// What implements a service, as [`Server::serve`](crate::Server::serve) takes it: `store.service()`, where `store`
 /// implements a trait that [`service!`](crate::service!) has made.
-pub struct Service<T> {
+pub struct Service<T, C = DefaultCodec> {
     service: T,
     definition: &'static Definition,
     dispatch: Dispatch<T>,
     open: Open<T>,
+    codec: PhantomData<fn() -> C>,
 }
 
-impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> {
+impl<T: Send + Sync + 'static, C: Codec> Handler<C, Service<T>> for Service<T, C> {
     fn service(&self) -> &'static str {
         self.definition.name
     }
@@ -506,7 +338,7 @@ impl<T: Send + Sync + 'static> Handler<DefaultCodec, Service<T>> for Service<T> 
     }
 }
 
-impl<T> fmt::Debug for Service<T> {
+impl<T, C> fmt::Debug for Service<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Service").field(&self.definition).finish()
     }

@@ -5,10 +5,13 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+#[path = "service/scopes.rs"]
+mod scopes;
 #[path = "util/mod.rs"]
 mod util;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -587,4 +590,29 @@ fn a_service_may_be_large() {
     let client = ManyClient::over(connector.connect(soon()).unwrap()).unwrap();
     assert_eq!(client.a0(2).unwrap(), 42);
     assert_eq!(client.n9(2).unwrap(), 42);
+}
+
+#[test]
+fn what_is_shared_is_served_as_well() {
+    let _limit = limit(here!());
+    let store = Arc::new(store());
+    let (listener, connector) = memory::listener();
+    let _serving = Serving::start(
+        ServerOptions::new().on(listener),
+        Arc::clone(&store).service(),
+    );
+    let client = KvClient::over(connector.connect(soon()).unwrap()).unwrap();
+    assert_eq!(client.put("key", &"value".into()).unwrap(), Ok(()));
+    assert_eq!(store.values.lock()["key"], Blob::from("value"));
+    assert_eq!(client.fail().unwrap_err(), CallError::Panicked);
+
+    // Also whatever its type.
+    let numbers: Arc<dyn Kinds> = Arc::new(Numbers);
+    let (listener, connector) = memory::listener();
+    let _serving = Serving::start(ServerOptions::new().on(listener), numbers.service());
+    let client = KindsClient::over(connector.connect(soon()).unwrap()).unwrap();
+    let items: Result<Vec<u32>, CallError> = client.up_to(3).unwrap().collect();
+    assert_eq!(items, Ok(vec![0, 1, 2]));
+    assert_eq!(client.double(4), Ok(8));
+    client.forget().unwrap();
 }

@@ -9,6 +9,7 @@
 mod util;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -405,6 +406,31 @@ fn a_client_of_another_version_is_told_so() {
         // It may still ask, and ask it to end.
         let info = client.channel().info().await.unwrap();
         assert_eq!(info.version.fingerprint, kv);
+        handle.stop();
+        serving.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_is_shared_is_served_as_well() {
+    let _limit = limit(here!());
+    ManyThreads::runtime().block_on(async {
+        let (listener, connector) = memory::listener();
+        let server = ServerOptions::new().on_tokio(listener);
+        let handle = server.handle();
+        let (store, _touched) = Store::new();
+        let store = Arc::new(AsyncStore(store));
+        let serving = tokio::spawn(server.serve(AsyncKv::service(Arc::clone(&store))));
+        let stream = connector.connect(soon()).await.unwrap();
+        let client = AsyncKvClient::over(stream).unwrap();
+        assert_eq!(client.put("key", &"value".into()).await.unwrap(), Ok(()));
+        assert_eq!(store.0.values.lock()["key"], Blob::from("value"));
+        let mut items = client.count(2, false).await.unwrap();
+        assert_eq!(items.next().await, Some(Ok(0)));
+        assert_eq!(items.next().await, Some(Ok(1)));
+        assert_eq!(items.next().await, None);
+        client.touch("key").await.unwrap();
+        assert_eq!(client.fail().await.unwrap_err(), CallError::Panicked);
         handle.stop();
         serving.await.unwrap().unwrap();
     });

@@ -17,6 +17,13 @@ use crate::outgoing::Outgoing;
 /// [`service!`](crate::service) makes them.
 ///
 /// `Marker` only keeps the kinds of handlers apart, and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle requests",
+    label = "this is no handler",
+    note = "a closure is one if its arguments have their types: `|request: String, call: &Call| ...`",
+    note = "for a stream it has a sink as well: `|request: String, call: &Call, items: ItemSink<u64>| ...`",
+    note = "what implements the trait of a `service!` is served by `.service()`"
+)]
 pub trait Handler<C, Marker>: Send + Sync + 'static {
     /// The name of the service; empty if it has none.
     fn service(&self) -> &'static str {

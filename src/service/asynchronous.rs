@@ -10,26 +10,24 @@ macro_rules! __service_async_items {
     ($with:tt) => {};
     (
         $with:tt
-        $(#[$attribute:meta])*
+        $(#[$($attribute:tt)*])*
         $visibility:vis async trait $name:ident ;
         $($more:tt)*
     ) => {
         $crate::__service_async_service! {
-            [$(#[$attribute])*] [$visibility] $name $with
+            [$(#[$($attribute)*])*] [$visibility] $name $with
         }
         $crate::__service_async_items! { $with $($more)* }
     };
     (
         $with:tt
-        $(#[$attribute:meta])*
+        $(#[$($attribute:tt)*])*
         $visibility:vis async struct $name:ident ;
         $($more:tt)*
     ) => {
-        $(#[$attribute])*
-        ///
-        /// Clones share the connection.
-        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        $visibility struct $name($crate::__private::AsyncCaller);
+        $crate::__service_async_client! {
+            [$(#[$($attribute)*])*] [$visibility] $name $with
+        }
 
         $crate::__service_async_items! { $with $($more)* }
     };
@@ -42,20 +40,30 @@ macro_rules! __service_async_impls {
     ($with:tt) => {};
     (
         $with:tt
-        $(#[$attribute:meta])*
+        $(#[$($attribute:tt)*])*
         $visibility:vis async trait $name:ident ;
         $($more:tt)*
     ) => {
-        $crate::__service_async_handler! { $name $with }
+        $crate::__service_where! {
+            [] [$([$($attribute)*])*]
+            const _: () = {
+                $crate::__service_async_handler! { $name $with }
+            };
+        }
         $crate::__service_async_impls! { $with $($more)* }
     };
     (
         $with:tt
-        $(#[$attribute:meta])*
+        $(#[$($attribute:tt)*])*
         $visibility:vis async struct $name:ident ;
         $($more:tt)*
     ) => {
-        $crate::__service_async_caller! { [$visibility] $name $with }
+        $crate::__service_where! {
+            [] [$([$($attribute)*])*]
+            const _: () = {
+                $crate::__service_async_caller! { [$visibility] $name $with }
+            };
+        }
         $crate::__service_async_impls! { $with $($more)* }
     };
 }
@@ -66,27 +74,61 @@ macro_rules! __service_async_impls {
 macro_rules! __service_async_service {
     (
         [$($attribute:tt)*] [$visibility:vis] $service:ident
-        { $client:ident $({ $attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt })* }
+        {
+            $blocking:ident $codec:tt
+            $({
+                $number:ident $attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt
+            })*
+        }
     ) => {
         $($attribute)*
-        #[allow(dead_code, clippy::too_many_arguments)]
         $visibility trait $service:
             ::core::marker::Send + ::core::marker::Sync + 'static
         {
             $(
-                $crate::__service_async_trait! { $attributes $kind $method $arguments $reply }
+                $crate::__service_unless_of_trait! {
+                    $method
+                    {
+                        $crate::__service_async_trait! {
+                            $attributes $codec $kind $method $arguments $reply
+                        }
+                    }
+                    {}
+                }
             )*
 
             /// Makes of this what `pipetalk::tokio::Server::serve` takes.
             fn service(
                 self,
-            ) -> impl $crate::tokio::Handler<$crate::DefaultCodec, $crate::tokio::OfService>
+            ) -> impl $crate::tokio::Handler<
+                $crate::__service_codec_type!($codec),
+                $crate::tokio::OfService,
+            >
             where
                 Self: ::core::marker::Sized,
             {
-                <$client>::__async_service(self)
+                <dyn $blocking as $crate::__private::AsyncServe<
+                    Self,
+                    $crate::__service_codec_type!($codec),
+                >>::serve(self)
             }
         }
+    };
+}
+
+/// The type of the client.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_async_client {
+    (
+        [$($attribute:tt)*] [$visibility:vis] $client:ident
+        { $blocking:ident [$($codec:ty)?] $($methods:tt)* }
+    ) => {
+        $($attribute)*
+        ///
+        /// Clones share the connection.
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        $visibility struct $client($crate::__private::AsyncCaller$(<$codec>)?);
     };
 }
 
@@ -95,37 +137,37 @@ macro_rules! __service_async_service {
 #[macro_export]
 macro_rules! __service_async_trait {
     (
-        $attributes:tt notify $method:ident
+        $attributes:tt $codec:tt notify $method:ident
         ($($argument:ident : $type:ty),* $(,)?) $reply:tt
     ) => {
-        $crate::__service_item! {
-            [] $attributes
-            fn $method(
+        $crate::__service_method! {
+            ($($argument)*) $attributes
+            @served fn $method(
                 &self, call: &$crate::Call $(, $argument: $type)*
             ) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send;
         }
     };
     (
-        $attributes:tt stream $method:ident
+        $attributes:tt [$($codec:ty)?] stream $method:ident
         ($($argument:ident : $type:ty),* $(,)?) [$item:ty]
     ) => {
-        $crate::__service_item! {
-            [] $attributes
-            fn $method(
+        $crate::__service_method! {
+            ($($argument)*) $attributes
+            @served fn $method(
                 &self,
                 call: &$crate::Call $(, $argument: $type)*,
-                items: $crate::tokio::ItemSink<$item>
+                items: $crate::tokio::ItemSink<$item $(, $codec)?>
             ) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send;
         }
     };
-    ($attributes:tt stream $($mistake:tt)*) => {};
+    ($attributes:tt $codec:tt stream $($mistake:tt)*) => {};
     (
-        $attributes:tt $kind:ident $method:ident
+        $attributes:tt $codec:tt $kind:ident $method:ident
         ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
     ) => {
-        $crate::__service_item! {
-            [] $attributes
-            fn $method(
+        $crate::__service_method! {
+            ($($argument)*) $attributes
+            @served fn $method(
                 &self, call: &$crate::Call $(, $argument: $type)*
             ) -> impl ::core::future::Future<Output = $crate::__service_type!($($reply)?)>
                 + ::core::marker::Send;
@@ -135,25 +177,91 @@ macro_rules! __service_async_trait {
     ($($mistake:tt)*) => {};
 }
 
+/// The same method where the trait is implemented by something that points at what implements it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __service_async_pointed_at {
+    (
+        $trait:ident [$($codec:ty)?] stream $method:ident
+        ($($argument:ident : $type:ty),* $(,)?) [$item:ty]
+    ) => {
+        fn $method(
+            &self,
+            call: &$crate::Call $(, $argument: $type)*,
+            items: $crate::tokio::ItemSink<$item $(, $codec)?>
+        ) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send {
+            <__PipetalkService as $trait>::$method(self, call $(, $argument)*, items)
+        }
+    };
+    ($trait:ident $codec:tt stream $($mistake:tt)*) => {};
+    (
+        $trait:ident $codec:tt notify $method:ident
+        ($($argument:ident : $type:ty),* $(,)?) $reply:tt
+    ) => {
+        fn $method(
+            &self, call: &$crate::Call $(, $argument: $type)*
+        ) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send {
+            <__PipetalkService as $trait>::$method(self, call $(, $argument)*)
+        }
+    };
+    (
+        $trait:ident $codec:tt $kind:ident $method:ident
+        ($($argument:ident : $type:ty),* $(,)?) [$($reply:ty)?]
+    ) => {
+        fn $method(
+            &self, call: &$crate::Call $(, $argument: $type)*
+        ) -> impl ::core::future::Future<Output = $crate::__service_type!($($reply)?)>
+            + ::core::marker::Send
+        {
+            <__PipetalkService as $trait>::$method(self, call $(, $argument)*)
+        }
+    };
+    ($($mistake:tt)*) => {};
+}
+
 /// How a server decodes requests and handles them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __service_async_handler {
     (
         $service:ident
-        { $client:ident $({ $attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt })* }
+        {
+            $blocking:ident $codec:tt
+            $({
+                $number:ident $attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt
+            })*
+        }
     ) => {
         struct __PipetalkAsync<__PipetalkService>(__PipetalkService);
 
-        /// The arguments of a method.
-        #[allow(dead_code, non_camel_case_types, clippy::upper_case_acronyms)]
+        /// The arguments of a method. There may be none, and the code is to be reached all the same.
         enum __PipetalkRequest {
-            $($method($crate::__service_tuple!($arguments))),*
+            Unknown,
+            $($number($crate::__service_tuple!($arguments))),*
+        }
+
+        #[doc(hidden)]
+        impl<__PipetalkService: $service>
+            $crate::__private::AsyncServe<
+                __PipetalkService,
+                $crate::__service_codec_type!($codec),
+            > for dyn $blocking
+        {
+            fn serve(
+                service: __PipetalkService,
+            ) -> impl $crate::tokio::Handler<
+                $crate::__service_codec_type!($codec),
+                $crate::tokio::OfService,
+            > {
+                __PipetalkAsync(service)
+            }
         }
 
         impl<__PipetalkService: $service>
-            $crate::tokio::Handler<$crate::DefaultCodec, $crate::tokio::OfService>
-            for __PipetalkAsync<__PipetalkService>
+            $crate::tokio::Handler<
+                $crate::__service_codec_type!($codec),
+                $crate::tokio::OfService,
+            > for __PipetalkAsync<__PipetalkService>
         {
             type Request = __PipetalkRequest;
 
@@ -173,23 +281,19 @@ macro_rules! __service_async_handler {
                 __PIPETALK_DEFINITION.methods
             }
 
-            #[allow(unused_variables)]
             fn decode(
                 &self,
                 method: ::core::primitive::u32,
                 payload: &$crate::server::Payload,
             ) -> ::core::result::Result<__PipetalkRequest, $crate::server::HandleError> {
                 $(
-                    if method == __PipetalkMethod::$method as ::core::primitive::u32 {
-                        $crate::__service_async_decode! { $kind $method payload }
+                    if method == __PipetalkMethod::$number as ::core::primitive::u32 {
+                        $crate::__service_async_decode! { $kind $number $codec payload }
                     }
                 )*
                 ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
             }
 
-            #[allow(
-                deprecated, unreachable_code, unused_variables, unused_mut, clippy::unit_arg
-            )]
             fn handle(
                 self: ::std::sync::Arc<Self>,
                 request: __PipetalkRequest,
@@ -198,17 +302,32 @@ macro_rules! __service_async_handler {
             ) -> impl $crate::tokio::Replies {
                 async move {
                     let handled = match request {
+                        __PipetalkRequest::Unknown => ::core::result::Result::Err(
+                            $crate::server::HandleError::UnknownMethod,
+                        ),
                         $(
-                            __PipetalkRequest::$method(arguments) => $crate::__service_async_handle! {
-                                ($service, self, call, reply, arguments) $kind $method $arguments
-                            },
+                            __PipetalkRequest::$number(arguments) => {
+                                $crate::__service_unless_of_trait! {
+                                    $method
+                                    {
+                                        $crate::__service_async_handle! {
+                                            ($service, $codec, self, call, reply, arguments)
+                                            $kind $method $arguments
+                                        }
+                                    }
+                                    {
+                                        ::core::result::Result::Err(
+                                            $crate::server::HandleError::UnknownMethod,
+                                        )
+                                    }
+                                }
+                            }
                         )*
                     };
                     (reply, handled)
                 }
             }
 
-            #[allow(deprecated, unused_variables)]
             fn open(
                 self: ::std::sync::Arc<Self>,
                 method: ::core::primitive::u32,
@@ -220,10 +339,16 @@ macro_rules! __service_async_handler {
             > + ::core::marker::Send + 'static {
                 async move {
                     $(
-                        if method == __PipetalkMethod::$method as ::core::primitive::u32 {
-                            $crate::__service_async_open! {
-                                ($service, self, payload, call, opening)
-                                $kind $method $arguments $reply
+                        if method == __PipetalkMethod::$number as ::core::primitive::u32 {
+                            $crate::__service_unless_of_trait! {
+                                $method
+                                {
+                                    $crate::__service_async_open! {
+                                        ($service, $codec, self, payload, call, opening)
+                                        $kind $method $arguments $reply
+                                    }
+                                }
+                                {}
                             }
                         }
                     )*
@@ -232,23 +357,26 @@ macro_rules! __service_async_handler {
             }
         }
 
-        #[allow(dead_code)]
-        impl $client {
-            fn __async_service<__PipetalkService: $service>(
-                service: __PipetalkService,
-            ) -> impl $crate::tokio::Handler<$crate::DefaultCodec, $crate::tokio::OfService> {
-                __PipetalkAsync(service)
-            }
+        impl<__PipetalkService: $service + ?::core::marker::Sized> $service
+            for ::std::sync::Arc<__PipetalkService>
+        {
+            $(
+                $crate::__service_unless_of_trait! {
+                    $method
+                    {
+                        $crate::__service_async_pointed_at! {
+                            $service $codec $kind $method $arguments $reply
+                        }
+                    }
+                    {}
+                }
+            )*
         }
-    };
-}
 
-/// The types of arguments, as one.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __service_tuple {
-    (($($argument:ident : $type:ty),* $(,)?)) => { ($($type,)*) };
-    ($mistake:tt) => { () };
+        const _: () = {
+            let _ = ::core::marker::PhantomData::<__PipetalkAsync<()>>;
+        };
+    };
 }
 
 /// How the arguments of a method come. That of a stream is asked for in another way.
@@ -256,10 +384,10 @@ macro_rules! __service_tuple {
 #[macro_export]
 macro_rules! __service_async_decode {
     (stream $($stream:tt)*) => {};
-    ($kind:ident $method:ident $payload:ident) => {
+    ($kind:ident $number:ident $codec:tt $payload:ident) => {
         return $payload
-            .decode::<$crate::DefaultCodec, _>()
-            .map(__PipetalkRequest::$method);
+            .decode::<$crate::__service_codec_type!($codec), _>()
+            .map(__PipetalkRequest::$number);
     };
 }
 
@@ -268,14 +396,14 @@ macro_rules! __service_async_decode {
 #[macro_export]
 macro_rules! __service_async_open {
     (
-        ($trait:ident, $this:expr, $payload:ident, $call:ident, $opening:ident)
+        ($trait:ident, $codec:tt, $this:expr, $payload:ident, $call:ident, $opening:ident)
         stream $method:ident ($($argument:ident : $type:ty),* $(,)?) [$item:ty]
     ) => {
         let ($($argument,)*) =
-            $payload.decode::<$crate::DefaultCodec, ($($type,)*)>()?;
+            $payload.decode::<$crate::__service_codec_type!($codec), ($($type,)*)>()?;
         <__PipetalkService as $trait>::$method(
             &$this.0, &$call $(, $argument)*,
-            $opening.into_sink_tokio::<$item, $crate::DefaultCodec>()
+            $opening.into_sink_tokio::<$item, $crate::__service_codec_type!($codec)>()
         ).await;
         return ::core::result::Result::Ok(());
     };
@@ -290,15 +418,15 @@ macro_rules! __service_async_handle {
         ::core::result::Result::Err($crate::server::HandleError::UnknownMethod)
     };
     (
-        ($trait:ident, $this:expr, $call:ident, $out:ident, $arguments:ident)
+        ($trait:ident, $codec:tt, $this:expr, $call:ident, $out:ident, $arguments:ident)
         $kind:ident $method:ident ($($argument:ident : $type:ty),* $(,)?)
     ) => {{
         let ($($argument,)*) = $arguments;
-        let reply = <__PipetalkService as $trait>::$method(
-            &$this.0, &$call $(, $argument)*
-        ).await;
         let out = &mut $out;
-        $crate::__service_reply!($kind reply out)
+        $crate::__service_reply!(
+            $codec $kind out
+            (<__PipetalkService as $trait>::$method(&$this.0, &$call $(, $argument)*).await)
+        )
     }};
     ($($mistake:tt)*) => { ::core::result::Result::Ok(()) };
 }
@@ -308,11 +436,17 @@ macro_rules! __service_async_handle {
 #[macro_export]
 macro_rules! __service_async_caller {
     (
-        [$visibility:vis] $name:ident
-        { $client:ident $({ $attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt })* }
+        [$visibility:vis] $client:ident
+        {
+            $blocking:ident $codec:tt
+            $({
+                $number:ident $attributes:tt $kind:ident $method:ident $arguments:tt $reply:tt
+            })*
+        }
     ) => {
-        #[allow(dead_code, clippy::too_many_arguments)]
-        impl $name {
+        use $crate::__private::NotOfStd as _;
+
+        impl $client {
             /// Connects to the server at `name` with the defaults.
             ///
             /// # Errors
@@ -383,20 +517,34 @@ macro_rules! __service_async_caller {
                 &self,
                 deadline: impl ::core::convert::Into<$crate::Deadline>,
             ) -> Self {
-                Self(self.0.with_deadline(deadline.into()))
+                Self(self.0.with_deadline(::core::convert::Into::into(deadline)))
             }
 
             /// The channel beneath, which can ask the server who it is, and ask it to drain or to stop.
             #[must_use]
-            $visibility fn channel(&self) -> &$crate::tokio::Channel {
+            $visibility fn channel(
+                &self,
+            ) -> &$crate::tokio::Channel<$crate::__service_codec_type!($codec)> {
                 self.0.channel()
             }
 
             $(
-                $crate::__service_client! {
-                    async $attributes $visibility $kind $method $arguments $reply
+                $crate::__service_unless_of_client! {
+                    $method
+                    {
+                        $crate::__service_client! {
+                            $number $attributes $codec [async $visibility]
+                            $kind $method $arguments $reply
+                        }
+                    }
+                    {}
                 }
             )*
         }
+
+        const _: () = {
+            let _ = ::core::marker::PhantomData::<$client>;
+        };
+        $($crate::__service_used! { $client $attributes $kind $method })*
     };
 }

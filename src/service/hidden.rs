@@ -6,15 +6,18 @@
     reason = "it is for the macro alone"
 )]
 
+use std::marker::PhantomData;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Service;
+use crate::codec::{Codec, DefaultCodec};
 use crate::server::{Call, HandleError, Opening, Outgoing, Payload};
 use crate::{CallError, CallOptions, Channel, ClientOptions, Deadline, Items, Stream, ToName};
 
 #[cfg(feature = "tokio")]
-pub use crate::tokio::service::AsyncCaller;
+pub use crate::tokio::service::{AsyncCaller, AsyncServe};
 
 /// What a service is to its peers.
 #[derive(Debug)]
@@ -29,33 +32,42 @@ pub type Dispatch<T> = fn(&T, u32, &Payload, &Call, &mut Outgoing) -> Result<(),
 
 pub type Open<T> = fn(&T, u32, &Payload, &Call, Opening) -> Result<(), HandleError>;
 
-pub fn service<T>(
+pub fn service<T, C>(
     service: T,
     definition: &'static Definition,
     dispatch: Dispatch<T>,
     open: Open<T>,
-) -> Service<T> {
+) -> Service<T, C> {
     Service {
         service,
         definition,
         dispatch,
         open,
+        codec: PhantomData,
     }
+}
+
+/// How the trait of a service, by the type of its objects, makes of what implements it what is served. It is a type
+/// that the trait can name, and the macro give an implementation.
+pub trait Serve<T> {
+    type Codec;
+
+    fn serve(service: T) -> Service<T, Self::Codec>;
 }
 
 /// What a client of a service is made of.
 #[derive(Debug, Clone)]
-pub struct Caller {
-    channel: Channel,
+pub struct Caller<C = DefaultCodec> {
+    channel: Channel<C>,
     options: CallOptions,
 }
 
-impl Caller {
+impl<C: Codec> Caller<C> {
     pub fn connect(
         definition: &Definition,
         name: impl ToName,
         options: ClientOptions,
-    ) -> Result<Caller, CallError> {
+    ) -> Result<Self, CallError> {
         options
             .of_service(definition)
             .channel(name)
@@ -66,14 +78,14 @@ impl Caller {
         definition: &Definition,
         stream: impl Stream,
         options: ClientOptions,
-    ) -> Result<Caller, CallError> {
+    ) -> Result<Self, CallError> {
         options
             .of_service(definition)
             .channel_over(stream)
             .map(Caller::new)
     }
 
-    fn new(channel: Channel) -> Caller {
+    fn new(channel: Channel<C>) -> Self {
         Caller {
             channel,
             options: CallOptions::new(),
@@ -81,7 +93,7 @@ impl Caller {
     }
 
     #[must_use]
-    pub fn with(&self, options: CallOptions) -> Caller {
+    pub fn with(&self, options: CallOptions) -> Self {
         Caller {
             channel: self.channel.clone(),
             options,
@@ -89,12 +101,12 @@ impl Caller {
     }
 
     #[must_use]
-    pub fn with_deadline(&self, deadline: Deadline) -> Caller {
+    pub fn with_deadline(&self, deadline: Deadline) -> Self {
         self.with(self.options.deadline(deadline))
     }
 
     #[must_use]
-    pub fn channel(&self) -> &Channel {
+    pub fn channel(&self) -> &Channel<C> {
         &self.channel
     }
 
@@ -124,7 +136,7 @@ impl Caller {
         &self,
         method: u32,
         arguments: &Arguments,
-    ) -> Result<Items<Item>, CallError> {
+    ) -> Result<Items<Item, C>, CallError> {
         self.channel.open(method, arguments, self.options)
     }
 }
@@ -141,8 +153,65 @@ impl<T: Serialize + DeserializeOwned> Sent for T {}
 
 pub const fn sent<T: Sent>() {}
 
-/// Empty, so that what a method begins with otherwise is not found in it.
+// What is said of mistakes: empty, so that what is wrong is not found in it.
 pub mod a_method_is_fn_notify_or_stream {}
+pub mod all_is_made_of_the_trait_put_this_before_the_whole_service {}
+pub mod all_peers_have_the_same_methods_leave_this_out {}
+pub mod every_client_has_a_method_of_this_name_choose_another {}
+pub mod every_trait_has_a_method_of_this_name_choose_another {}
+pub mod only_a_fn_can_be_idempotent_leave_this_out {}
+pub mod this_is_said_of_a_whole_service_put_it_before_the_trait {}
+
+/// Whether a type is what it is called: one of the standard library. If it is, this has the constant itself, which is
+/// looked at before that of [`NotOfStd`].
+#[derive(Debug)]
+pub struct Of<T>(PhantomData<T>);
+
+impl Of<String> {
+    pub const STD: bool = true;
+}
+
+impl<T> Of<Vec<T>> {
+    pub const STD: bool = true;
+}
+
+pub trait NotOfStd {
+    const STD: bool = false;
+}
+
+impl<T> NotOfStd for Of<T> {}
+
+/// What a client passes an argument as that is called `String` or `Vec`, by reference.
+pub trait Passed {
+    type As: ?Sized;
+}
+
+#[derive(Debug)]
+pub struct Given<T, const STD: bool>(PhantomData<T>);
+
+impl<T> Passed for Given<T, false> {
+    type As = T;
+}
+
+impl Passed for Given<String, true> {
+    type As = str;
+}
+
+impl<T> Passed for Given<Vec<T>, true> {
+    type As = [T];
+}
+
+/// A name without what says that it is no keyword, which is a matter of the edition.
+#[must_use]
+pub const fn unraw(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', rest @ ..] => match std::str::from_utf8(rest) {
+            Ok(rest) => rest,
+            Err(_) => name,
+        },
+        _ => name,
+    }
+}
 
 /// What a notification returns.
 #[diagnostic::on_unimplemented(
@@ -176,7 +245,8 @@ pub const fn or_empty(text: Option<&'static str>) -> &'static str {
 }
 
 /// The FNV-1a hash, in 64 bits, of the signatures. White space is left out, and so is a comma that ends a list
-/// of types: what `stringify!` makes of them is another matter in each version of the compiler.
+/// of types: what `stringify!` makes of them is another matter in each version of the compiler. That a name is no
+/// keyword, which `r#` says, is a matter of the edition, and left out as well.
 #[must_use]
 pub const fn fingerprint(signatures: &[&str]) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
@@ -190,12 +260,29 @@ pub const fn fingerprint(signatures: &[&str]) -> u64 {
             if byte.is_ascii_whitespace() || byte == b',' && ends_types(text, at) {
                 continue;
             }
+            if is_raw(text, at - 1) {
+                at += 1;
+                continue;
+            }
             hash = (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
         }
         i += 1;
     }
     // That would fit any service.
     if hash == 0 { 1 } else { hash }
+}
+
+/// Whether a raw name begins here: `r#`, and then a letter.
+const fn is_raw(text: &[u8], at: usize) -> bool {
+    at + 2 < text.len()
+        && text[at] == b'r'
+        && text[at + 1] == b'#'
+        && is_of_name(text[at + 2])
+        && !(at > 0 && is_of_name(text[at - 1]))
+}
+
+const fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
 const fn ends_types(text: &[u8], mut at: usize) -> bool {
@@ -207,7 +294,24 @@ const fn ends_types(text: &[u8], mut at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::fingerprint;
+    use super::{fingerprint, unraw};
+
+    #[test]
+    fn a_raw_name_is_the_name() {
+        assert_eq!(unraw("r#gen"), "gen");
+        assert_eq!(unraw("gen"), "gen");
+        assert_eq!(unraw("r"), "r");
+        let plain = fingerprint(&["fn gen(r,type::T,[u8;1],)->r;"]);
+        for raw in [
+            "fn r#gen(r,r#type::T,[u8;1],)->r;",
+            "fn r#gen(r#r, r#type :: r#T, [u8; 1],) -> r#r;",
+        ] {
+            assert_eq!(fingerprint(&[raw]), plain, "{raw}");
+        }
+        // These are no names.
+        let text = fingerprint(&[r##"fn a([u8;r#"x"#.len()],);"##]);
+        assert_ne!(text, fingerprint(&[r##"fn a([u8;"x"#.len()],);"##]));
+    }
 
     #[test]
     fn a_fingerprint_is_the_fnv_1a_hash_of_the_signatures() {

@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Channel, Items};
+use super::server::Handler;
 use super::transport::Stream;
+use crate::codec::{Codec, DefaultCodec};
 use crate::service::hidden::Definition;
 use crate::{CallError, CallOptions, ClientOptions, Deadline, ToName};
 
@@ -14,9 +16,18 @@ pub enum OfService {}
 
 /// What a client of a service is made of.
 #[derive(Debug, Clone)]
-pub struct AsyncCaller {
-    channel: Channel,
+pub struct AsyncCaller<C = DefaultCodec> {
+    channel: Channel<C>,
     options: CallOptions,
+}
+
+/// How a service makes of what implements its async trait what is served, as [`Serve`] does for blocking ones: by the
+/// type of the blocking trait's objects, as the async trait has none.
+///
+/// [`Serve`]: crate::service::hidden::Serve
+pub trait AsyncServe<T, C> {
+    #[doc(hidden)]
+    fn serve(service: T) -> impl Handler<C, OfService>;
 }
 
 #[allow(
@@ -24,12 +35,12 @@ pub struct AsyncCaller {
     clippy::missing_errors_doc,
     reason = "it is for the macro alone"
 )]
-impl AsyncCaller {
+impl<C: Codec> AsyncCaller<C> {
     pub async fn connect(
         definition: &Definition,
         name: impl ToName,
         options: ClientOptions,
-    ) -> Result<AsyncCaller, CallError> {
+    ) -> Result<Self, CallError> {
         let options = options.of_service(definition);
         options.channel_tokio(name).await.map(AsyncCaller::new)
     }
@@ -38,12 +49,12 @@ impl AsyncCaller {
         definition: &Definition,
         stream: impl Stream,
         options: ClientOptions,
-    ) -> Result<AsyncCaller, CallError> {
+    ) -> Result<Self, CallError> {
         let options = options.of_service(definition);
         options.channel_over_tokio(stream).map(AsyncCaller::new)
     }
 
-    fn new(channel: Channel) -> AsyncCaller {
+    fn new(channel: Channel<C>) -> Self {
         AsyncCaller {
             channel,
             options: CallOptions::new(),
@@ -51,7 +62,7 @@ impl AsyncCaller {
     }
 
     #[must_use]
-    pub fn with(&self, options: CallOptions) -> AsyncCaller {
+    pub fn with(&self, options: CallOptions) -> Self {
         AsyncCaller {
             channel: self.channel.clone(),
             options,
@@ -59,12 +70,12 @@ impl AsyncCaller {
     }
 
     #[must_use]
-    pub fn with_deadline(&self, deadline: Deadline) -> AsyncCaller {
+    pub fn with_deadline(&self, deadline: Deadline) -> Self {
         self.with(self.options.deadline(deadline))
     }
 
     #[must_use]
-    pub fn channel(&self) -> &Channel {
+    pub fn channel(&self) -> &Channel<C> {
         &self.channel
     }
 
@@ -86,7 +97,7 @@ impl AsyncCaller {
         &self,
         method: u32,
         arguments: &Arguments,
-    ) -> Result<Items<Item>, CallError> {
+    ) -> Result<Items<Item, C>, CallError> {
         self.channel.open(method, arguments, self.options).await
     }
 

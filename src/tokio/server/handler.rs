@@ -16,6 +16,15 @@ use crate::tokio::ItemSink;
 /// [`service!`](crate::service) makes them. The mirror of [`pipetalk::server::Handler`](crate::server::Handler).
 ///
 /// `Marker` only keeps the kinds of handlers apart, and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle requests",
+    label = "this is no handler for an async server",
+    note = "a closure is one if its arguments have their types and it returns a future: \
+            `|request: String, call: Call| async move {{ ... }}`",
+    note = "for a stream it has a sink as well: \
+            `|request: String, call: Call, items: tokio::ItemSink<u64>| async move {{ ... }}`",
+    note = "what implements the async trait of a `service!` is served by `.service()`; what blocks, by `serve_blocking`"
+)]
 pub trait Handler<C, Marker>: Send + Sync + 'static {
     /// A decoded request.
     type Request: Send + 'static;
