@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod lending;
 
-pub(crate) use lending::{LARGE, Lent, lending, write};
+#[cfg(any(feature = "bincode", feature = "postcard"))]
+pub(crate) use lending::write;
+pub(crate) use lending::{LARGE, Lent, lending};
 
 /// Bytes, cheap to clone, and decoded without a copy.
 ///
@@ -354,7 +356,7 @@ fn shared(bytes: &[u8]) -> Option<Blob> {
     found.ok().flatten()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bincode"))]
 mod tests {
     use std::collections::HashMap;
     use std::panic;

@@ -26,7 +26,7 @@ use crate::outgoing::Outgoing;
 use crate::session::Party;
 use crate::trace::Span;
 use crate::wire::{self, control};
-use crate::{Deadline, Name, Stream, ToName};
+use crate::{Deadline, Name, Stream};
 use common::{Answer, Kept, encoding, may_try_again};
 use feed::Feed;
 pub use items::Items;
@@ -41,17 +41,6 @@ pub use options::{CallOptions, ClientOptions};
 pub struct Client<Request, Reply, C = DefaultCodec> {
     channel: Channel<C>,
     types: PhantomData<fn(Request) -> Reply>,
-}
-
-impl<Request, Reply> Client<Request, Reply> {
-    /// Connects to the server at `name` with the [defaults](ClientOptions).
-    ///
-    /// # Errors
-    ///
-    /// As [`ClientOptions::connect`].
-    pub fn connect(name: impl ToName) -> Result<Self, CallError> {
-        ClientOptions::new().connect(name)
-    }
 }
 
 impl<Request, Reply, C: Codec> Client<Request, Reply, C> {

@@ -67,19 +67,38 @@ mod guard;
 
 pub use guard::{MAX_DEPTH, SPARE_ELEMENTS, guarded, max_memory};
 
+/// The codec that is meant where none is named: always this one, whatever features are on. Without feature `bincode` it
+/// is a type and no [`Codec`], and a codec has to be named.
+pub type DefaultCodec = Bincode;
+
+/// Values as bincode 2 writes them in its standard configuration: small integers in one byte, no names, no types.
+///
+/// It is a [`Codec`] with feature `bincode`. The [specification] of bincode is the format's. The crate `bincode` itself
+/// is no longer maintained ([RUSTSEC-2025-0141]); for those whose rules exclude it, there are the feature `postcard`, and
+/// codecs of their own.
+///
+/// [specification]: https://docs.rs/bincode/2.0.1/bincode/spec/index.html
+/// [RUSTSEC-2025-0141]: https://rustsec.org/advisories/RUSTSEC-2025-0141.html
+///
+/// ```
+/// use pipetalk::codec::{Bincode, Codec, CodecError};
+///
+/// let mut bytes = Vec::new();
+/// Bincode::encode(&(300, "hi"), &mut bytes)?;
+/// assert_eq!(bytes, [0xfb, 0x58, 0x02, 2, b'h', b'i']);
+/// assert_eq!(Bincode::decode::<(i32, &str)>(&bytes)?, (300, "hi"));
+///
+/// // Nine bytes that claim a string of 2^56 bytes.
+/// let error = Bincode::decode::<String>(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap_err();
+/// assert!(matches!(error, CodecError::Malformed(_)));
+/// # Ok::<(), CodecError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Bincode;
+
 cfg_if::cfg_if! {
     if #[cfg(feature = "bincode")] {
         mod bincode;
-
-        pub use self::bincode::Bincode;
-
-        /// The codec that is meant where none is named: bincode, unless that feature is off.
-        pub type DefaultCodec = Bincode;
-    } else if #[cfg(feature = "postcard")] {
-        /// The codec that is meant where none is named: postcard, as the feature `bincode` is off.
-        pub type DefaultCodec = Postcard;
-    } else {
-        compile_error!("the feature `typed` is what the codecs have in common: choose `bincode` or `postcard`");
     }
 }
 
@@ -134,6 +153,12 @@ cfg_if::cfg_if! {
 /// assert_eq!(Json::decode::<Vec<u8>>(&bytes)?, [1, 2, 3]);
 /// # Ok::<(), CodecError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a codec",
+    note = "where no codec is named, `Bincode` is meant, which is one with feature `bincode` of pipetalk",
+    note = "others are named: `Client<Request, Reply, Postcard>`, `serve_with::<Postcard, _>`, and \
+            `#[codec = Postcard]` before the trait of a `service!`"
+)]
 pub trait Codec: Debug + Copy + Default + Send + Sync + 'static {
     /// What the codec is called when two peers compare: at most 32 bytes, and another one whenever the bytes of
     /// any value change.
@@ -276,7 +301,8 @@ mod tests {
         fn check<C: Codec>() {
             assert!((1..=32).contains(&C::NAME.len()), "{}", C::NAME);
         }
-        check::<DefaultCodec>();
+        #[cfg(feature = "bincode")]
+        check::<Bincode>();
         #[cfg(feature = "postcard")]
         check::<Postcard>();
     }

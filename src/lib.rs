@@ -72,13 +72,16 @@
 //!
 //! | feature | |
 //! |---|---|
-//! | `bincode` | the codec [`Bincode`](codec::Bincode); on unless `default-features = false` |
-//! | `postcard` | the codec `Postcard`, which is the default codec where bincode is off |
+//! | `bincode` | typed calls, and their default codec [`Bincode`](codec::Bincode); on unless `default-features = false` |
+//! | `postcard` | typed calls, and the codec `Postcard`, which has to be named wherever it is meant |
+//! | `typed` | typed calls with a [`Codec`] of your own, which has to be named |
 //! | `tokio` | the same for async programs, in [`tokio`](mod@tokio) |
 //! | `tracing` | a span for each call, see below |
 //! | `signals` | [`ServerHandle`] can have its server drained when the process is told to end |
 //!
-//! With neither codec there is the message layer alone.
+//! Without these three there is the message layer alone. A feature only adds: the codec that is meant where none is named
+//! is always [`Bincode`](codec::Bincode), whatever else is on. Without feature `bincode` nothing that takes no codec is
+//! there, such as [`Client::connect`] and [`Server::serve`], and [`service!`] wants the attribute `#[codec = ...]`.
 //!
 //! # Tracing
 //!
@@ -103,10 +106,10 @@
 //! at the other end. On Unix four bytes of length come before each (`docs/wire.md`).
 
 #![cfg_attr(
-    not(feature = "typed"),
+    not(any(feature = "bincode", feature = "postcard")),
     allow(
         dead_code,
-        reason = "without a codec there are no calls, and what is for them alone is not used"
+        reason = "without calls, or without a codec for them, what is for these alone is not used"
     )
 )]
 
@@ -166,6 +169,8 @@ cfg_if::cfg_if! {
         mod call_error;
         mod client;
         pub mod codec;
+        #[cfg(feature = "bincode")]
+        mod default_codec;
         mod outgoing;
         pub mod server;
         mod service;

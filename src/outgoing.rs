@@ -155,7 +155,7 @@ impl AsRef<Outgoing> for Outgoing {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bincode"))]
 mod tests {
     use std::panic::{self, AssertUnwindSafe};
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::codec::{Codec, DefaultCodec};
+use crate::codec::Codec;
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, Stream, ToName, UserId};
@@ -345,22 +345,6 @@ impl<L: Listener> Server<L> {
     #[must_use]
     pub fn listener(&self) -> &L {
         &self.listener
-    }
-
-    /// Serves until the server is ended, by its [handle](Server::handle) or by a client that may.
-    ///
-    /// The handler is a closure of a request and the [`Call`], and of an [`ItemSink`] if it answers by a stream, or what
-    /// [`service!`](crate::service) makes. It is run for several clients at once. If it panics, the client is told, and
-    /// nobody else notices.
-    ///
-    /// # Errors
-    ///
-    /// What the system says if no more clients can be accepted, for a reason that does not pass.
-    pub fn serve<Marker: 'static>(
-        self,
-        handler: impl Handler<DefaultCodec, Marker>,
-    ) -> io::Result<()> {
-        self.serve_with::<DefaultCodec, Marker>(handler)
     }
 
     /// As [`serve`](Self::serve), with a codec of your choice.

@@ -105,9 +105,9 @@
 //! asked for them.
 //!
 //! ```
-//! # #[cfg(not(feature = "typed"))]
+//! # #[cfg(not(feature = "bincode"))]
 //! # fn main() {}
-//! # #[cfg(feature = "typed")]
+//! # #[cfg(feature = "bincode")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let unix = format!("{}/docs.sock", dir.path().display());
@@ -153,6 +153,8 @@ cfg_if::cfg_if! {
         mod alarm;
         mod batch;
         mod client;
+        #[cfg(feature = "bincode")]
+        mod default_codec;
         mod fair;
         mod server;
         pub(crate) mod service;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Channel, Client};
+use super::Channel;
 use crate::call_error::CallError;
-use crate::codec::{Codec, DefaultCodec};
+use crate::codec::Codec;
 use crate::options::DEFAULT_TIMEOUT;
 use crate::service::hidden::Definition;
 use crate::session::Party;
@@ -117,31 +117,6 @@ impl ClientOptions {
             max_message: u32::try_from(self.connect.max_message).unwrap_or(u32::MAX),
             ..self.party.clone()
         }
-    }
-
-    /// Connects to the server at `name`, within the [time-out](Self::timeout).
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Unreachable`], with kind `NotFound` if nobody listens; [`CallError::TimedOut`].
-    pub fn connect<Request, Reply>(
-        self,
-        name: impl ToName,
-    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
-        self.channel(name).map(Client::from_channel)
-    }
-
-    /// A client over a stream that is open already: one of another transport, or of [`memory`](crate::memory).
-    /// It cannot reconnect.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Disconnected`] or [`CallError::TimedOut`] if the greeting cannot be sent.
-    pub fn over<Request, Reply>(
-        self,
-        stream: impl Stream,
-    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
-        self.channel_over(stream).map(Client::from_channel)
     }
 
     /// As [`connect`](Self::connect), for a client that [`service!`](crate::service) has made, or of another codec.

@@ -36,35 +36,6 @@ use link::Link;
 
 /// For async programs, with feature `tokio`: within a tokio runtime that has its timers on.
 impl ClientOptions {
-    /// Connects to the server at `name`, within the [time-out](Self::timeout).
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Unreachable`], with kind `NotFound` if nobody listens, and in words if there is no runtime;
-    /// [`CallError::TimedOut`].
-    ///
-    /// # Cancel safety
-    ///
-    /// One that is dropped leaves no connection behind.
-    pub async fn connect_tokio<Request, Reply>(
-        self,
-        name: impl ToName,
-    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
-        self.channel_tokio(name).await.map(Client::from_channel)
-    }
-
-    /// A client over a stream that is open already: one of another transport, or of memory. It cannot reconnect.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Unreachable`] if there is no runtime. That the greeting cannot be sent says the first call.
-    pub fn over_tokio<Request, Reply>(
-        self,
-        stream: impl Stream,
-    ) -> Result<Client<Request, Reply, DefaultCodec>, CallError> {
-        self.channel_over_tokio(stream).map(Client::from_channel)
-    }
-
     /// As [`connect_tokio`](Self::connect_tokio), for a client that [`service!`](crate::service) has made, or of
     /// another codec.
     ///
@@ -123,21 +94,6 @@ impl ClientOptions {
 pub struct Client<Request, Reply, C = DefaultCodec> {
     channel: Channel<C>,
     types: PhantomData<fn(Request) -> Reply>,
-}
-
-impl<Request, Reply> Client<Request, Reply> {
-    /// Connects to the server at `name` with the [defaults](ClientOptions).
-    ///
-    /// # Errors
-    ///
-    /// As [`ClientOptions::connect_tokio`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`ClientOptions::connect_tokio`].
-    pub async fn connect(name: impl ToName) -> Result<Self, CallError> {
-        ClientOptions::new().connect_tokio(name).await
-    }
 }
 
 impl<Request, Reply, C: Codec> Client<Request, Reply, C> {

@@ -22,7 +22,7 @@ use super::alarm::Alarm;
 use super::local::LocalListener;
 use super::transport::{Listener, Stream};
 use super::{fair, runtime};
-use crate::codec::{Codec, DefaultCodec};
+use crate::codec::Codec;
 use crate::outgoing::Outgoing;
 use crate::server::connection::Buffer;
 use crate::server::control;
@@ -118,27 +118,6 @@ impl<L: Listener> Server<L> {
         &self.listener
     }
 
-    /// Serves until the server is ended, by its [handle](Server::handle) or by a client that may.
-    ///
-    /// The handler is a closure of a request and the [`Call`] that returns a future, or what
-    /// [`service!`](crate::service) makes. Its futures are dropped when nobody waits for their replies any more. If
-    /// one panics, the client is told, and nobody else notices.
-    ///
-    /// # Errors
-    ///
-    /// What the system says if no more clients can be accepted, for a reason that does not pass; in words if the
-    /// runtime has no timers.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping this stops the server, as [`ServerHandle::stop`] does, without waiting for it.
-    pub async fn serve<Marker: 'static>(
-        self,
-        handler: impl Handler<DefaultCodec, Marker>,
-    ) -> io::Result<()> {
-        self.serve_with::<DefaultCodec, Marker>(handler).await
-    }
-
     /// As [`serve`](Self::serve), with a codec of your choice.
     ///
     /// # Errors
@@ -171,27 +150,6 @@ impl<L: Listener> Server<L> {
         };
         let start = move |request, call, reply| Arc::clone(&handler).handle(request, call, reply);
         self.run(ours, methods, true, decode, start, open).await
-    }
-
-    /// Serves with a handler that blocks, as [`pipetalk::Server`](crate::Server) takes it: a closure of a request and
-    /// a reference to the [`Call`], or what [`service!`](crate::service) makes of a blocking trait. It runs on the
-    /// runtime's threads for that ([`spawn_blocking`](::tokio::task::spawn_blocking)), where it holds nobody up.
-    ///
-    /// A thread cannot be ended from outside: a handler that takes long should look at [`Call::is_cancelled`].
-    ///
-    /// # Errors
-    ///
-    /// As [`serve`](Self::serve).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`serve`](Self::serve).
-    pub async fn serve_blocking<Marker: 'static>(
-        self,
-        handler: impl server::Handler<DefaultCodec, Marker>,
-    ) -> io::Result<()> {
-        self.serve_blocking_with::<DefaultCodec, Marker>(handler)
-            .await
     }
 
     /// As [`serve_blocking`](Self::serve_blocking), with a codec of your choice.
