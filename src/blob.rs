@@ -356,7 +356,8 @@ fn shared(bytes: &[u8]) -> Option<Blob> {
     found.ok().flatten()
 }
 
-#[cfg(all(test, feature = "bincode"))]
+#[cfg(test)]
+#[cfg(feature = "bincode")]
 mod tests {
     use std::collections::HashMap;
     use std::panic;

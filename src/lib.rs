@@ -191,7 +191,8 @@ cfg_if::cfg_if! {
     }
 }
 
-#[cfg(all(test, feature = "typed"))]
+#[cfg(test)]
+#[cfg(feature = "typed")]
 mod test_util;
 
 /// The programs in the README are tested with the documentation.

@@ -155,7 +155,8 @@ impl AsRef<Outgoing> for Outgoing {
     }
 }
 
-#[cfg(all(test, feature = "bincode"))]
+#[cfg(test)]
+#[cfg(feature = "bincode")]
 mod tests {
     use std::panic::{self, AssertUnwindSafe};
 

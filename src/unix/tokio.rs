@@ -7,7 +7,8 @@ mod listener;
 mod outgoing;
 mod scratch;
 mod stream;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 use std::io;
