@@ -46,7 +46,7 @@ pub enum CallError {
         /// In words.
         text: String,
     },
-    /// The connection broke.
+    /// The connection broke, or the server ended it for something that was not this call's fault.
     Disconnected {
         /// Whether the request had been sent.
         sent: bool,

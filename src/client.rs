@@ -252,7 +252,8 @@ impl<C: Codec> Channel<C> {
         Ok(Items::new(feed, ends, options.item_timeout))
     }
 
-    /// Sends what needs no reply to a method by its number.
+    /// Sends what needs no reply to a method by its number. One of more than 64 KiB waits until the server has taken the
+    /// connection and said how much it takes.
     ///
     /// # Errors
     ///
@@ -329,6 +330,7 @@ impl<C: Codec> Channel<C> {
 
     /// Ends the connection: calls that wait fail with [`CallError::Disconnected`].
     pub fn close(&self) {
+        // Closing is the transport's, and never done under the lock.
         let link = self.inner.link.lock().any();
         if let Some(link) = link {
             link.close();
@@ -452,7 +454,8 @@ impl<C: Codec> Channel<C> {
     fn greet(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
         let inner = &*self.inner;
         let link = Arc::new(Link::open(stream, Arc::clone(&inner.ours), deadline)?);
-        *inner.link.lock() = Kept::Current(Arc::clone(&link));
+        let before = mem::replace(&mut *inner.link.lock(), Kept::Current(Arc::clone(&link)));
+        drop(before);
         if !self.can_reconnect() {
             inner.only.get_or_init(|| Arc::clone(&link));
         }

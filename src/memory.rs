@@ -41,6 +41,7 @@
 //! message is taken back and the connection goes on; only if the receiver has a part of it already is the
 //! connection closed for good.
 
+mod ends;
 mod port;
 pub(crate) mod queue;
 mod stream;

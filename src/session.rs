@@ -35,9 +35,17 @@
 // With its path, for those who include this file: the fuzz targets.
 #[path = "session/credit.rs"]
 mod credit;
+#[path = "session/due.rs"]
+mod due;
+#[path = "session/unanswered.rs"]
+mod unanswered;
+
+use std::collections::VecDeque;
 
 use crate::wire::{self, Code, Failure, Identity, Malformed, Message, control};
 use credit::{Credit, Window, price};
+pub(crate) use due::Due;
+use unanswered::Unanswered;
 
 /// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
 const BEFORE_WELCOME: usize = 1;
@@ -112,6 +120,8 @@ pub(crate) fn compatible(ours: &Identity<'_>, theirs: &Identity<'_>) -> bool {
 pub(crate) struct ClientSession {
     places: Vec<Place>,
     free: Vec<u16>,
+    /// The places for which something is [due](Due), each once.
+    due: VecDeque<u16>,
     server: Option<Party>,
     /// What the server has said against this client.
     refused: Option<Code>,
@@ -126,6 +136,8 @@ struct Place {
     state: PlaceState,
     /// Of a stream.
     window: Window,
+    /// Whether it is among those for which something is due.
+    is_due: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +190,11 @@ pub(crate) enum ClientEvent<'a> {
     /// The server has answered all that it has read, and reads no more: what is unanswered was not carried out.
     Goodbye,
     /// The server has ended the conversation, and says why.
-    Refused(Failure<'a>),
+    Refused {
+        failure: Failure<'a>,
+        /// It has said so instead of a welcome: nothing was carried out.
+        unmet: bool,
+    },
 }
 
 impl ClientSession {
@@ -220,6 +236,7 @@ impl ClientSession {
                     generation: 0,
                     state: PlaceState::Free,
                     window,
+                    is_due: false,
                 });
                 index
             }
@@ -242,7 +259,7 @@ impl ClientSession {
     }
 
     /// Gives up a call, or a stream: its answer, when it comes, means nothing, and neither do more items. Whether it
-    /// was still unanswered.
+    /// was still unanswered; then the server is [to be told](Due).
     pub(crate) fn give_up(&mut self, id: u32) -> bool {
         let Some(place) = self.place(id) else {
             return false;
@@ -252,27 +269,18 @@ impl ClientSession {
             PlaceState::Streaming => PlaceState::StreamGivenUp,
             _ => return false,
         };
+        self.owe(id);
         true
     }
 
-    /// Notes that the consumer of a stream has taken an item whose message was so long.
+    /// Notes that the consumer of a stream has taken an item whose message was so long: credit may be [due](Due) then.
     #[inline]
     pub(crate) fn take(&mut self, id: u32, size: usize) {
         if let Some(window) = self.window(id) {
             window.take(size);
-        }
-    }
-
-    /// How much credit to send for a stream now, if any; it counts as sent.
-    #[inline]
-    pub(crate) fn credit_due(&mut self, id: u32) -> Option<u32> {
-        self.window(id)?.due()
-    }
-
-    /// Takes back credit that could not be sent: it is still due.
-    pub(crate) fn keep_credit(&mut self, id: u32, back: u32) {
-        if let Some(window) = self.window(id) {
-            window.keep(back);
+            if window.is_due() {
+                self.owe(id);
+            }
         }
     }
 
@@ -332,9 +340,9 @@ impl ClientSession {
             }
             // The end can come at any time: a limit is reached, or the protocol broken.
             Message::Refusal(server, failure) => {
-                self.server = Some(server.into());
+                let unmet = self.server.replace(server.into()).is_none();
                 self.refused = Some(failure.code);
-                Ok(ClientEvent::Refused(failure))
+                Ok(ClientEvent::Refused { failure, unmet })
             }
             Message::Hello(_)
             | Message::Request { .. }
@@ -371,6 +379,21 @@ impl ClientSession {
             Some(server) => (server.max_in_flight as usize).clamp(1, MAX_IN_FLIGHT),
             None => BEFORE_WELCOME,
         }
+    }
+
+    /// Whether a call could begin, or be told why it cannot.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.room() > 0
+    }
+
+    /// How many calls could begin; any number, if they are to be told why they cannot.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        if self.going_away || self.refused.is_some() {
+            return usize::MAX;
+        }
+        self.max_in_flight().saturating_sub(self.unanswered())
     }
 
     /// How many calls are unanswered, those that were given up among them.
@@ -413,18 +436,10 @@ impl ClientSession {
 pub(crate) struct ServerSession {
     client: Option<Party>,
     compatible: bool,
-    unanswered: Vec<Unanswered>,
+    unanswered: Unanswered,
     /// Requests whose answers are being sent.
     answering: usize,
     max_in_flight: usize,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Unanswered {
-    id: u32,
-    /// Of a stream: what it may still send.
-    credit: Option<Credit>,
 }
 
 /// What a message means to a server.
@@ -463,7 +478,7 @@ impl ServerSession {
         ServerSession {
             client: None,
             compatible: false,
-            unanswered: Vec::new(),
+            unanswered: Unanswered::default(),
             answering: 0,
             max_in_flight,
         }
@@ -528,7 +543,7 @@ impl ServerSession {
             Message::Notify { method, payload } if self.compatible && method < control::FIRST => {
                 Ok(ServerEvent::Notify { method, payload })
             }
-            Message::Cancel { id } if self.position(id).is_some() => Ok(ServerEvent::Cancel { id }),
+            Message::Cancel { id } if self.unanswered.has(id) => Ok(ServerEvent::Cancel { id }),
             // It was answered when the client gave it up; or it is of no use to anybody.
             Message::Cancel { .. } | Message::Notify { .. } => Ok(ServerEvent::Nothing),
             Message::Welcome(_)
@@ -550,7 +565,7 @@ impl ServerSession {
         method: u32,
         credit: Option<Credit>,
     ) -> Result<Option<Failure<'static>>, Malformed> {
-        if self.position(id).is_some() {
+        if self.unanswered.has(id) {
             return Err(Malformed("an id that is in use"));
         }
         Ok(if !self.compatible && method < control::FIRST {
@@ -563,7 +578,7 @@ impl ServerSession {
         } else if self.unanswered.len() >= self.max_in_flight {
             Some(Failure::new(Code::OverLimit, "requests in flight"))
         } else {
-            self.unanswered.push(Unanswered { id, credit });
+            self.unanswered.add(id, credit);
             None
         })
     }
@@ -571,10 +586,10 @@ impl ServerSession {
     /// Grants a stream more credit.
     fn grant<'a>(&mut self, id: u32, more: u32) -> Result<ServerEvent<'a>, Malformed> {
         // It may cross the end of the stream.
-        let Some(place) = self.position(id) else {
+        let Some(credit) = self.unanswered.get_mut(id) else {
             return Ok(ServerEvent::Nothing);
         };
-        let Some(credit) = &mut self.unanswered[place].credit else {
+        let Some(credit) = credit else {
             return Err(Malformed("credit for what is no stream"));
         };
         if !credit.grant(more) {
@@ -585,8 +600,9 @@ impl ServerSession {
 
     /// Whether an item of a stream may be sent now.
     pub(crate) fn may_send(&self, id: u32) -> bool {
-        self.position(id)
-            .and_then(|place| self.unanswered[place].credit)
+        self.unanswered
+            .get(id)
+            .flatten()
             .is_some_and(Credit::is_left)
     }
 
@@ -595,14 +611,8 @@ impl ServerSession {
     #[inline]
     #[must_use]
     pub(crate) fn pay(&mut self, id: u32, size: usize) -> Option<u32> {
-        let place = self.position(id)?;
-        let credit = self.unanswered[place].credit.as_mut()?;
+        let credit = self.unanswered.get_mut(id)?.as_mut()?;
         credit.pay(size).then(|| price(size))
-    }
-
-    #[inline]
-    fn position(&self, id: u32) -> Option<usize> {
-        self.unanswered.iter().position(|other| other.id == id)
     }
 
     /// Writes the answer to the hello.
@@ -619,14 +629,9 @@ impl ServerSession {
     /// Whether it was still unanswered; then [`answered`](Self::answered) has to follow.
     #[inline]
     pub(crate) fn answer(&mut self, id: u32) -> bool {
-        match self.position(id) {
-            Some(place) => {
-                self.unanswered.swap_remove(place);
-                self.answering += 1;
-                true
-            }
-            None => false,
-        }
+        let was = self.unanswered.remove(id);
+        self.answering += usize::from(was);
+        was
     }
 
     /// Notes that an answer has been sent.

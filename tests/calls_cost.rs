@@ -128,6 +128,41 @@ mod system_calls {
         assert_one_send_and_one_receive(&counted(&trace));
     }
 
+    /// So many threads wait for the one place of a server. Four times as many cost the client four times as much, or
+    /// somewhat more, but not sixteen times as much.
+    #[test]
+    fn threads_that_wait_for_room_cost_the_same_however_many_they_are() {
+        const FEW: usize = 150;
+        let _limit = limit(here!());
+        let place = Place::new();
+        let options = pipetalk::ServerOptions::new().in_flight(1);
+        let server = options.bind(place.name()).unwrap();
+        let handle = server.handle();
+        let serving = thread::spawn(move || server.serve(|request: Small, _: &Call| request));
+        let cost = |threads: usize| {
+            let mut client = util::Actor::start("crowd", &[place.name(), &threads.to_string()]);
+            let microseconds: f64 = client.says().parse().unwrap();
+            client.wait();
+            microseconds
+        };
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let (few, many) = (cost(FEW), cost(4 * FEW));
+            println!("{few} us, and {many} us for four times as many");
+            seen.push(many / few);
+            if many / few < 8.0 {
+                break;
+            }
+        }
+        let least = seen.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(
+            least < 8.0,
+            "four times as many cost {seen:?} times as much"
+        );
+        handle.stop();
+        serving.join().unwrap().unwrap();
+    }
+
     #[test]
     fn a_server_sends_once_and_receives_once() {
         let _limit = limit(here!());
@@ -169,6 +204,25 @@ mod actors {
                 mark();
                 announce("done");
                 wait_for_release();
+            }
+            #[cfg(target_os = "linux")]
+            ("crowd", [name, threads]) => {
+                use nix::time::{ClockId, clock_gettime};
+                let client: Client<Small, Small> = Client::connect(*name).unwrap();
+                call(&client, 1);
+                let all = std::sync::Barrier::new(threads.parse().unwrap());
+                thread::scope(|scope| {
+                    for _ in 0..threads.parse().unwrap() {
+                        scope.spawn(|| {
+                            all.wait();
+                            call(&client, 5);
+                        });
+                    }
+                });
+                // That of all its threads.
+                let worked = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap();
+                let worked: std::time::Duration = worked.into();
+                announce(&worked.as_micros().to_string());
             }
             ("serve", [name]) => {
                 let server = Server::bind(*name).unwrap();

@@ -47,6 +47,14 @@ impl<L> Kept<L> {
     }
 }
 
+/// How large a request may be that is sent before the server has said how much it takes. A call has to wait for its
+/// answer anyway.
+pub(crate) const UNASKED: usize = 4 << 10;
+
+/// The same of a notification, which waits for nothing: except where it is so large that the server has to be there to
+/// take it.
+pub(crate) const UNASKED_NOTIFICATION: usize = 64 << 10;
+
 /// What a reply is made of: the message, and where the codec's part begins.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -166,6 +174,80 @@ pub(crate) fn breaks_protocol(malformed: Malformed) -> CallError {
     CallError::Protocol(format!("the server sent {}", malformed.0))
 }
 
+/// Why a connection has ended, and what that is to each of its calls: it need not be what went wrong with the call.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    why: CallError,
+    /// What is unanswered was not carried out.
+    undone: bool,
+}
+
+impl End {
+    pub(crate) fn new(why: CallError) -> End {
+        End { why, undone: false }
+    }
+
+    /// The connection broke, or was closed.
+    pub(crate) fn broken() -> End {
+        End::new(CallError::Disconnected { sent: true })
+    }
+
+    /// The server has answered all that it has read, and reads no more.
+    pub(crate) fn goodbye() -> End {
+        End {
+            why: CallError::Unavailable,
+            undone: true,
+        }
+    }
+
+    /// The server has refused the conversation: instead of a welcome, or later.
+    pub(crate) fn refused(
+        failure: &Failure<'_>,
+        unmet: bool,
+        ours: &Party,
+        theirs: Option<&Party>,
+    ) -> End {
+        End {
+            why: CallError::from_server(failure, ours, theirs),
+            undone: unmet,
+        }
+    }
+
+    /// What it is to a call whose request was not sent.
+    pub(crate) fn of_unsent(&self) -> CallError {
+        match &self.why {
+            why if is_of_all(why) => why.clone(),
+            _ => CallError::Disconnected { sent: false },
+        }
+    }
+
+    /// What it is to a call whose request was sent, in a message of so many bytes.
+    pub(crate) fn of_sent(&self, size: usize) -> CallError {
+        match &self.why {
+            // It was this one.
+            CallError::TooLarge { limit, .. } if size as u64 > *limit => CallError::TooLarge {
+                limit: *limit,
+                size: size as u64,
+                reply: false,
+            },
+            why @ CallError::Protocol(_) => why.clone(),
+            why if self.undone && is_of_all(why) => why.clone(),
+            // Whatever the server has against the connection, or against another call: this one may have been
+            // carried out.
+            _ => CallError::Disconnected { sent: !self.undone },
+        }
+    }
+}
+
+/// Whether what has ended a connection says something to those whom it did not concern.
+fn is_of_all(why: &CallError) -> bool {
+    match why {
+        CallError::TooLarge { .. } | CallError::Disconnected { .. } => false,
+        CallError::Protocol(_) => true,
+        why => !why.was_sent(),
+    }
+}
+
 /// The failure of a call by its deadline: the server's clock may be a little quicker than ours to see that the time is
 /// over.
 #[inline]
@@ -187,5 +269,76 @@ pub(crate) fn may_try_again(error: &CallError, idempotent: bool, was_connected: 
             ..
         } => was_connected,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Code;
+
+    fn refused(code: Code, unmet: bool) -> End {
+        let failure = Failure {
+            limit: 1_000,
+            size: 5_000,
+            ..Failure::new(code, "why")
+        };
+        End::refused(&failure, unmet, &Party::default(), None)
+    }
+
+    const CODES: [Code; 11] = [
+        Code::Cancelled,
+        Code::Panicked,
+        Code::TooLarge,
+        Code::OverLimit,
+        Code::Incompatible,
+        Code::Unavailable,
+        Code::UnknownMethod,
+        Code::Malformed,
+        Code::Denied,
+        Code::Failed,
+        Code::Other(99),
+    ];
+
+    /// Whatever ends a connection: a call that was sent may have been carried out, unless it certainly was not.
+    #[test]
+    fn an_end_says_truthfully_whether_a_call_was_sent() {
+        let protocol = |error: &CallError| matches!(error, CallError::Protocol(_));
+        for code in CODES {
+            let end = refused(code, false);
+            assert!(end.of_sent(500).was_sent(), "{code:?}");
+            // It says what is wrong with the connection; that it was not sent would be the better news.
+            let unsent = end.of_unsent();
+            assert!(!unsent.was_sent() || protocol(&unsent), "{code:?}");
+
+            let end = refused(code, true);
+            for error in [end.of_sent(500), end.of_unsent()] {
+                assert!(!error.was_sent() || protocol(&error), "{code:?}");
+            }
+        }
+        for end in [End::broken(), End::new(CallError::Protocol(String::new()))] {
+            assert!(end.of_sent(500).was_sent());
+        }
+        let closed = End::broken();
+        assert_eq!(closed.of_unsent(), CallError::Disconnected { sent: false });
+        for error in [End::goodbye().of_sent(500), End::goodbye().of_unsent()] {
+            assert_eq!(error, CallError::Unavailable);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_told_of_to_its_own_call_only() {
+        for unmet in [false, true] {
+            let end = refused(Code::TooLarge, unmet);
+            let own = CallError::TooLarge {
+                limit: 1_000,
+                size: 1_001,
+                reply: false,
+            };
+            assert_eq!(end.of_sent(1_001), own);
+            let other = CallError::Disconnected { sent: !unmet };
+            assert_eq!(end.of_sent(1_000), other);
+            assert_eq!(end.of_unsent(), CallError::Disconnected { sent: false });
+        }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::common::Answer;
-use super::link::{Blank, Link};
+use super::common::{Answer, UNASKED};
+use super::link::{ATTEMPT, Link, TRY_AGAIN, soon};
 use super::turn::{Begun, Over};
 use crate::Deadline;
 use crate::call_error::CallError;
@@ -16,6 +15,8 @@ use crate::wire;
 pub(super) struct Feed {
     link: Arc<Link>,
     begun: Begun,
+    /// That of the request's message.
+    size: usize,
 }
 
 /// What a stream has next.
@@ -27,10 +28,6 @@ pub(super) enum Next {
     /// Nothing has come in time.
     Late,
 }
-
-/// How long the credit for items that were taken may take to be sent, where the item after them is not waited for as
-/// long.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Feed {
     /// Sends the request for a stream, by a deadline; the stream ends at another one.
@@ -52,59 +49,69 @@ impl Feed {
         let out = blank.out.bytes();
         wire::open(out, begun.id, method, ends.remaining(), credit);
         encode(&mut blank.out)?;
-        link.send(&mut blank, deadline)?;
+        let size = blank.out.len();
+        link.send(&mut blank, UNASKED, deadline)?;
         unsent.sent();
-        link.reuse(blank);
+        link.reuse(blank, deadline);
         Ok(Feed {
             link: Arc::clone(link),
             begun,
+            size,
         })
     }
 
     /// Waits for the next item, or the end.
     pub(super) fn next(&self, deadline: Deadline) -> Next {
-        let Feed { link, begun } = self;
-        // Credit that could not be sent before may be what the server waits for.
-        let mut credit = link.turns.lock().shared.credit(begun.id);
-        self.send_credit(credit.take(), deadline);
-        let next = link.turns.next(&**link, *begun, deadline, |shared, next| {
-            if let Ok(Ok(Some(answer))) = next {
-                shared.session.take(begun.id, answer.size);
-                credit = shared.credit(begun.id);
+        let Feed { link, begun, .. } = self;
+        let next = loop {
+            let turn = link.turns.lock();
+            let (owes, has_next) = (turn.shared.owes(), turn.has_next(*begun));
+            drop(turn);
+            let by = match owes && self.is_behind(has_next, deadline) {
+                true => deadline.min(Deadline::after(TRY_AGAIN)),
+                false => deadline,
+            };
+            let mut owes = false;
+            let next = link.turns.next(&**link, *begun, by, |shared, next| {
+                if let Ok(Ok(Some(answer))) = next {
+                    shared.session.take(begun.id, answer.size);
+                    owes = shared.owes();
+                }
+            });
+            if owes {
+                // Who has its item waits for nothing more: what cannot be sent now is due still.
+                link.send_due(Deadline::NOW);
             }
-        });
-        self.send_credit(credit, deadline);
+            if by == deadline || !matches!(next, Err(Over::TimedOut)) {
+                break next;
+            }
+        };
         match next {
             Ok(Ok(Some(answer))) => Next::Item(answer),
             Ok(Ok(None)) => Next::End,
             Ok(Err(error)) => Next::Failed(error),
             Err(Over::TimedOut) => Next::Late,
-            Err(Over::Ended(why)) => {
+            Err(Over::Ended(end)) => {
                 // The server is to notice as well, also if it was the one to break the protocol.
                 link.stream.close();
-                Next::Failed(why.with_sent(true))
+                Next::Failed(end.of_sent(self.size))
             }
         }
+    }
+
+    /// Whether something is due still: credit that could not be sent before may be what the server waits for.
+    #[cold]
+    fn is_behind(&self, has_next: bool, deadline: Deadline) -> bool {
+        self.link.is_behind(match has_next {
+            true => Deadline::NOW,
+            // Not at once: there are transports in which a message is sent when it is received.
+            false => soon(deadline).max(Deadline::after(ATTEMPT)),
+        })
     }
 
     /// Takes back the buffer of an item that has been decoded.
     pub(super) fn recycle(&self, item: Answer) {
         self.link.recycle(item);
-    }
-
-    /// Gives back what the consumer has taken. What cannot be sent now is still due; if the connection is broken, the
-    /// consumer learns it when it has taken what came before.
-    fn send_credit(&self, credit: Option<(u32, Blank)>, deadline: Deadline) {
-        let Some((credit, mut blank)) = credit else {
-            return;
-        };
-        wire::credit(blank.out.bytes(), self.begun.id, credit);
-        let soon = deadline.max(Deadline::after(PATIENCE));
-        if self.link.send(&mut blank, soon).is_err() {
-            let mut turn = self.link.turns.lock();
-            turn.shared.session.keep_credit(self.begun.id, credit);
-        }
-        self.link.reuse(blank);
     }
 }
 
@@ -115,7 +122,7 @@ impl Drop for Feed {
         turn.abandon(self.begun);
         drop(turn);
         if given_up {
-            self.link.cancel(self.begun.id);
+            self.link.send_due(soon(Deadline::NEVER));
         }
     }
 }

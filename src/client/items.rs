@@ -89,7 +89,8 @@ impl<T: DeserializeOwned, C: Codec> Items<T, C> {
 
     /// The next item, if it has come already: `Ok(None)` if not, and also after the end, of which
     /// [`is_over`](Self::is_over) tells. At most one message is read, be it another's: what comes behind that takes
-    /// another try.
+    /// another try. It does not wait, except for a millisecond where the connection is so full that credit for earlier
+    /// items could not be sent.
     ///
     /// # Errors
     ///

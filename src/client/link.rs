@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::common::{
-    Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late, not_sent,
+    Answer, End, UNASKED, UNASKED_NOTIFICATION, breaks_protocol, call_failed, cannot_begin,
+    cannot_receive, check_size, late, not_sent,
 };
 use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
 use crate::outgoing::Outgoing;
-use crate::session::{ClientEvent, ClientSession, NotNow, Party};
+use crate::session::{ClientEvent, ClientSession, Due, NotNow, Party};
 use crate::transport::unless_it_panics;
 use crate::wire;
 use crate::{Deadline, Stream};
@@ -31,15 +32,20 @@ pub(crate) struct Link {
 /// What the threads share, behind the lock of the turns.
 pub(crate) struct Shared {
     pub(super) session: ClientSession,
+    /// Somebody sends what is due.
+    sends_due: bool,
+    /// And is to try again: somebody who was ahead of it is done.
+    again: bool,
     spare: Buffers,
     /// Messages to send, kept for the next one.
     spare_out: Vec<Outgoing>,
 }
 
-/// What a message begins as: a kept buffer, and how large it may become.
+/// What a message begins as: a kept buffer, and how large it may become, if the server has said so.
+#[derive(Default)]
 pub(super) struct Blank {
     pub(super) out: Outgoing,
-    limit: u32,
+    limit: Option<u32>,
 }
 
 impl Link {
@@ -51,6 +57,8 @@ impl Link {
     ) -> Result<Link, CallError> {
         let shared = Shared {
             session: ClientSession::default(),
+            sends_due: false,
+            again: false,
             spare: Buffers::default(),
             spare_out: Vec::new(),
         };
@@ -62,8 +70,9 @@ impl Link {
         };
         let mut blank = link.turns.lock().shared.blank();
         wire::hello(blank.out.bytes(), &link.ours.identity());
-        link.send(&mut blank, deadline)?;
-        link.reuse(blank);
+        link.transmit(&mut blank, deadline)
+            .map_err(|error| link.why_not_sent(&error, deadline))?;
+        link.reuse(blank, deadline);
         Ok(link)
     }
 
@@ -90,7 +99,7 @@ impl Link {
         };
         wire::request(blank.out.bytes(), begun.id, method, timeout);
         encode(&mut blank.out)?;
-        self.send(&mut blank, deadline)?;
+        self.send(&mut blank, UNASKED, deadline)?;
         unsent.sent();
         self.wait(begun, blank, deadline)
     }
@@ -103,17 +112,18 @@ impl Link {
         deadline: Deadline,
     ) -> Result<(), CallError> {
         let mut turn = self.turns.lock();
-        if let Some(why) = turn.ended().cloned() {
+        if let Some(end) = turn.ended() {
+            let why = end.of_unsent();
             drop(turn);
             self.stream.close();
-            return Err(why.with_sent(false));
+            return Err(why);
         }
         let mut blank = turn.shared.blank();
         drop(turn);
         wire::notify(blank.out.bytes(), method);
         encode(&mut blank.out)?;
-        self.send(&mut blank, deadline)?;
-        self.reuse(blank);
+        self.send(&mut blank, UNASKED_NOTIFICATION, deadline)?;
+        self.reuse(blank, deadline);
         Ok(())
     }
 
@@ -123,9 +133,16 @@ impl Link {
         self.turns.lock().shared.keep(answer.message);
     }
 
-    pub(super) fn reuse(&self, mut blank: Blank) {
+    /// Takes back what a message was sent with, and sends what is due, as that may have had to wait for this message.
+    pub(super) fn reuse(&self, mut blank: Blank, deadline: Deadline) {
         blank.out.clear();
-        self.turns.lock().shared.keep_out(blank.out);
+        let mut turn = self.turns.lock();
+        turn.shared.keep_out(blank.out);
+        let owes = turn.shared.owes();
+        drop(turn);
+        if owes {
+            self.send_due(soon(deadline));
+        }
     }
 
     /// Who the server is, once it has said so.
@@ -153,15 +170,18 @@ impl Link {
                     Ok(id)
                 }
                 Err(NotNow::Full) => return None,
-                Err(why) => Err(cannot_begin(why, &self.ours, shared.session.server())),
+                Err(why) => {
+                    let server = shared.session.server();
+                    Err(End::new(cannot_begin(why, &self.ours, server)))
+                }
             })
         });
         match begun {
             Ok(begun) => Ok((begun, blank.unwrap_or_default())),
             Err(Over::TimedOut) => Err(CallError::TimedOut { sent: false }),
-            Err(Over::Ended(why)) => {
+            Err(Over::Ended(end)) => {
                 self.let_go();
-                Err(why.with_sent(false))
+                Err(end.of_unsent())
             }
         }
     }
@@ -173,32 +193,72 @@ impl Link {
     }
 
     /// Sends one message. What fails here has not been sent: no peer can have received a whole message of which the
-    /// sending failed.
+    /// sending failed. One of more bytes than `unasked` is sent once the server has said how much it takes.
     #[inline]
     pub(super) fn send(
         &self,
-        Blank { out, limit }: &mut Blank,
+        blank: &mut Blank,
+        unasked: usize,
         deadline: Deadline,
     ) -> Result<(), CallError> {
-        check_size(out.len(), *limit)?;
-        let sent = unless_it_panics(|| {
-            let mut receive = || self.turns.read_if_nobody_does(self);
-            out.send(&*self.stream, deadline, Some(&mut receive))
+        let size = blank.out.len();
+        match blank.limit {
+            Some(limit) => check_size(size, limit)?,
+            None => self.ask_for_limit(size, unasked, deadline)?,
+        }
+        self.transmit(blank, deadline)
+            .map_err(|error| self.why_not_sent(&error, deadline))
+    }
+
+    /// Checks a message that was begun before the welcome, and waits for that if the message is larger than `unasked`: a
+    /// server that was sent too much would end the connection.
+    #[cold]
+    fn ask_for_limit(
+        &self,
+        size: usize,
+        unasked: usize,
+        deadline: Deadline,
+    ) -> Result<(), CallError> {
+        let heard = self.turns.hear(self, deadline, |shared| {
+            let limit = shared.session.server().map(Party::takes);
+            limit.or((size <= unasked).then_some(u32::MAX))
         });
-        sent.map_err(|error| match not_sent(&error) {
-            CallError::Disconnected { .. } => self.why_not_sent(),
-            error => error,
+        match heard {
+            Ok(limit) => check_size(size, limit),
+            Err(Over::TimedOut) => Err(CallError::TimedOut { sent: false }),
+            Err(Over::Ended(end)) => Err(end.of_unsent()),
+        }
+    }
+
+    #[inline]
+    fn transmit(&self, blank: &mut Blank, deadline: Deadline) -> io::Result<()> {
+        unless_it_panics(|| {
+            let mut receive = || self.turns.read_if_nobody_does(self);
+            blank.out.send(&*self.stream, deadline, Some(&mut receive))
         })
     }
 
-    /// The peer takes no more messages. What it had sent before is still there: the answers to other calls, and
-    /// perhaps the reason.
-    fn why_not_sent(&self) -> CallError {
+    /// What it means that a message could not be sent. If the peer takes no more of them, what it had sent before is
+    /// still there: the answers to other calls, and perhaps the reason.
+    #[cold]
+    fn why_not_sent(&self, error: &io::Error, deadline: Deadline) -> CallError {
+        match not_sent(error) {
+            CallError::Disconnected { .. } => {}
+            error => {
+                // What is due may have had to wait for it all the same.
+                self.send_due(Deadline::NOW);
+                return error;
+            }
+        }
         self.unusable.store(true, Ordering::Release);
-        while self.turns.read_if_nobody_does(self) {}
+        // It may go on sending for ever.
+        let until = deadline
+            .max(soon(Deadline::NEVER))
+            .min(Deadline::after(LAST_WORDS));
+        while self.turns.read_if_nobody_does(self) && !until.has_passed() {}
         self.let_go();
-        match self.turns.lock().ended().cloned() {
-            Some(why) => why.with_sent(false),
+        match self.turns.lock().ended() {
+            Some(end) => end.of_unsent(),
             None => CallError::Disconnected { sent: false },
         }
     }
@@ -211,14 +271,20 @@ impl Link {
         mut blank: Blank,
         deadline: Deadline,
     ) -> Result<Answer, CallError> {
+        let size = blank.out.len();
         blank.out.clear();
-        let sent = |shared: &mut Shared| shared.keep_out(blank.out);
+        let sent = |shared: &mut Shared| {
+            shared.keep_out(blank.out);
+            shared.owes()
+        };
+        let before = || self.send_due(soon(deadline));
         let mut given_up = false;
-        let waited = self.turns.wait(self, begun, deadline, sent, |shared| {
-            given_up = shared.session.give_up(begun.id);
-        });
+        let give_up = |shared: &mut Shared| given_up = shared.session.give_up(begun.id);
+        let waited = self
+            .turns
+            .wait(self, begun, deadline, sent, before, give_up);
         if given_up {
-            self.cancel(begun.id);
+            self.send_due(soon(Deadline::NEVER));
         }
         match waited {
             Ok(Ok(Some(answer))) => Ok(answer),
@@ -226,22 +292,40 @@ impl Link {
             Ok(Ok(None)) => Err(CallError::Protocol("a call that ends".to_owned())),
             Ok(Err(error)) => Err(late(error, deadline)),
             Err(Over::TimedOut) => Err(CallError::TimedOut { sent: true }),
-            Err(Over::Ended(why)) => {
+            Err(Over::Ended(end)) => {
                 // The server is to notice as well, also if it was the one to break the protocol.
                 self.stream.close();
-                Err(why.with_sent(true))
+                Err(end.of_sent(size))
             }
         }
     }
 
-    /// Tells the server that nobody waits for an answer. That is a courtesy: if it cannot be sent at once, the
-    /// server finds out by its own clock.
-    pub(super) fn cancel(&self, id: u32) {
-        let soon = Deadline::after(SOON);
-        let mut blank = self.turns.lock().shared.blank();
-        wire::cancel(blank.out.bytes(), id);
-        let _ = self.send(&mut blank, soon);
-        self.reuse(blank);
+    /// Sends what is due: that calls were given up, and credit. What cannot be sent by the deadline is due still, and
+    /// whoever sends or reads next tries again.
+    ///
+    /// One thread at a time does. Another that comes meanwhile has just let go of the connection, perhaps in the moment
+    /// in which the first found it taken: so that one tries once more.
+    #[cold]
+    pub(super) fn send_due(&self, deadline: Deadline) {
+        let mut turn = self.turns.lock();
+        while let Some((due, mut blank)) = turn.shared.take_due() {
+            drop(turn);
+            due.write(blank.out.bytes());
+            let sent = self.transmit(&mut blank, deadline);
+            blank.out.clear();
+            turn = self.turns.lock();
+            turn.shared.keep_out(blank.out);
+            if !turn.shared.took_due(due, &sent) {
+                return;
+            }
+        }
+    }
+
+    /// Whether something is due still, although it was tried until a deadline to send it.
+    #[cold]
+    pub(super) fn is_behind(&self, deadline: Deadline) -> bool {
+        self.send_due(deadline);
+        self.turns.lock().shared.owes()
     }
 
     /// Closes the connection if it has ended, as an end that is open keeps the server's name on Windows. Not under the
@@ -257,9 +341,7 @@ impl Link {
     pub(crate) fn close(&self) {
         self.unusable.store(true, Ordering::Release);
         self.stream.close();
-        self.turns
-            .lock()
-            .end(CallError::Disconnected { sent: false });
+        self.turns.lock().end(End::broken());
     }
 }
 
@@ -294,37 +376,45 @@ impl Source for Link {
     type Shared = Shared;
     /// `None`: the end of a stream.
     type Answer = Result<Option<Answer>, CallError>;
-    type End = CallError;
-    type Buffer = Arc<Vec<u8>>;
+    type End = End;
+    /// And whether something is due.
+    type Buffer = (Arc<Vec<u8>>, bool);
     /// Where in the buffer the message begins; `None`: the end.
     type Received = (io::Result<Option<usize>>, Arc<Vec<u8>>);
 
     #[inline]
-    fn buffer(&self, shared: &mut Shared) -> Arc<Vec<u8>> {
-        shared.spare.take()
+    fn buffer(&self, shared: &mut Shared) -> Self::Buffer {
+        (shared.spare.take(), shared.owes())
     }
 
     #[inline]
-    fn receive(&self, mut message: Arc<Vec<u8>>, deadline: Deadline) -> Self::Received {
+    fn receive(&self, (mut message, due): Self::Buffer, deadline: Deadline) -> Self::Received {
         // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
         // The others wait for what this thread reads, whatever becomes of it.
-        let received = unless_it_panics(|| self.stream.recv_in_place(buffer, deadline));
+        let received = match due {
+            false => unless_it_panics(|| self.stream.recv_in_place(buffer, deadline)),
+            true => self.receive_and_send_due(buffer, deadline),
+        };
         (received, message)
+    }
+
+    #[inline]
+    fn has_room(shared: &Shared) -> bool {
+        shared.session.has_room()
     }
 
     #[inline]
     fn dispatch(&self, turn: &mut Turn<Link>, received: Self::Received) -> bool {
         match received {
             (Ok(Some(begins)), message) => self.dispatch_message(turn, message, begins),
-            (Ok(None), _) => self.end(turn, CallError::Disconnected { sent: true }),
+            (Ok(None), _) => self.end(turn, End::broken()),
             (Err(error), message) if error.kind() == io::ErrorKind::TimedOut => {
                 turn.shared.keep(message);
                 return false;
             }
             (Err(error), _) => {
-                let why = cannot_receive(&error);
-                self.end(turn, why);
+                self.end(turn, End::new(cannot_receive(&error)));
             }
         }
         true
@@ -332,8 +422,30 @@ impl Source for Link {
 }
 
 impl Link {
+    /// Receives, and tries now and then to send what is due.
+    #[cold]
+    fn receive_and_send_due(
+        &self,
+        buffer: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        loop {
+            // Not at once: there are transports in which a message is sent when it is received.
+            let attempt = deadline.min(Deadline::after(ATTEMPT));
+            let by = match deadline != Deadline::NOW && self.is_behind(attempt) {
+                true => deadline.min(Deadline::after(TRY_AGAIN)),
+                false => deadline,
+            };
+            let received = unless_it_panics(|| self.stream.recv_in_place(buffer, by));
+            let nothing = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+            if by == deadline || !received.as_ref().is_err_and(nothing) {
+                return received;
+            }
+        }
+    }
+
     /// There will be no more answers.
-    fn end(&self, turn: &mut Turn<Link>, why: CallError) {
+    fn end(&self, turn: &mut Turn<Link>, why: End) {
         self.unusable.store(true, Ordering::Release);
         turn.end(why);
     }
@@ -360,30 +472,25 @@ impl Link {
                 shared.keep(message);
                 turn.give(id, Err(failure));
             }
-            Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
+            Ok(ClientEvent::Welcome) => {
+                shared.keep(message);
+                turn.wake_all_for_word();
+            }
+            Ok(ClientEvent::Nothing | ClientEvent::GoingAway) => {
                 if shared.session.is_going_away() {
                     self.unusable.store(true, Ordering::Release);
                 }
                 shared.keep(message);
             }
-            Ok(ClientEvent::Goodbye) => self.end(turn, CallError::Unavailable),
-            Ok(ClientEvent::Refused(failure)) => {
+            Ok(ClientEvent::Goodbye) => self.end(turn, End::goodbye()),
+            Ok(ClientEvent::Refused { failure, unmet }) => {
                 let theirs = shared.session.server();
-                let why = CallError::from_server(&failure, &self.ours, theirs);
-                self.end(turn, why);
+                let end = End::refused(&failure, unmet, &self.ours, theirs);
+                self.end(turn, end);
             }
-            Err(malformed) => self.end(turn, breaks_protocol(malformed)),
+            Err(malformed) => self.end(turn, End::new(breaks_protocol(malformed))),
         }
         turn.wake_for_room();
-    }
-}
-
-impl Default for Blank {
-    fn default() -> Self {
-        Blank {
-            out: Outgoing::default(),
-            limit: u32::MAX,
-        }
     }
 }
 
@@ -392,15 +499,42 @@ impl Shared {
     fn blank(&mut self) -> Blank {
         Blank {
             out: self.spare_out.pop().unwrap_or_default(),
-            limit: self.session.server().map_or(u32::MAX, Party::takes),
+            limit: self.session.server().map(Party::takes),
         }
     }
 
-    /// The credit that is to be sent for a stream now, and what to send it with.
+    /// Whether something is due, or somebody is just trying to send it.
     #[inline]
-    pub(super) fn credit(&mut self, id: u32) -> Option<(u32, Blank)> {
-        let credit = self.session.credit_due(id)?;
-        Some((credit, self.blank()))
+    pub(super) fn owes(&self) -> bool {
+        self.sends_due || self.session.has_due()
+    }
+
+    /// What is due next, if anything, and what to send it with; then [`took_due`](Self::took_due) has to follow.
+    fn take_due(&mut self) -> Option<(Due, Blank)> {
+        if self.sends_due {
+            self.again = true;
+            return None;
+        }
+        let due = self.session.next_due()?;
+        (self.sends_due, self.again) = (true, false);
+        Some((due, self.blank()))
+    }
+
+    /// What became of that; whether to go on.
+    fn took_due(&mut self, due: Due, sent: &io::Result<()>) -> bool {
+        self.sends_due = false;
+        match sent {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.session.keep(due);
+                self.again
+            }
+            // Nothing can be sent any more, as whoever reads finds out.
+            Err(_) => {
+                self.session.forget_due();
+                false
+            }
+        }
     }
 
     /// Takes back an empty message, for the next one.
@@ -447,8 +581,18 @@ impl Buffers {
     }
 }
 
-/// How long sending may take of what is no caller's.
-const SOON: Duration = Duration::from_millis(20);
+/// How long sending may take of what is no caller's, by a thread that has something else to do until a deadline.
+pub(super) fn soon(deadline: Deadline) -> Deadline {
+    const SOON: Duration = Duration::from_millis(20);
+    deadline.min(Deadline::after(SOON))
+}
+
+/// How long a thread that waits for something else tries to send what is due, and how long it waits before it tries again.
+pub(super) const ATTEMPT: Duration = Duration::from_millis(1);
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a peer that takes no more messages may go on with its own before the caller is told so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many buffers wait to be received into, and how large a kept one may be.
 const SPARE_BUFFERS: usize = 4;

@@ -60,7 +60,7 @@ impl ClientOptions {
         self
     }
 
-    /// Whether to connect again when the connection has broken. A call whose request was not sent is then tried
+    /// Whether to connect again when the connection has broken, or the server has ended it. A call whose request was not sent is then tried
     /// again until its deadline, and so is one that is [idempotent](CallOptions::idempotent).
     #[must_use]
     pub fn reconnect(mut self, reconnect: bool) -> Self {

@@ -70,7 +70,8 @@ impl Port {
         self.state.lock()
     }
 
-    /// A connection, or nothing until something has [changed](Port::changed), if the deadline lets one wait for that.
+    /// A connection, or nothing until something has [changed](Port::changed), if the deadline lets one wait for that. Once
+    /// there is one, and the lock has been let go of, that is a change as well.
     pub(crate) fn connect(
         self: &Arc<Port>,
         state: &mut PortState,
@@ -92,7 +93,6 @@ impl Port {
         state.open += 1;
         server.occupy(Instance(Arc::clone(self)));
         state.backlog.push_back(server);
-        self.changed.notify_all();
         Ok(Some(client))
     }
 }
@@ -140,6 +140,8 @@ impl Connector {
         let mut state = self.0.lock();
         loop {
             if let Some(stream) = self.0.connect(&mut state, deadline)? {
+                drop(state);
+                self.0.changed.notify_all();
                 return Ok(stream);
             }
             wait(&self.0.changed, &mut state, deadline)?;

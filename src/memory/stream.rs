@@ -7,12 +7,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
+use super::ends::Ends;
 use super::port::Instance;
 use super::queue::{Message, Queue};
 use crate::callback::Callbacks;
-use crate::signal::{Signal, wait};
+use crate::signal::Signal;
 use crate::transport::{self, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};
 
@@ -40,8 +41,6 @@ struct Connection {
     ends: Mutex<[End; 2]>,
     signals: [Signals; 2],
 }
-
-pub(crate) type Ends<'a> = MutexGuard<'a, [End; 2]>;
 
 #[derive(Default)]
 pub(crate) struct End {
@@ -86,15 +85,11 @@ impl Stream {
     }
 
     pub(crate) fn lock(&self) -> Ends<'_> {
-        self.connection.ends.lock()
+        Ends::lock(&self.connection.ends, &self.connection.signals)
     }
 
     pub(crate) fn signals(&self) -> &Signals {
         &self.connection.signals[self.me]
-    }
-
-    fn peer_signals(&self) -> &Signals {
-        &self.connection.signals[1 - self.me]
     }
 
     fn check_open(&self, ends: &[End; 2]) -> io::Result<()> {
@@ -116,7 +111,7 @@ impl Stream {
     pub(crate) fn begin_send(&self, ends: &mut Ends<'_>, message: Vec<u8>) -> io::Result<u64> {
         self.check_writable(ends)?;
         let id = ends[1 - self.me].inbox.push(message);
-        self.peer_signals().arrived.notify_all();
+        ends.has_arrived(1 - self.me);
         Ok(id)
     }
 
@@ -134,7 +129,7 @@ impl Stream {
     pub(crate) fn give_up_send(&self, ends: &mut Ends<'_>, id: u64) {
         if ends[1 - self.me].inbox.withdraw(id) {
             // What stood behind it may fit now.
-            self.signals().room.notify_all();
+            ends.has_room(self.me);
         } else {
             self.shut(ends, Error::Poisoned, false);
         }
@@ -153,14 +148,13 @@ impl Stream {
             let waited = match &mut meanwhile {
                 Some(receive) if !deadline.has_passed() => {
                     let call_back = || self.callbacks.run(&mut **receive);
-                    let received = MutexGuard::unlocked(ends, || {
-                        panic::catch_unwind(AssertUnwindSafe(call_back))
-                    });
+                    let received =
+                        ends.unlocked(|| panic::catch_unwind(AssertUnwindSafe(call_back)));
                     match received {
                         Ok(true) => Ok(()),
                         Ok(false) => {
                             let soon = deadline.min(Deadline::after(LOOK_AGAIN));
-                            wait(&self.signals().room, ends, soon).or(Ok(()))
+                            ends.wait(&self.signals().room, soon).or(Ok(()))
                         }
                         Err(panic) => {
                             if let Ok(false) = self.is_sent(ends, id) {
@@ -170,7 +164,7 @@ impl Stream {
                         }
                     }
                 }
-                _ => wait(&self.signals().room, ends, deadline),
+                _ => ends.wait(&self.signals().room, deadline),
             };
             if let Err(timed_out) = waited {
                 self.give_up_send(ends, id);
@@ -197,7 +191,7 @@ impl Stream {
             }
             let taken = take(&mut end.inbox);
             if taken.is_some() || peer_is_closed {
-                self.peer_signals().room.notify_all();
+                ends.has_room(1 - self.me);
                 return Ok(Some(taken));
             }
         }
@@ -216,7 +210,7 @@ impl Stream {
             if let Some(taken) = self.receive_now(ends, transacting, &mut take)? {
                 return Ok(taken);
             }
-            wait(&self.signals().arrived, ends, deadline)?;
+            ends.wait(&self.signals().arrived, deadline)?;
         }
     }
 
@@ -252,7 +246,7 @@ impl Stream {
 
     pub(crate) fn end_transaction(&self, ends: &mut Ends<'_>) {
         ends[self.me].transacting = false;
-        self.signals().arrived.notify_all();
+        ends.has_arrived(self.me);
     }
 
     /// Closes this end. What is not sent yet is lost to the peer, and so is what is sent if it is to be dropped.
@@ -261,9 +255,9 @@ impl Stream {
         ends[self.me].inbox.truncate(0);
         let outbox = &mut ends[1 - self.me].inbox;
         outbox.truncate(if drop_sent { 0 } else { outbox.first_unsent() });
-        for signals in &self.connection.signals {
-            signals.arrived.notify_all();
-            signals.room.notify_all();
+        for end in [0, 1] {
+            ends.has_arrived(end);
+            ends.has_room(end);
         }
     }
 
@@ -358,7 +352,7 @@ impl transport::Stream for Stream {
         let request = copy(request)?;
         let mut ends = self.lock();
         while !self.begin_transaction(&mut ends)? {
-            wait(&self.signals().arrived, &mut ends, deadline)?;
+            ends.wait(&self.signals().arrived, deadline)?;
         }
         let mut part = self.push(&mut ends, request, deadline, None).map(|()| None);
         if part.is_ok() {

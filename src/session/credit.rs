@@ -86,11 +86,17 @@ impl Window {
         self.taken = self.taken.saturating_add(price(size));
     }
 
+    /// Whether there is something to give back now.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.taken >= (self.size / 2).max(1)
+    }
+
     /// What to give back now, if anything: half a window at a time, so that the server never waits for a consumer that
     /// keeps up, and is told no more often than that.
     #[inline]
     pub(crate) fn due(&mut self) -> Option<u32> {
-        if self.taken < (self.size / 2).max(1) {
+        if !self.is_due() {
             return None;
         }
         let back = std::mem::take(&mut self.taken);

@@ -1,6 +1,7 @@
 //! [`Client`]: calls, from any number of tasks, over one connection.
 
 mod calls;
+mod dial;
 mod items;
 mod link;
 mod slot;
@@ -31,6 +32,7 @@ use crate::session::Party;
 use crate::trace::Span;
 use crate::wire::{self, control};
 use crate::{Deadline, Name, ToName};
+use dial::Dials;
 pub use items::Items;
 use link::Link;
 
@@ -52,7 +54,7 @@ impl ClientOptions {
             .map_err(|error| CallError::unreachable(&error))?;
         let channel = Channel::new(self, Some(name));
         let deadline = channel.deadline();
-        channel.link(deadline).await?;
+        channel.inner.connect(deadline).await?;
         Ok(channel)
     }
 
@@ -202,8 +204,7 @@ struct Inner {
     link: Mutex<Kept<Link>>,
     /// The same connection again, where there will never be another: then nobody needs the lock.
     only: OnceLock<Arc<Link>>,
-    /// Held by whoever connects.
-    connecting: ::tokio::sync::Mutex<()>,
+    dials: Dials,
 }
 
 impl<C: Codec> Channel<C> {
@@ -214,7 +215,7 @@ impl<C: Codec> Channel<C> {
             options,
             link: Mutex::new(Kept::Never),
             only: OnceLock::new(),
-            connecting: ::tokio::sync::Mutex::new(()),
+            dials: Dials::default(),
         };
         Channel {
             inner: Arc::new(inner),
@@ -292,7 +293,8 @@ impl<C: Codec> Channel<C> {
         Ok(Items::new(opened?, options.item_timeout))
     }
 
-    /// Sends what needs no reply to a method by its number.
+    /// Sends what needs no reply to a method by its number. One of more than 64 KiB waits until the server has taken the
+    /// connection and said how much it takes.
     ///
     /// # Errors
     ///
@@ -372,16 +374,21 @@ impl<C: Codec> Channel<C> {
     /// Who the server is, if it has said so yet: with the first reply at the latest.
     #[must_use]
     pub fn server(&self) -> Option<Version> {
-        let server = match &*self.inner.link.lock() {
-            Kept::Never => None,
-            Kept::Current(link) => link.server(),
-            Kept::Past(_, server) => server.clone(),
+        let kept = self.inner.link.lock();
+        let (link, before) = match &*kept {
+            Kept::Never => (None, None),
+            Kept::Current(link) => (Some(Arc::clone(link)), None),
+            Kept::Past(_, server) => (None, server.clone()),
         };
+        drop(kept);
+        // It reads what has come, which wakes those whom that concerns.
+        let server = link.and_then(|link| link.read_server()).or(before);
         server.as_ref().map(Version::from)
     }
 
     /// Ends the connection: calls that wait fail with [`CallError::Disconnected`].
     pub fn close(&self) {
+        // That wakes those who wait, and closing is the transport's: neither is done under the lock.
         let link = self.inner.link.lock().any();
         if let Some(link) = link {
             link.close();
@@ -443,10 +450,6 @@ impl<C: Codec> Channel<C> {
             .timeout
             .map_or(Deadline::NEVER, Deadline::after)
     }
-
-    async fn link(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
-        self.inner.link(deadline).await
-    }
 }
 
 impl Inner {
@@ -459,26 +462,53 @@ impl Inner {
     }
 
     /// The connection, made anew if there is none that can be used, and that is asked for.
-    async fn link(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
-        if let Some(link) = self.usable() {
+    async fn link(self: &Arc<Self>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+        if let Some(link) = self.current()? {
             return Ok(link);
         }
-        let Ok(_connecting) = runtime::by(deadline, self.connecting.lock()).await else {
-            return Err(CallError::TimedOut { sent: false });
-        };
-        if let Some(link) = self.usable() {
-            return Ok(link);
+        if deadline.has_passed() {
+            // It waits for nobody.
+            return self.connect(Deadline::NOW).await;
         }
-        let old = self.link.lock().current().cloned();
-        let name = match (&self.name, old) {
-            (Some(name), None) => name,
-            (Some(name), Some(old)) if self.options.reconnect => {
-                *self.link.lock() = Kept::Past(Arc::downgrade(&old), old.server());
-                name
+        let dialled = self.dials.dial(|| {
+            let inner = Arc::clone(self);
+            async move {
+                match inner.usable() {
+                    // Another attempt has just come to that.
+                    Some(link) => Ok(link),
+                    // For as long as anybody waits.
+                    None => inner.connect(Deadline::NEVER).await,
+                }
+            }
+        });
+        match runtime::by(deadline, dialled).await {
+            Ok(dialled) => dialled,
+            Err(late) => Err(CallError::unreachable(&late)),
+        }
+    }
+
+    /// The connection that there is, if it can be used or there will be no other. One that cannot is let go of.
+    fn current(&self) -> Result<Option<Arc<Link>>, CallError> {
+        let mut kept = self.link.lock();
+        match kept.current().cloned() {
+            Some(link) if link.is_usable() => Ok(Some(link)),
+            Some(old) if self.can_reconnect() => {
+                *kept = Kept::Past(Arc::downgrade(&old), old.server());
+                drop(kept);
+                // That ends it, if nobody calls through it any more.
+                drop(old);
+                Ok(None)
             }
             // What is wrong with it, it says itself.
-            (_, Some(old)) => return Ok(old),
-            (None, None) => return Err(CallError::Disconnected { sent: false }),
+            Some(old) => Ok(Some(old)),
+            None if self.name.is_some() => Ok(None),
+            None => Err(CallError::Disconnected { sent: false }),
+        }
+    }
+
+    async fn connect(&self, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+        let Some(name) = &self.name else {
+            return Err(CallError::Disconnected { sent: false });
         };
         let stream = self
             .options
@@ -491,7 +521,8 @@ impl Inner {
 
     fn open(&self, stream: impl Stream) -> Result<Arc<Link>, CallError> {
         let link = Arc::new(Link::open(stream, Arc::clone(&self.ours))?);
-        *self.link.lock() = Kept::Current(Arc::clone(&link));
+        let before = mem::replace(&mut *self.link.lock(), Kept::Current(Arc::clone(&link)));
+        drop(before);
         if !self.can_reconnect() {
             self.only.get_or_init(|| Arc::clone(&link));
         }
@@ -538,7 +569,7 @@ impl<F> Drop for Inside<'_, F> {
 
 /// One attempt after another, each over its connection, as far as that is asked for and safe.
 struct Attempts<'a> {
-    inner: &'a Inner,
+    inner: &'a Arc<Inner>,
     deadline: Deadline,
     idempotent: bool,
     backoff: Backoff,
@@ -548,7 +579,7 @@ struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    fn new(inner: &'a Inner, deadline: Deadline, idempotent: bool) -> Self {
+    fn new(inner: &'a Arc<Inner>, deadline: Deadline, idempotent: bool) -> Self {
         Attempts {
             inner,
             deadline,

@@ -335,6 +335,8 @@ impl Connector {
             let changed = {
                 let mut state = port.lock();
                 if let Some(stream) = port.connect(&mut state, deadline)? {
+                    drop(state);
+                    port.changed.notify_all();
                     return Ok(stream.into());
                 }
                 port.changed.notified()

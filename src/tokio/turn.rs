@@ -56,12 +56,19 @@ impl<T: Default> Turn<T> {
         let _waits = Waits(self);
         let _first = self.queue.lock().await;
         poll_fn(|cx| {
+            if let Some(taken) = self.try_take() {
+                return Poll::Ready(taken);
+            }
+            // Cloned and dropped without the lock: a waker may be anybody's code.
+            let waker = cx.waker().clone();
             let mut place = self.place.lock();
-            let Some(value) = place.value.take() else {
-                place.first = Some(cx.waker().clone());
-                return Poll::Pending;
-            };
-            Poll::Ready(Taken { turn: self, value })
+            if let Some(value) = place.value.take() {
+                return Poll::Ready(Taken { turn: self, value });
+            }
+            let before = place.first.replace(waker);
+            drop(place);
+            drop(before);
+            Poll::Pending
         })
         .await
     }

@@ -1,5 +1,7 @@
 //! What a server says to a client, and should not.
 
+mod due;
+mod limits;
 mod streams;
 
 use std::sync::mpsc;
@@ -309,7 +311,9 @@ fn a_server_that_does_not_read_costs_a_call_its_deadline() {
     let _limit = limit(here!());
     let (done, is_done) = mpsc::channel::<()>();
     let server = move |accept: &dyn Fn() -> Raw| {
-        let _raw = accept();
+        let raw = accept();
+        // It says that it would take it.
+        raw.says(&fitting(WELCOME, &[(5, &(16_u32 << 20).to_le_bytes())]));
         let _ = is_done.recv();
     };
     play(ClientOptions::new(), server, move |client| {

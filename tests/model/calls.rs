@@ -105,6 +105,88 @@ fn several_wait_for_room() {
     });
 }
 
+/// There is room for many at once: each who gets some wakes the next.
+#[test]
+fn room_is_handed_on() {
+    explore(Some(2), || {
+        let client = Client::new(0);
+        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
+        client.wire().deliver(Message::Welcome(9));
+        assert!(client.call(Deadline::Never, answered).is_ok());
+        for other in others {
+            assert!(other.join().unwrap().is_ok());
+        }
+    });
+}
+
+/// All who wait for room are told that there will be none, while another goes on reading.
+#[test]
+fn who_learns_that_it_may_not_begin_wakes_the_next() {
+    explore(Some(3), || {
+        let client = Client::new(1);
+        let stream = client.open();
+        let others = [(); 2].map(|()| {
+            let client = client.clone();
+            thread::spawn(move || {
+                let refused = Err(Over::Ended("going away"));
+                assert_eq!(client.call(Deadline::Never, answered), refused);
+                client.wire().change(|line| {
+                    line.requests.push(0);
+                    if line.requests.len() == 2 {
+                        line.to_client.push_back(Message::Item(stream.id, 10));
+                    }
+                });
+            })
+        });
+        client.wire().deliver(Message::GoingAway);
+        assert_eq!(client.next(stream, Deadline::Never), Ok(10));
+        for other in others {
+            other.join().unwrap();
+        }
+    });
+}
+
+/// Who waits for the welcome hears it although another reads it, and goes on reading.
+#[test]
+fn the_welcome_is_heard_by_all() {
+    explore(Some(3), || {
+        let client = Client::new(1);
+        let hears = {
+            let client = client.clone();
+            thread::spawn(move || {
+                assert_eq!(client.hear_the_welcome(Deadline::Never), Ok(()));
+                client.wire().deliver(Message::Answer(1));
+            })
+        };
+        let me = client.call(Deadline::Never, |client, _| {
+            client.wire().deliver(Message::Welcome(1));
+            true
+        });
+        assert!(me.is_ok());
+        hears.join().unwrap();
+    });
+}
+
+/// It takes no room from those who wait for that.
+#[test]
+fn who_waits_for_the_welcome_is_not_woken_for_room() {
+    explore(Some(2), || {
+        let client = Client::new(1);
+        let hears = {
+            let client = client.clone();
+            thread::spawn(move || client.hear_the_welcome(Deadline::Never))
+        };
+        let other = client.spawn(Deadline::Never, |client, id| {
+            client.wire().deliver(Message::Answer(id));
+            client.wire().deliver(Message::Welcome(1));
+            true
+        });
+        assert!(client.call(Deadline::Never, answered).is_ok());
+        assert!(other.join().unwrap().is_ok());
+        assert_eq!(hears.join().unwrap(), Ok(()));
+    });
+}
+
 /// Who waits for room may read for somebody who waits for an answer, and learn that there is nothing to begin.
 #[test]
 fn who_may_not_begin_hands_over() {

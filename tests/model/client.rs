@@ -17,6 +17,8 @@ pub(crate) enum Message {
     Item(u32, u32),
     /// Nobody may begin a call any more.
     GoingAway,
+    /// So many calls may be under way from now on.
+    Welcome(usize),
 }
 
 /// A connection as its client sees it; a call's number is its id and its answer.
@@ -43,6 +45,7 @@ pub(crate) struct Calls {
     unanswered: Vec<u32>,
     limit: usize,
     going_away: bool,
+    welcomed: bool,
     pub(crate) given_up: Vec<u32>,
 }
 
@@ -101,11 +104,19 @@ impl Source for Wire {
             }
             Ok(Some(Message::Item(id, item))) => turn.give(id, item),
             Ok(Some(Message::GoingAway)) => turn.shared.going_away = true,
+            Ok(Some(Message::Welcome(limit))) => {
+                (turn.shared.limit, turn.shared.welcomed) = (limit, true);
+                turn.wake_all_for_word();
+            }
             Ok(None) => turn.end("closed"),
             Err(()) => return false,
         }
         turn.wake_for_room();
         true
+    }
+
+    fn has_room(calls: &Calls) -> bool {
+        calls.going_away || calls.unanswered.len() < calls.limit
     }
 }
 
@@ -146,7 +157,7 @@ impl Client {
             if calls.going_away {
                 return Some(Err("going away"));
             }
-            if calls.unanswered.len() == calls.limit {
+            if calls.unanswered.len() >= calls.limit {
                 return None;
             }
             calls.next += 1;
@@ -163,13 +174,20 @@ impl Client {
             self.wire(),
             begun,
             deadline,
-            |_| (),
+            |_| false,
+            || (),
             |calls| calls.given_up.push(begun.id),
         );
         if let Ok(answer) = answer {
             assert_eq!(answer, begun.id, "somebody else's answer");
         }
         answer
+    }
+
+    /// Waits for the welcome.
+    pub(crate) fn hear_the_welcome(&self, deadline: Deadline) -> Result<(), Over<&'static str>> {
+        let heard = |calls: &mut Calls| calls.welcomed.then_some(());
+        self.turns().hear(self.wire(), deadline, heard)
     }
 
     /// Opens a stream whose items are these: how often they come, and when, is the server's affair.

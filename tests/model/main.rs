@@ -7,9 +7,9 @@
 //! each test says; `LOOM_MAX_PREEMPTIONS` sets another bound for all.
 //!
 //! That the model sees what it is there to see was tried by breaking `turn.rs`: a test fails without the wake-up in
-//! any of `leave`, `give`, `abandon` and `read_if_nobody_does`, if those who time out or get room do not call `leave`,
-//! if a thread that sends is chosen to read, if a request that is not sent is noticed by messages only, and if the
-//! reader does not say that it reads. (Without the wake-ups in `end` each who leaves still wakes the next.)
+//! any of `leave`, `give`, `abandon`, `read_if_nobody_does` and `wake_all_for_word`, if those who time out or get room
+//! do not call `leave`, or do not wake the next who waits for room, if a thread that sends is chosen to read, if a
+//! request that is not sent is noticed by messages only, and if the reader does not say that it reads. (Without the wake-ups in `end` each who leaves still wakes the next.)
 
 #![cfg(target_os = "linux")]
 #![allow(

@@ -11,7 +11,11 @@ mod ends;
 mod faulty;
 mod harness;
 mod runtimes;
+#[cfg(target_os = "linux")]
+mod scaling;
 mod tasks;
+mod unpolled;
 mod untold;
 #[path = "../util/mod.rs"]
 mod util;
+mod wakers;

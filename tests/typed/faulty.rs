@@ -5,11 +5,11 @@ use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipetalk::{
-    Call, CallError, Client, ClientOptions, Deadline, Listener, Part, Peer, ServerOptions, Stream,
-    UserId, memory,
+    Call, CallError, CallOptions, Client, ClientOptions, Deadline, Items, Listener, Part, Peer,
+    ServerOptions, Stream, UserId, memory,
 };
 use serde::{Deserialize, Serialize};
 
@@ -299,4 +299,143 @@ fn a_user_who_is_known_only_once_something_was_received_is_known_to_the_handler(
         handle.stop();
         serving.join().unwrap().unwrap();
     }
+}
+
+/// What a peer says that says more and takes less than it should.
+#[derive(Debug)]
+struct Strange {
+    /// How many messages it takes before it takes no more.
+    takes: AtomicUsize,
+    /// Whether it takes none for ever, or not now.
+    broken: bool,
+    /// What it has said.
+    said: AtomicUsize,
+    /// How many items it has to say.
+    items: usize,
+    took: AtomicUsize,
+}
+
+impl Strange {
+    fn new(takes: usize, broken: bool, items: usize) -> Arc<Strange> {
+        Arc::new(Strange {
+            takes: takes.into(),
+            broken,
+            said: 0.into(),
+            items,
+            took: 0.into(),
+        })
+    }
+}
+
+/// The kinds of messages, and the first id of a client.
+const WELCOME: &[u8] = b"PTLK\x02\x01\x06\x04\x00\x40\x00\x00\x00";
+const ITEM: &[u8] = b"\x22\0\0\0\0\0\x01\0\x07";
+
+impl Stream for Strange {
+    fn send(&self, _: &[u8], deadline: Deadline) -> io::Result<()> {
+        let less = |left: usize| left.checked_sub(1);
+        let took = self
+            .takes
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        if took.is_ok() {
+            self.took.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        if self.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        match deadline.remaining() {
+            Some(left) => thread::sleep(left),
+            None => panic!("nobody waits for this for ever"),
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let message = match self.said.fetch_add(1, Ordering::SeqCst) {
+            0 => WELCOME,
+            said if said <= self.items => ITEM,
+            _ => {
+                let left = deadline.remaining().unwrap_or(util::A_WHILE);
+                thread::sleep(left);
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        };
+        buf[..message.len()].copy_from_slice(message);
+        Ok(Some(Part {
+            len: message.len(),
+            last: true,
+        }))
+    }
+
+    fn close(&self) {}
+}
+
+/// A client over it, which has opened a stream of so many credits.
+fn opened(strange: &Arc<Strange>, window: u32) -> (Client<u8, u8>, Items<u8>) {
+    let options = ClientOptions::new().timeout(util::A_WHILE * 4);
+    let client: Client<u8, u8> = options.over(Arc::clone(strange)).unwrap();
+    let options = CallOptions::new().window(window);
+    let items = client.open_with(&1, options).unwrap();
+    (client, items)
+}
+
+/// It takes nothing any more, but says more than anybody can read: why it takes nothing is looked for by the deadline.
+#[test]
+fn a_peer_that_takes_nothing_and_never_stops_talking_costs_a_call_its_deadline() {
+    let _limit = limit(here!());
+    // The hello, and the request for the stream.
+    let strange = Strange::new(2, true, usize::MAX);
+    let (client, _items) = opened(&strange, u32::MAX);
+    for notifies in [false, true] {
+        let moment = CallOptions::new().deadline(util::A_MOMENT);
+        let started = Instant::now();
+        let error = match notifies {
+            true => client.channel().notify(0, &1, moment).unwrap_err(),
+            false => client.call_with(&1, moment).unwrap_err(),
+        };
+        let took = started.elapsed();
+        assert_eq!(error, CallError::Disconnected { sent: false });
+        assert!(took < util::A_WHILE / 3, "{took:?}");
+    }
+}
+
+/// Credit cannot be sent: an item that is there does not wait for that, and neither does who asks whether one is.
+#[test]
+fn a_consumer_does_not_wait_for_its_credit_to_be_sent() {
+    let _limit = limit(here!());
+    const ITEMS: usize = 50;
+    let strange = Strange::new(2, false, ITEMS);
+    // Nearly each of them is to be given back by itself.
+    let (client, mut items) = opened(&strange, 2 * ITEMS as u32);
+    let started = Instant::now();
+    for _ in 0..ITEMS {
+        // One message is read at a time, and the first is the welcome.
+        let item = loop {
+            if let Some(item) = items.try_next().unwrap() {
+                break item;
+            }
+        };
+        assert_eq!(item, 7);
+    }
+    let small = CallOptions::new().window(1);
+    drop((items, client));
+    for _ in 0..2 {
+        let strange = Strange::new(2, false, 1);
+        let client: Client<u8, u8> = ClientOptions::new().over(Arc::clone(&strange)).unwrap();
+        let mut items: Items<u8> = client.open_with(&1, small).unwrap();
+        assert_eq!(items.next_by(util::A_MOMENT), Some(Ok(7)));
+        let late = CallError::TimedOut { sent: true };
+        for _ in 0..10 {
+            assert_eq!(items.next_by(Deadline::NOW), Some(Err(late.clone())));
+            assert_eq!(items.try_next(), Ok(None));
+        }
+        // It is due still, and goes as soon as it can.
+        assert_eq!(strange.took.load(Ordering::SeqCst), 2);
+        strange.takes.store(usize::MAX, Ordering::SeqCst);
+        assert_eq!(items.try_next(), Ok(None));
+        assert_eq!(strange.took.load(Ordering::SeqCst), 3);
+    }
+    let took = started.elapsed();
+    assert!(took < util::A_WHILE / 3, "{took:?}");
 }

@@ -22,6 +22,8 @@ macro_rules! pair {
                 pub(super) use crate::drivers::$client::*;
                 pub(super) use crate::drivers::$server::*;
             }
+            #[path = "limits.rs"]
+            mod limits;
             #[path = "suite.rs"]
             mod suite;
         }

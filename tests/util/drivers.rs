@@ -188,6 +188,15 @@ pub(crate) mod tasks_call {
             wait(self.0.call(method, request, options))
         }
 
+        pub(crate) fn notify<Q: Serialize + ?Sized>(
+            &self,
+            method: u32,
+            request: &Q,
+            options: CallOptions,
+        ) -> Result<(), CallError> {
+            wait(self.0.notify(method, request, options))
+        }
+
         pub(crate) fn info(&self) -> Result<ServerInfo, CallError> {
             wait(self.0.info())
         }

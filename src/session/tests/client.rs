@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::messages::{refusal_with, reply_to, welcome_with};
-use crate::session::{ClientEvent, ClientSession, MAX_IN_FLIGHT, NotNow};
+use super::messages::{end_of, item_of, refusal_with, reply_to, welcome_with};
+use crate::session::{ClientEvent, ClientSession, Due, MAX_IN_FLIGHT, NotNow};
 use crate::wire::{self, Code, Failure, Malformed, control};
 
 #[test]
@@ -44,6 +44,61 @@ fn a_place_is_kept_until_the_late_answer_has_come() {
     assert_eq!(client.receive(&reply_to(id)), Ok(ClientEvent::Nothing));
     assert!(!client.give_up(id));
     assert!(client.start(1).is_ok());
+}
+
+/// However often that is tried in vain, and whatever else happens to the place.
+#[test]
+fn a_call_that_is_given_up_stays_due_to_be_told_of_until_it_is_answered() {
+    let mut client = ClientSession::default();
+    client.receive(&welcome_with(2)).unwrap();
+    let ids = [client.start(1).unwrap(), client.open(1, 9).unwrap().0];
+    assert!(!client.has_due());
+    for id in ids {
+        assert!(client.give_up(id));
+        for _ in 0..3 {
+            let due = client.next_due().unwrap();
+            assert_eq!(due, Due::Cancel { id });
+            assert_eq!(client.next_due(), None);
+            client.keep(due);
+            assert!(client.has_due());
+        }
+        assert_eq!(client.next_due(), Some(Due::Cancel { id }));
+        assert!(!client.has_due());
+        // Not sent after all, and answered meanwhile.
+        client.keep(Due::Cancel { id });
+        let answer = match id == ids[0] {
+            true => reply_to(id),
+            false => end_of(id),
+        };
+        assert_eq!(client.receive(&answer), Ok(ClientEvent::Nothing));
+        assert_eq!(client.next_due(), None);
+        client.keep(Due::Cancel { id });
+        assert_eq!(client.next_due(), None);
+    }
+}
+
+/// A place owes one thing at most, whatever has become of it.
+#[test]
+fn no_more_is_due_than_there_are_places() {
+    let mut client = ClientSession::default();
+    for round in 0..1000 {
+        let (id, _) = client.open(1, 1).unwrap();
+        assert!(client.receive(&item_of(id, 8)).is_ok());
+        client.take(id, 8);
+        assert!(client.give_up(id));
+        assert!(client.receive(&end_of(id)).is_ok());
+        assert_eq!(client.due.len(), 1, "{round}");
+    }
+    assert_eq!(client.next_due(), None);
+    let (id, _) = client.open(1, 1).unwrap();
+    assert!(client.receive(&item_of(id, 8)).is_ok());
+    client.take(id, 8);
+    let credit = Due::Credit { id, more: 1 };
+    assert_eq!(client.next_due(), Some(credit));
+    client.keep(credit);
+    assert!(client.give_up(id));
+    assert_eq!(client.next_due(), Some(Due::Cancel { id }));
+    assert_eq!(client.next_due(), None);
 }
 
 /// A place is used more often than it can count.
@@ -129,7 +184,10 @@ fn a_refusal_after_the_welcome_says_why() {
         let why = Failure::new(Code::OverLimit, "why");
         assert_eq!(
             client.receive(&refusal_with(Code::OverLimit)),
-            Ok(ClientEvent::Refused(why))
+            Ok(ClientEvent::Refused {
+                failure: why,
+                unmet: false
+            })
         );
         let refused = Err(NotNow::Refused(Code::OverLimit));
         assert_eq!(client.start(1), refused);

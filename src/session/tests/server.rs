@@ -98,3 +98,28 @@ fn a_notification_counts_only_where_it_can_be_understood() {
         Ok(ServerEvent::Nothing)
     );
 }
+
+/// Whatever their number, ids are found again, and no more are taken than there may be.
+#[test]
+fn however_many_requests_are_unanswered_each_is_known() {
+    const MANY: u32 = 1_000;
+    let mut server = greeted(MANY as usize);
+    // No order of theirs.
+    let ids = |n: u32| n.wrapping_mul(0x9E37_79B9);
+    for n in 0..MANY {
+        assert!(at(&mut server, &request_with(ids(n), 1)).is_ok());
+        let in_use = Err(Malformed("an id that is in use"));
+        assert_eq!(at(&mut server, &request_with(ids(n / 2), 1)), in_use);
+    }
+    assert_eq!(server.in_flight(), MANY as usize);
+    for n in (0..MANY).rev().step_by(3) {
+        assert!(server.answer(ids(n)) && !server.answer(ids(n)));
+        server.answered();
+        assert!(at(&mut server, &request_with(ids(n), 1)).is_ok());
+    }
+    for n in 0..MANY {
+        assert!(server.answer(ids(n)));
+        server.answered();
+    }
+    assert_eq!(server.in_flight(), 0);
+}

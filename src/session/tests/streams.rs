@@ -4,7 +4,7 @@ use super::messages::{
     at, cancellation_of, credit_of, end_of, greeted, item_of, open_with, reply_to, request_with,
     welcome_with, written,
 };
-use crate::session::{ClientEvent, ClientSession, ServerEvent};
+use crate::session::{ClientEvent, ClientSession, Due, ServerEvent};
 use crate::wire::{self, Code, Failure, Identity, Malformed, control};
 
 #[test]
@@ -68,7 +68,7 @@ fn a_server_that_exceeds_the_window_breaks_the_protocol() {
     for _ in 0..2 {
         assert!(client.receive(&item_of(id, 4 << 10)).is_ok());
         client.take(id, 4 << 10);
-        assert_eq!(client.credit_due(id), Some(4));
+        assert_eq!(client.next_due(), Some(Due::Credit { id, more: 4 }));
     }
     assert!(client.receive(&item_of(id, 4 << 10)).is_ok());
     assert_eq!(client.receive(&item_of(id, 8)), beyond);

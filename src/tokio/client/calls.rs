@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! begin --> Waiting (for room) --> Begun --push--> Queued --take--> Sending --> Sent --> Over --> claimed
-//!    |                               ^  |                         ^
-//!    +-------------------------------+  +---------push------------+
+//!    |                               ^  |            ^            ^
+//!    +-------------------------------+  +--> Held ---+            |
+//!                                       +---------push------------+
 //! ```
 //!
 //! A message that nobody is ahead of, and nobody is about to join, need not be queued: its caller tries to send it.
@@ -17,6 +18,8 @@
 //! and its answer, which is its end, comes behind them.
 
 mod outbox;
+mod room;
+mod timing;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,14 +27,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::slot::{Asked, Blank, Call, Next, Queued, Slot, Spare, Stage, Then, Ticket};
+use super::slot::{Asked, Blank, Call, Me, Next, Slot, Spare, Stage, Then, Ticket};
 use crate::call_error::CallError;
 use crate::client::common::{
-    Answer, breaks_protocol, call_failed, cannot_begin, cannot_receive, check_size, late,
+    Answer, End, UNASKED, UNASKED_NOTIFICATION, breaks_protocol, call_failed, cannot_begin,
+    cannot_receive, check_size, late,
 };
 use crate::outgoing::Outgoing;
 use crate::session::{ClientEvent, ClientSession, NotNow, Party};
 use crate::{Deadline, wire};
+use outbox::Line;
+use room::Room;
+use timing::Timetable;
 
 /// What is behind the lock of a connection.
 #[derive(Debug)]
@@ -42,9 +49,13 @@ pub(super) struct Calls {
     free: Vec<usize>,
     /// Which slot a call of the session's is in, by its place there.
     slot_of: Vec<usize>,
-    /// Those that wait for room, in their order.
-    waiting: VecDeque<Ticket>,
-    outbox: VecDeque<Queued>,
+    /// Those that wait for room.
+    room: Room,
+    /// The first message, until it is sent.
+    hello: Option<Outgoing>,
+    /// Those whose messages are to be sent, and those whose messages wait for the welcome.
+    outbox: Line,
+    held: Line,
     /// Messages are being sent, or are to be sent once the peer makes room.
     sending: bool,
     /// What is being sent is a message that its caller sends, without the writer.
@@ -60,11 +71,14 @@ pub(super) struct Calls {
     deaf: bool,
     /// And what has come by then has been read: it was not said why.
     unsent_fails: bool,
-    ended: Option<CallError>,
+    ended: Option<End>,
     /// Nobody can call any more: the driver ends when all is sent.
     pub(super) closing: bool,
     /// When the first deadline passes that somebody waits with, or earlier.
     pub(super) alarm: Deadline,
+    times: Timetable,
+    /// Whether the runtime has timers.
+    timers: bool,
     /// The task of the driver.
     driver: Option<Waker>,
     /// Something has come, or the reader has not looked yet: somebody has been woken to poll it, and whoever looks for
@@ -81,15 +95,17 @@ pub(super) struct Calls {
 
 impl Calls {
     /// If callers try to send by themselves, that need not go through the outbox.
-    pub(super) fn new(ours: Arc<Party>, tries: bool) -> Calls {
+    pub(super) fn new(ours: Arc<Party>, tries: bool, timers: bool) -> Calls {
         Calls {
             ours,
             session: ClientSession::default(),
             slots: Vec::new(),
             free: Vec::new(),
             slot_of: Vec::new(),
-            waiting: VecDeque::new(),
-            outbox: VecDeque::new(),
+            room: Room::default(),
+            hello: None,
+            outbox: Line::default(),
+            held: Line::default(),
             sending: false,
             alone: false,
             tries,
@@ -100,6 +116,8 @@ impl Calls {
             ended: None,
             closing: false,
             alarm: Deadline::NEVER,
+            times: Timetable::default(),
+            timers,
             driver: None,
             unread: true,
             missed: false,
@@ -115,7 +133,7 @@ impl Calls {
     pub(super) fn greet(&mut self) {
         let mut out = Outgoing::default();
         wire::hello(out.bytes(), &self.ours.identity());
-        self.outbox.push_back(Queued { out, owner: None });
+        self.hello = Some(out);
     }
 
     /// Enters a call, a stream, or a notification. It has begun if there is room, and waits if not.
@@ -124,12 +142,7 @@ impl Calls {
         asked: Asked,
         deadline: Deadline,
     ) -> Result<(Ticket, bool, Then), CallError> {
-        if let Some(why) = &self.ended {
-            return Err(why.clone().with_sent(false));
-        }
-        if self.unsent_fails {
-            return Err(CallError::Disconnected { sent: false });
-        }
+        self.check_open()?;
         let (method, window) = match asked {
             Asked::Reply { method } => (method, None),
             Asked::Items { method, window } => (method, Some(window)),
@@ -143,7 +156,7 @@ impl Calls {
             id: 0,
             window,
         };
-        let begun = match self.waiting.is_empty() {
+        let begun = match self.has_free_room() {
             true => start(&mut self.session, &mut call),
             false => Err(NotNow::Full),
         };
@@ -155,10 +168,18 @@ impl Calls {
             }
             Err(NotNow::Full) => {
                 let ticket = self.enter(Stage::Waiting, Some(call), deadline);
-                self.waiting.push_back(ticket);
-                Ok((ticket, true, self.arm(deadline)))
+                self.wait_for_room(ticket);
+                Ok((ticket, true, self.arm(ticket)))
             }
             Err(why) => Err(cannot_begin(why, &self.ours, self.session.server())),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), CallError> {
+        match &self.ended {
+            Some(end) => Err(end.of_unsent()),
+            None if self.unsent_fails => Err(CallError::Disconnected { sent: false }),
+            None => Ok(()),
         }
     }
 
@@ -166,11 +187,11 @@ impl Calls {
     pub(super) fn poll_begun(
         &mut self,
         ticket: Ticket,
-        cx: &mut Context<'_>,
+        me: &mut Me<'_>,
     ) -> Poll<Result<(), CallError>> {
         let slot = &mut self.slots[ticket.slot];
         match slot.stage {
-            Stage::Waiting => self.wait(ticket, cx).map(Err),
+            Stage::Waiting => self.poll_room(ticket, me),
             Stage::Over => Poll::Ready(slot.take_result().map(drop)),
             _ => Poll::Ready(Ok(())),
         }
@@ -181,7 +202,6 @@ impl Calls {
         let call = self.slots[ticket.slot].call;
         Blank {
             out: self.spare_out.take(),
-            limit: self.session.server().map_or(u32::MAX, Party::takes),
             id: call.map_or(0, |call| call.id),
             credit: call.and_then(|call| call.window).unwrap_or(0),
         }
@@ -189,29 +209,38 @@ impl Calls {
 
     /// Queues the message of a call that has begun.
     pub(super) fn push(&mut self, ticket: Ticket, blank: Blank) -> Result<Then, CallError> {
-        if let Some(why) = &self.ended {
-            return Err(why.clone().with_sent(false));
-        }
-        if self.unsent_fails {
-            return Err(CallError::Disconnected { sent: false });
-        }
-        let Blank { out, limit, .. } = blank;
-        let limit = limit.min(crate::MAX_MESSAGE as u32);
-        if let Err(error) = check_size(out.len(), limit) {
+        self.check_open()?;
+        let out = blank.out;
+        let size = out.len();
+        let limit = self.session.server().map(Party::takes);
+        let most = limit.unwrap_or(u32::MAX).min(crate::MAX_MESSAGE as u32);
+        if let Err(error) = check_size(size, most) {
             self.keep_out(out);
             return Err(error);
         }
-        self.set(ticket, Stage::Queued);
-        let deadline = self.slots[ticket.slot].deadline;
-        let queued = Queued {
-            out,
-            owner: Some(ticket),
+        let slot = &mut self.slots[ticket.slot];
+        slot.size = size;
+        let unasked = match slot.call {
+            Some(_) => UNASKED,
+            None => UNASKED_NOTIFICATION,
         };
-        let then = self.arm(deadline);
-        if matches!(then, Then::Nothing) && self.is_first_and_last() {
-            return Ok(Then::Send(self.take_alone(ticket, queued)));
+        let then = match slot.timed {
+            true => Then::Nothing,
+            false => self.arm(ticket),
+        };
+        if limit.is_none() && size > unasked {
+            // A server that is sent too much ends the connection: it says first how much that is.
+            self.set(ticket, Stage::Held);
+            self.slots[ticket.slot].message = Some(out);
+            self.held.push_back(ticket);
+            return Ok(then);
         }
-        self.outbox.push_back(queued);
+        self.set(ticket, Stage::Queued);
+        if matches!(then, Then::Nothing) && self.is_first_and_last() {
+            return Ok(Then::Send(self.take_alone(ticket, out)));
+        }
+        self.slots[ticket.slot].message = Some(out);
+        self.outbox.push_back(ticket);
         Ok(match then {
             Then::Wake(driver) => Then::Wake(driver),
             // Whoever sends will find it.
@@ -227,18 +256,18 @@ impl Calls {
     pub(super) fn poll_over(
         &mut self,
         ticket: Ticket,
-        cx: &mut Context<'_>,
+        me: &mut Me<'_>,
     ) -> Poll<Result<Option<Answer>, CallError>> {
         let slot = &mut self.slots[ticket.slot];
         let deadline = slot.deadline;
         let result = match slot.stage {
             Stage::Over => slot.take_result(),
-            _ => match self.wait(ticket, cx) {
+            _ => match self.wait(ticket, me) {
                 Poll::Ready(why) => Err(why),
                 Poll::Pending => return Poll::Pending,
             },
         };
-        self.leave(ticket);
+        self.leave_by(ticket, me);
         Poll::Ready(result.map_err(|error| late(error, deadline)))
     }
 
@@ -247,28 +276,32 @@ impl Calls {
         &mut self,
         ticket: Ticket,
         ends: Deadline,
-        cx: &mut Context<'_>,
+        me: &mut Me<'_>,
     ) -> Poll<Result<(), CallError>> {
         let slot = &mut self.slots[ticket.slot];
         if slot.open {
             // From now on it is the stream that has a time, and no longer its opening.
-            slot.deadline = ends;
-            self.wake_by(ends);
+            if slot.deadline != ends || !slot.timed {
+                slot.deadline = ends;
+                if let Then::Wake(driver) = self.arm(ticket) {
+                    me.driver = driver;
+                }
+            }
             return Poll::Ready(Ok(()));
         }
         let why = match slot.stage {
             Stage::Over => slot.take_result().err(),
-            _ => match self.wait(ticket, cx) {
+            _ => match self.wait(ticket, me) {
                 Poll::Ready(why) => Some(why),
                 Poll::Pending => return Poll::Pending,
             },
         };
-        self.leave(ticket);
+        self.leave_by(ticket, me);
         Poll::Ready(Err(why.unwrap_or(CallError::Disconnected { sent: false })))
     }
 
     /// Ready with what a stream has next. After its end its ticket is no longer good.
-    pub(super) fn poll_next(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> (Poll<Next>, Then) {
+    pub(super) fn poll_next(&mut self, ticket: Ticket, me: &mut Me<'_>) -> (Poll<Next>, Then) {
         let slot = &mut self.slots[ticket.slot];
         if let Some(item) = slot.items.pop_front() {
             let id = slot.call.map_or(0, |call| call.id);
@@ -281,44 +314,40 @@ impl Calls {
                 Ok(_) => Next::End,
                 Err(error) => Next::Failed(late(error, deadline)),
             },
-            _ => match self.wait(ticket, cx) {
+            _ => match self.wait(ticket, me) {
                 Poll::Ready(why) => Next::Failed(why),
                 Poll::Pending => return (Poll::Pending, Then::Nothing),
             },
         };
-        self.leave(ticket);
+        self.leave_by(ticket, me);
         (Poll::Ready(next), Then::Nothing)
     }
 
     /// The consumer of a stream has an item: gives back the credit for it, when enough has come together.
     fn took(&mut self, id: u32, size: usize) -> Then {
         self.session.take(id, size);
-        let Some(credit) = self.session.credit_due(id) else {
-            return Then::Nothing;
-        };
-        let mut out = self.spare_out.take();
-        wire::credit(out.bytes(), id, credit);
-        self.outbox.push_back(Queued { out, owner: None });
-        match self.sending || self.outbox.len() > 1 {
-            true => Then::Nothing,
-            false => Then::Flush(self.driver.clone()),
+        // Where something else waits to be sent, somebody is about to.
+        match self.session.has_due() && !self.sending && self.outbox.len() == 0 {
+            true => Then::Flush(self.driver.clone()),
+            false => Then::Nothing,
         }
     }
 
     /// Waits to be woken, or gives up at once where there is no time to wait.
-    fn wait(&mut self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<CallError> {
+    fn wait(&mut self, ticket: Ticket, me: &mut Me<'_>) -> Poll<CallError> {
         let slot = &mut self.slots[ticket.slot];
         if slot.deadline == Deadline::NOW {
             let sent = self.withdraw(ticket);
             // Somebody may have waited for its place, and its cancellation may have to be sent.
-            if let Some(driver) = &self.driver {
-                driver.wake_by_ref();
-            }
+            me.driver = self.driver.clone();
             return Poll::Ready(CallError::TimedOut { sent });
         }
         match &mut slot.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            waker => *waker = Some(cx.waker().clone()),
+            Some(waker) if waker.will_wake(me.waker) => {}
+            waker => match me.clone.take() {
+                Some(clone) => me.left = waker.replace(clone),
+                None => me.lacks = true,
+            },
         }
         self.lone = ticket.slot;
         Poll::Pending
@@ -337,14 +366,16 @@ impl Calls {
             .or_else(|| self.driver.clone())
     }
 
-    /// A call whose future is dropped.
-    pub(super) fn abandon(&mut self, ticket: Ticket, woken: &mut Vec<Waker>) {
+    /// A call whose future is dropped. Gives what it was to be woken by.
+    pub(super) fn abandon(&mut self, ticket: Ticket, woken: &mut Vec<Waker>) -> Option<Waker> {
         self.withdraw(ticket);
-        self.leave(ticket);
-        self.hand_out_room(woken);
-        if !self.outbox.is_empty() && !self.sending {
+        let waker = self.leave(ticket);
+        self.offer_room(woken);
+        // It may have been woken to read what has come since it has read.
+        if self.has_unsent() || self.unread {
             woken.extend(self.driver.clone());
         }
+        waker
     }
 
     /// Takes back the buffer of an answer that has been decoded.
@@ -372,7 +403,11 @@ impl Calls {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             waker => *waker = Some(cx.waker().clone()),
         }
-        self.hand_out_room(woken);
+        if self.timers {
+            self.offer_room(woken);
+        } else {
+            self.pass_on_room(0, woken);
+        }
     }
 
     pub(super) fn driver(&self) -> Option<&Waker> {
@@ -384,17 +419,17 @@ impl Calls {
         self.spare.take()
     }
 
-    /// What was received. An error: why there will be no more answers.
+    /// What was received. An error: there will be no more answers.
     pub(super) fn received(
         &mut self,
         received: io::Result<bool>,
         message: Arc<Vec<u8>>,
         woken: &mut Vec<Waker>,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), End> {
         match received {
             Ok(true) => {}
-            Ok(false) => return Err(CallError::Disconnected { sent: true }),
-            Err(error) => return Err(cannot_receive(&error)),
+            Ok(false) => return Err(End::broken()),
+            Err(error) => return Err(End::new(cannot_receive(&error))),
         }
         match self.session.receive(&message) {
             Ok(ClientEvent::Reply { id, payload }) => {
@@ -407,9 +442,11 @@ impl Calls {
                 self.answer(id, Err(failure), woken);
                 self.keep(message);
             }
-            Ok(ClientEvent::Nothing | ClientEvent::Welcome | ClientEvent::GoingAway) => {
+            Ok(ClientEvent::Welcome) => {
                 self.keep(message);
+                self.release_held(woken);
             }
+            Ok(ClientEvent::Nothing | ClientEvent::GoingAway) => self.keep(message),
             Ok(ClientEvent::Item { id, payload }) => {
                 let payload = payload.len();
                 if let Some(ticket) = self.ticket_of(id) {
@@ -423,14 +460,14 @@ impl Calls {
                 self.answer(id, Ok(None), woken);
                 self.keep(message);
             }
-            Ok(ClientEvent::Goodbye) => return Err(CallError::Unavailable),
-            Ok(ClientEvent::Refused(failure)) => {
+            Ok(ClientEvent::Goodbye) => return Err(End::goodbye()),
+            Ok(ClientEvent::Refused { failure, unmet }) => {
                 let theirs = self.session.server();
-                return Err(CallError::from_server(&failure, &self.ours, theirs));
+                return Err(End::refused(&failure, unmet, &self.ours, theirs));
             }
-            Err(malformed) => return Err(breaks_protocol(malformed)),
+            Err(malformed) => return Err(End::new(breaks_protocol(malformed))),
         }
-        self.hand_out_room(woken);
+        self.offer_room(woken);
         Ok(())
     }
 
@@ -440,58 +477,37 @@ impl Calls {
     }
 
     /// There will be no more answers. Of several reasons the first counts.
-    pub(super) fn end(&mut self, why: CallError, woken: &mut Vec<Waker>) {
-        let why = self.ended.get_or_insert(why).clone();
-        self.outbox.clear();
-        self.waiting.clear();
+    pub(super) fn end(&mut self, end: End, woken: &mut Vec<Waker>) {
+        let end = self.ended.get_or_insert(end).clone();
+        self.hello = None;
+        self.outbox = Line::default();
+        self.held = Line::default();
+        self.session.forget_due();
         self.alarm = Deadline::NEVER;
+        self.fail_waiting(&end.of_unsent(), woken);
         for slot in 0..self.slots.len() {
-            let sent = match self.slots[slot].stage {
-                Stage::Waiting | Stage::Queued => false,
-                Stage::Sending | Stage::Sent => true,
+            let Slot {
+                stage,
+                serial,
+                size,
+                ..
+            } = self.slots[slot];
+            let why = match stage {
+                Stage::Waiting | Stage::Held | Stage::Queued => end.of_unsent(),
+                Stage::Sending | Stage::Sent => end.of_sent(size),
                 // It finds out when it pushes.
                 Stage::Begun | Stage::Free | Stage::Over => continue,
             };
-            let serial = self.slots[slot].serial;
-            self.finish(
-                Ticket { slot, serial },
-                Err(why.clone().with_sent(sent)),
-                woken,
-            );
+            if let Some(out) = self.slots[slot].message.take() {
+                self.keep_out(out);
+            }
+            self.finish(Ticket { slot, serial }, Err(why), woken);
         }
         woken.extend(self.driver.clone());
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()
-    }
-
-    /// Gives up the calls whose deadlines have passed, and says when to look again in [`alarm`](Self::alarm).
-    pub(super) fn expire(&mut self, now: u64, woken: &mut Vec<Waker>) {
-        self.alarm = Deadline::NEVER;
-        for slot in 0..self.slots.len() {
-            let Slot {
-                serial,
-                stage,
-                deadline,
-                ..
-            } = self.slots[slot];
-            // One that is encoded meanwhile sets the alarm when it is pushed.
-            if matches!(stage, Stage::Free | Stage::Begun | Stage::Over) {
-                continue;
-            }
-            if !deadline.is_timed() {
-                continue;
-            }
-            if !deadline.has_passed_at(now) {
-                self.alarm = self.alarm.min(deadline);
-                continue;
-            }
-            let ticket = Ticket { slot, serial };
-            let sent = self.withdraw(ticket);
-            self.finish(ticket, Err(CallError::TimedOut { sent }), woken);
-        }
-        self.hand_out_room(woken);
     }
 
     // ------------------------------------------------------------ within
@@ -503,21 +519,13 @@ impl Calls {
 
     fn enter(&mut self, stage: Stage, call: Option<Call>, deadline: Deadline) -> Ticket {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                serial: 0,
-                stage: Stage::Free,
-                result: Ok(None),
-                call: None,
-                deadline,
-                waker: None,
-                open: false,
-                items: VecDeque::new(),
-            });
+            self.slots.push(Slot::new());
             self.slots.len() - 1
         });
         let place = &mut self.slots[slot];
         place.serial += 1;
-        (place.stage, place.call, place.deadline) = (stage, call, deadline);
+        (place.stage, place.call) = (stage, call);
+        (place.deadline, place.timed) = (deadline, false);
         self.awake += usize::from(place.is_awake());
         Ticket {
             slot,
@@ -525,23 +533,28 @@ impl Calls {
         }
     }
 
-    /// Ends a ticket.
-    fn leave(&mut self, ticket: Ticket) {
+    /// Ends a ticket. Gives what it was to be woken by.
+    fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
         self.set(ticket, Stage::Free);
         let slot = &mut self.slots[ticket.slot];
         slot.serial += 1;
-        slot.waker = None;
         slot.open = false;
         if slot.is_stream() {
             slot.items = VecDeque::new();
         }
         slot.result = Ok(None);
         self.free.push(ticket.slot);
+        slot.waker.take()
+    }
+
+    /// The same, for whoever has looked what has become of it.
+    fn leave_by(&mut self, ticket: Ticket, me: &mut Me<'_>) {
+        if let Some(waker) = self.leave(ticket) {
+            me.left = Some(waker);
+        }
         // It may have been woken to read what has come since it has read.
         if self.unread {
-            if let Some(driver) = &self.driver {
-                driver.wake_by_ref();
-            }
+            me.driver = self.driver.clone();
         }
     }
 
@@ -558,6 +571,10 @@ impl Calls {
         result: Result<Option<Answer>, CallError>,
         woken: &mut Vec<Waker>,
     ) {
+        if self.slots[ticket.slot].message.is_some() {
+            // It was answered before it was sent.
+            self.take_out(ticket);
+        }
         self.set(ticket, Stage::Over);
         let slot = &mut self.slots[ticket.slot];
         slot.result = result;
@@ -598,27 +615,22 @@ impl Calls {
         match slot.stage {
             Stage::Free | Stage::Over => true,
             Stage::Waiting => {
-                self.waiting.retain(|other| *other != ticket);
+                self.stop_waiting_for_room(ticket);
                 false
             }
             Stage::Begun => {
                 self.unsend(ticket);
                 false
             }
-            Stage::Queued => {
-                let place = self.outbox.iter().position(|it| it.owner == Some(ticket));
-                if let Some(queued) = place.and_then(|place| self.outbox.remove(place)) {
-                    self.keep_out(queued.out);
-                }
+            Stage::Held | Stage::Queued => {
+                self.take_out(ticket);
                 self.unsend(ticket);
                 false
             }
             Stage::Sending | Stage::Sent => {
-                let unanswered = slot.call.filter(|call| self.session.give_up(call.id));
-                if let Some(call) = unanswered {
-                    let mut out = self.spare_out.take();
-                    wire::cancel(out.bytes(), call.id);
-                    self.outbox.push_back(Queued { out, owner: None });
+                if let Some(call) = slot.call {
+                    // Its cancellation is due then.
+                    self.session.give_up(call.id);
                 }
                 true
             }
@@ -629,45 +641,6 @@ impl Calls {
         if let Some(call) = self.slots[ticket.slot].call {
             self.session.unsend(call.id);
         }
-    }
-
-    /// Begins those calls that wait for room, as far as there is any.
-    fn hand_out_room(&mut self, woken: &mut Vec<Waker>) {
-        while let Some(&ticket) = self.waiting.front() {
-            let Some(mut call) = self.slots[ticket.slot].call else {
-                return;
-            };
-            match start(&mut self.session, &mut call) {
-                Ok(()) => {
-                    self.slots[ticket.slot].call = Some(call);
-                    self.find_by(call.id, ticket);
-                    self.set(ticket, Stage::Begun);
-                    woken.extend(self.slots[ticket.slot].waker.take());
-                }
-                Err(NotNow::Full) => return,
-                Err(why) => {
-                    let why = cannot_begin(why, &self.ours, self.session.server());
-                    self.finish(ticket, Err(why), woken);
-                }
-            }
-            self.waiting.pop_front();
-        }
-    }
-
-    /// Has the deadline of a stream minded from now on, without haste.
-    fn wake_by(&mut self, deadline: Deadline) {
-        if let Then::Wake(Some(driver)) = self.arm(deadline) {
-            driver.wake();
-        }
-    }
-
-    /// Has the driver woken by a deadline.
-    fn arm(&mut self, deadline: Deadline) -> Then {
-        if !deadline.is_timed() || deadline >= self.alarm {
-            return Then::Nothing;
-        }
-        self.alarm = deadline;
-        Then::Wake(self.driver.clone())
     }
 }
 

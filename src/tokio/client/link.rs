@@ -7,6 +7,8 @@
 //! call as well, as those are that have just got their answers, the last of them sends for all, or else the driver: what
 //! is ready goes out in one write.
 
+mod drive;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,17 +22,17 @@ use std::time::Duration;
 use ::tokio::runtime::Handle;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::calls::{COURTESY, Calls};
-use super::slot::{Asked, Blank, Next, Queued, Then, Ticket};
+use super::calls::Calls;
+use super::slot::{Asked, Blank, Me, Next, Queued, Then, Ticket};
 use crate::call_error::CallError;
-use crate::client::common::Answer;
+use crate::client::common::{Answer, End};
 use crate::outgoing::Outgoing;
 use crate::session::Party;
 use crate::tokio::alarm::Alarm;
-use crate::tokio::batch::send_batch;
 use crate::tokio::transport::Stream;
-use crate::tokio::{fair, local, runtime};
-use crate::{Deadline, sys, wire};
+use crate::tokio::{local, runtime};
+use crate::{Deadline, wire};
+use drive::{Ends, drive, read, write};
 
 /// A connection, for those who call. Dropping it ends the connection once what is queued has been sent.
 pub(super) struct Link(Arc<Shared>);
@@ -69,7 +71,7 @@ impl Wake for ToRead {
         if let Some(shared) = self.0.upgrade() {
             let reader = shared.calls.lock().has_come();
             if let Some(reader) = reader {
-                reader.wake();
+                wake(reader);
             }
         }
     }
@@ -101,7 +103,10 @@ impl Link {
     pub(super) fn open<S: Stream>(stream: S, ours: Arc<Party>) -> Result<Link, CallError> {
         runtime::check().map_err(|error| CallError::unreachable(&error))?;
         let stream = Arc::new(stream);
-        let mut calls = Calls::new(ours, local::tries_to_send::<S>());
+        let no_timers = Alarm::check()
+            .err()
+            .map(|error| CallError::unreachable(&error));
+        let mut calls = Calls::new(ours, local::tries_to_send::<S>(), no_timers.is_none());
         calls.greet();
         let shared = Arc::new_cyclic(|shared| Shared {
             calls: Mutex::new(calls),
@@ -111,9 +116,7 @@ impl Link {
             runtime: Handle::current(),
             is_local: local::is_local::<S>(),
             stream: Arc::clone(&stream) as Arc<dyn AnyStream>,
-            no_timers: Alarm::check()
-                .err()
-                .map(|error| CallError::unreachable(&error)),
+            no_timers,
         });
         let writer = write(Arc::clone(&shared), Arc::clone(&stream));
         *shared.writer.lock() = Some(Box::pin(writer));
@@ -195,7 +198,9 @@ impl Link {
             let Some(ticket) = entered.ticket else {
                 return Poll::Ready(Ok(()));
             };
-            let opened = self.0.up_to_date().poll_open(ticket, ends, cx);
+            let opened = self
+                .0
+                .looking(cx, false, |calls, me| calls.poll_open(ticket, ends, me));
             if let Poll::Ready(Err(_)) = opened {
                 entered.ticket = None;
             }
@@ -240,6 +245,11 @@ impl Link {
         self.0.calls.lock().server().cloned()
     }
 
+    /// The same, when what has come is read: it may have said so to a call that has been woken for it, and is not polled.
+    pub(super) fn read_server(&self) -> Option<Party> {
+        self.0.up_to_date().server().cloned()
+    }
+
     /// The process of the server, where the system tells.
     pub(super) fn peer_pid(&self) -> Option<u32> {
         self.0.stream.peer_pid()
@@ -247,7 +257,7 @@ impl Link {
 
     /// Ends the connection.
     pub(super) fn close(&self) {
-        self.0.end(CallError::Disconnected { sent: false });
+        self.0.end(End::broken());
         self.0.stream.close();
     }
 }
@@ -286,9 +296,10 @@ impl Entered<'_> {
             let Some(ticket) = self.ticket else {
                 return Poll::Ready(Err(CallError::Disconnected { sent: false }));
             };
-            let mut calls = self.shared.up_to_date();
-            ready!(calls.poll_begun(ticket, cx))?;
-            Poll::Ready(Ok(calls.blank(ticket)))
+            self.shared.looking(cx, false, |calls, me| {
+                ready!(calls.poll_begun(ticket, me))?;
+                Poll::Ready(Ok(calls.blank(ticket)))
+            })
         })
         .await
     }
@@ -312,11 +323,16 @@ impl Entered<'_> {
 
     /// Waits until that is over: for the answer, if it is a call.
     async fn over(&mut self) -> Result<Option<Answer>, CallError> {
+        // It has just been sent: of course it has to wait.
+        let mut waits = true;
         poll_fn(|cx| {
             let Some(ticket) = self.ticket else {
                 return Poll::Ready(Ok(None));
             };
-            let over = self.shared.up_to_date().poll_over(ticket, cx);
+            let waits = mem::take(&mut waits);
+            let over = self
+                .shared
+                .looking(cx, waits, |calls, me| calls.poll_over(ticket, me));
             if over.is_ready() {
                 self.ticket = None;
             }
@@ -329,8 +345,11 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.shared
+            let waker = self
+                .shared
                 .waking(|calls, woken| calls.abandon(ticket, woken));
+            // That may be the last of a task, and end it.
+            drop(waker);
         }
     }
 }
@@ -349,7 +368,12 @@ impl Feed {
             return Poll::Ready(Next::End);
         };
         let shared = &self.link.0;
-        let (next, then) = shared.up_to_date().poll_next(ticket, cx);
+        let mut then = Then::Nothing;
+        let next = shared.looking(cx, false, |calls, me| {
+            let next;
+            (next, then) = calls.poll_next(ticket, me);
+            next
+        });
         if let Poll::Ready(Next::End | Next::Failed(_)) = next {
             self.ticket = None;
         }
@@ -397,12 +421,28 @@ impl Shared {
     fn waking<R>(&self, change: impl FnOnce(&mut Calls, &mut Vec<Waker>) -> R) -> R {
         let mut woken = Vec::new();
         let result = change(&mut self.calls.lock(), &mut woken);
-        woken.into_iter().for_each(Waker::wake);
+        wake_all(&mut woken);
         result
     }
 
-    fn end(&self, why: CallError) {
-        self.waking(|calls, woken| calls.end(why, woken));
+    /// Looks what has become of a call, for somebody who may have to wait: it probably has to, or it may.
+    fn looking<R>(
+        &self,
+        cx: &Context<'_>,
+        waits: bool,
+        mut look: impl FnMut(&mut Calls, &mut Me<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        let mut me = Me::new(cx.waker(), waits);
+        loop {
+            let looked = look(&mut self.up_to_date(), &mut me);
+            if !me.looks_again() {
+                return looked;
+            }
+        }
+    }
+
+    fn end(&self, end: End) {
+        self.waking(|calls, woken| calls.end(end, woken));
     }
 
     /// Hands on what was received. Gives a buffer for the next message, unless it was the last.
@@ -416,8 +456,8 @@ impl Shared {
         let received = calls.received(received, message, woken);
         match received {
             Ok(()) => Some(calls.buffer()),
-            Err(why) => {
-                calls.end(why, woken);
+            Err(end) => {
+                calls.end(end, woken);
                 None
             }
         }
@@ -437,9 +477,11 @@ impl Shared {
             drop(calls);
             let mut cx = Context::from_waker(&self.to_read);
             let within = (!self.is_local).then(|| self.runtime.enter());
-            self.poll(&mut reader, &mut cx);
-            drop(within);
+            let ended = self.poll(&mut reader, &mut cx);
             drop(reader);
+            // It has what is the transport's.
+            drop(ended);
+            drop(within);
             calls = self.calls.lock();
             // For what has come otherwise somebody has been woken who has not looked yet.
             unread = calls.missed;
@@ -447,21 +489,26 @@ impl Shared {
         calls
     }
 
-    /// Polls the reader or the writer. False if the transport has failed.
-    fn poll(&self, polled: &mut Option<Polled>, cx: &mut Context<'_>) -> bool {
+    /// Polls the reader or the writer, of which it gives what is left when it has ended. `Err`: there is none any more.
+    fn poll(
+        &self,
+        polled: &mut Option<Polled>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Option<Polled>> {
         let Some(future) = polled.as_mut() else {
-            return false;
+            return Err(None);
         };
         // A transport that panics has failed, which is not the fault of whoever calls just now.
         match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => return true,
-            Ok(Poll::Ready(())) => *polled = None,
-            Err(_) => {
-                *polled = None;
-                self.end(CallError::Disconnected { sent: true });
+            Ok(Poll::Pending) => return Ok(()),
+            Ok(Poll::Ready(())) => {}
+            Err(payload) => {
+                // Whatever it is, its destructor is not to be trusted either.
+                mem::forget(payload);
+                self.end(End::broken());
             }
         }
-        false
+        Err(polled.take())
     }
 
     /// Sends a message without the writer, which has more to do; and what was pushed meanwhile with it.
@@ -492,10 +539,11 @@ impl Shared {
                 self.writer.try_lock()
             });
             let Some(mut writer) = free else { return };
-            if !self.poll(&mut writer, &mut cx) {
+            let polled = self.poll(&mut writer, &mut cx);
+            drop(writer);
+            if polled.is_err() {
                 return;
             }
-            drop(writer);
             // What was pushed after the writer had looked, and before it was let go.
             if !self.calls.lock().is_to_be_polled_again() {
                 return;
@@ -504,163 +552,16 @@ impl Shared {
     }
 }
 
-/// Sends what is queued. It is polled by whoever has queued something, and waits for nothing but room.
-async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
-    let mut batch: Vec<Queued> = Vec::new();
-    let mut woken = Vec::new();
-    // There was nothing to send the last time, and whoever has something since then polls this.
-    let mut looked = false;
-    loop {
-        if batch.is_empty() {
-            poll_fn(|_| {
-                if mem::take(&mut looked) || !shared.calls.lock().take_batch(&mut batch) {
-                    return Poll::Pending;
-                }
-                Poll::Ready(())
-            })
-            .await;
-        }
-        let sent = send_batch(&*stream, &batch, Deadline::NEVER).await;
-        let mut calls = shared.calls.lock();
-        let go_on = match sent {
-            Ok(()) => {
-                calls.sent(&mut batch, &mut woken);
-                looked = !calls.take_batch(&mut batch);
-                true
-            }
-            Err(failed) => calls.not_sent(&mut batch, failed, &mut woken),
-        };
-        if !go_on {
-            // It reads what is still to be read, and then it says what became of the rest.
-            woken.extend(calls.driver().cloned());
-        }
-        drop(calls);
-        wake_all(&mut woken);
-        if !go_on {
-            return;
-        }
-    }
-}
-
 fn wake_all(woken: &mut Vec<Waker>) {
     // Whoever is alone has nobody to wake.
     if !woken.is_empty() {
-        woken.drain(..).for_each(Waker::wake);
+        woken.drain(..).for_each(wake);
     }
 }
 
-/// Ends the connection when the driver does, however that comes about.
-struct Ends(Arc<Shared>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.end(CallError::Disconnected { sent: true });
-        self.0.stream.close();
-        // They hold the connection, which holds them.
-        let writer = self.0.writer.lock().take();
-        let reader = self.0.reader.lock().take();
-        drop((writer, reader));
-    }
-}
-
-/// Receives, sends where nobody else does, and minds the deadlines, until the connection ends.
-async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
-    let shared = &ends.0;
-    let mut deaf = false;
-    let mut alarm = Alarm::default();
-    let mut waited = false;
-    let mut linger = None;
-    poll_fn(|cx| {
-        let is_deaf = shared.waking(|calls, woken| {
-            calls.driven_by(cx, woken);
-            calls.is_deaf()
-        });
-        if is_deaf && !deaf {
-            // What it has said last may be there already, although the runtime does not know it yet.
-            deaf = true;
-            let reader = read(Arc::clone(shared), Arc::clone(&stream), Deadline::NOW);
-            // Whoever polls the one before lets go of it soon.
-            let before = shared.reader.lock().replace(Box::pin(reader));
-            drop(before);
-            shared.calls.lock().unread = true;
-        }
-        let mut calls = shared.up_to_date();
-        if calls.has_ended() {
-            return Poll::Ready(());
-        }
-        if calls.is_sending() || calls.has_unsent() {
-            // Once: whoever has not called by then need not be waited for.
-            waited = !waited && calls.expects_more() && !calls.is_sending();
-            drop(calls);
-            if waited {
-                cx.waker().wake_by_ref();
-            } else {
-                shared.flush(cx.waker());
-            }
-            calls = shared.calls.lock();
-        }
-        if calls.is_deaf() && !deaf {
-            cx.waker().wake_by_ref();
-        }
-        if calls.closing {
-            let over = !calls.has_unsent() && !calls.is_sending();
-            let until = *linger.get_or_insert_with(|| Deadline::after(COURTESY));
-            if over || shared.no_timers.is_some() {
-                return Poll::Ready(());
-            }
-            calls.alarm = until;
-        }
-        loop {
-            alarm.set(calls.alarm.instant());
-            drop(calls);
-            if alarm.poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = sys::now();
-            if linger.is_some_and(|until: Deadline| until.has_passed_at(now)) {
-                return Poll::Ready(());
-            }
-            // What has come is in time, whoever has been told of it.
-            shared.calls.lock().unread = true;
-            drop(shared.up_to_date());
-            shared.waking(|calls, woken| calls.expire(now, woken));
-            calls = shared.calls.lock();
-            calls.alarm = calls.alarm.min(linger.unwrap_or(Deadline::NEVER));
-            if calls.has_unsent() {
-                // The cancellations.
-                drop(calls);
-                shared.flush(cx.waker());
-                calls = shared.calls.lock();
-            }
-        }
-    })
-    .await;
-}
-
-/// Receives all that there is, and hands it to whom it concerns, until the end. If it is not to wait, that is because
-/// nothing can be sent: when what has come is read, what is unsent fails, and then it waits for the rest.
-async fn read<S: Stream>(shared: Arc<Shared>, stream: Arc<S>, mut deadline: Deadline) {
-    let mut woken = Vec::new();
-    let mut received = 0;
-    let mut message = shared.calls.lock().buffer();
-    loop {
-        // It is nobody else's: those that a blob still holds are not kept.
-        let buffer = Arc::make_mut(&mut message);
-        let result = stream.recv_message(buffer, deadline).await;
-        let result = result.map(|message| message.is_some());
-        let nothing = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
-        if deadline == Deadline::NOW && result.as_ref().is_err_and(nothing) {
-            deadline = Deadline::NEVER;
-            shared.waking(|calls, woken| calls.fail_unsent(woken));
-            continue;
-        }
-        let next = shared.received(result, message, &mut woken);
-        wake_all(&mut woken);
-        let Some(next) = next else { return };
-        message = next;
-        received = (received + 1) % fair::AT_ONCE;
-        if received == 0 {
-            fair::yield_now().await;
-        }
+/// Wakes somebody. A waker that panics is no matter of whoever wakes it, nor of those that are woken after it.
+fn wake(waker: Waker) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        mem::forget(payload);
     }
 }

@@ -8,6 +8,7 @@ use crate::Deadline;
 use crate::call_error::CallError;
 use crate::client::common::Answer;
 use crate::outgoing::Outgoing;
+use crate::session::Due;
 
 /// The place of a call among those that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,15 @@ pub(super) struct Slot {
     /// `None`: a notification.
     pub(super) call: Option<Call>,
     pub(super) deadline: Deadline,
+    /// Whether that has been noted for the alarm.
+    pub(super) timed: bool,
     pub(super) waker: Option<Waker>,
+    /// Its message, from when it is pushed until it is taken to be sent; and how large that is.
+    pub(super) message: Option<Outgoing>,
+    pub(super) size: usize,
+    /// While it waits for room: its place in the order, and in which round it was woken for some.
+    pub(super) order: u64,
+    pub(super) offered: Option<u64>,
     /// Of a stream: the request has been sent for certain.
     pub(super) open: bool,
     /// Of a stream: what has come and was not claimed.
@@ -43,6 +52,24 @@ pub(super) struct Call {
 }
 
 impl Slot {
+    pub(super) fn new() -> Slot {
+        Slot {
+            serial: 0,
+            stage: Stage::Free,
+            result: Ok(None),
+            call: None,
+            deadline: Deadline::NEVER,
+            timed: false,
+            waker: None,
+            message: None,
+            size: 0,
+            order: 0,
+            offered: None,
+            open: false,
+            items: VecDeque::new(),
+        }
+    }
+
     pub(super) fn is_stream(&self) -> bool {
         self.call.is_some_and(|call| call.window.is_some())
     }
@@ -86,6 +113,8 @@ pub(super) enum Stage {
     Free,
     Waiting,
     Begun,
+    /// Its message is so large that it waits for the welcome, which says how large one may be.
+    Held,
     Queued,
     /// Whether its message is sent is not known yet.
     Sending,
@@ -93,11 +122,20 @@ pub(super) enum Stage {
     Over,
 }
 
-/// A message to send, and whose it is; nobody's if it is a greeting or a cancellation.
+/// A message that is being sent, and whose it is.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) out: Outgoing,
-    pub(super) owner: Option<Ticket>,
+    pub(super) whose: Whose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The greeting.
+    Nobody,
+    Due(Due),
+    /// And the id, if it is no notification.
+    Call(Ticket, Option<u32>),
 }
 
 impl AsRef<Outgoing> for Queued {
@@ -106,11 +144,10 @@ impl AsRef<Outgoing> for Queued {
     }
 }
 
-/// What a message begins as: a kept buffer, how large it may become, and what its header says.
+/// What a message begins as: a kept buffer, and what its header says.
 #[derive(Debug)]
 pub(super) struct Blank {
     pub(super) out: Outgoing,
-    pub(super) limit: u32,
     /// That of the call; 0 for a notification.
     pub(super) id: u32,
     /// That of a stream.
@@ -127,6 +164,45 @@ pub(super) enum Then {
     Flush(Option<Waker>),
     /// Wakes the driver.
     Wake(Option<Waker>),
+}
+
+/// Who looks for what has become of a call. What is the caller's own, its waker, is cloned, woken and dropped without
+/// the lock, because all of these may be code of anybody's.
+#[derive(Debug)]
+pub(super) struct Me<'a> {
+    pub(super) waker: &'a Waker,
+    /// A clone, to be left with the call.
+    pub(super) clone: Option<Waker>,
+    /// There is none, and one is needed: it has to look again with one.
+    pub(super) lacks: bool,
+    /// What was left with the call before.
+    pub(super) left: Option<Waker>,
+    /// The driver, if that is to be woken.
+    pub(super) driver: Option<Waker>,
+}
+
+impl<'a> Me<'a> {
+    pub(super) fn new(waker: &'a Waker, waits: bool) -> Me<'a> {
+        Me {
+            waker,
+            clone: waits.then(|| waker.clone()),
+            lacks: false,
+            left: None,
+            driver: None,
+        }
+    }
+
+    /// Whether it has to look again, for which it has what it lacked then. For who does not hold the lock.
+    pub(super) fn looks_again(&mut self) -> bool {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+        if !mem::take(&mut self.lacks) {
+            return false;
+        }
+        self.clone = Some(self.waker.clone());
+        true
+    }
 }
 
 /// Things that are kept for the next use, up to so many bytes.

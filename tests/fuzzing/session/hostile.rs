@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{METHOD, dropped};
-use crate::session::{ClientEvent, ClientSession, NotNow, Party, ServerEvent, ServerSession};
+use crate::session::{ClientEvent, ClientSession, Due, NotNow, Party, ServerEvent, ServerSession};
 use crate::wire::{self, Code, Failure};
 
 /// What the sessions must make of a peer that sends anything: no panic, no answer to a call that does not wait, no
@@ -90,8 +90,12 @@ pub(super) fn run(data: &[u8]) {
             14 => {
                 let id = pick(&waiting);
                 client.take(id, usize::from(which) << 6);
-                let credit = client.credit_due(id);
-                assert!(credit.is_none() || streams.contains(&id));
+                match client.next_due() {
+                    Some(due) if which % 3 == 0 => client.keep(due),
+                    Some(Due::Credit { id, .. }) => assert!(streams.contains(&id)),
+                    Some(Due::Cancel { id }) => assert!(given_up.contains(&id)),
+                    None => assert!(!client.has_due()),
+                }
             }
             15 => {
                 let paid = server.may_send(pick(&unanswered));

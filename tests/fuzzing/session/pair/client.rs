@@ -74,10 +74,22 @@ impl Pair {
         assert!(self.client.give_up(id), "a call that waits is given up");
         assert!(!self.client.give_up(id), "and only once");
         self.end(n, Outcome::GivenUp);
-        if !self.closing {
-            let mut out = Vec::new();
-            wire::cancel(&mut out, id);
-            self.to_server.push_back(out);
+        self.send_due(true);
+    }
+
+    /// Sends what is due, or tries to in vain.
+    fn send_due(&mut self, sent: bool) {
+        while let Some(due) = self.client.next_due() {
+            if !sent {
+                self.client.keep(due);
+                assert!(self.client.has_due());
+                return;
+            }
+            if !self.closing {
+                let mut out = Vec::new();
+                due.write(&mut out);
+                self.to_server.push_back(out);
+            }
         }
     }
 
@@ -87,15 +99,7 @@ impl Pair {
         let size = size_of_item(call.taken);
         call.taken += 1;
         self.client.take(id, size);
-        match self.client.credit_due(id) {
-            Some(back) if !sent => self.client.keep_credit(id, back),
-            Some(back) if !self.closing => {
-                let mut out = Vec::new();
-                wire::credit(&mut out, id, back);
-                self.to_server.push_back(out);
-            }
-            _ => {}
-        }
+        self.send_due(sent);
     }
 
     pub(super) fn at_client(&mut self, bytes: &[u8]) {
@@ -147,7 +151,12 @@ impl Pair {
                 assert!(none_carried_out, "all that was read is answered");
                 self.end_all(Outcome::Ended);
             }
-            ClientEvent::Refused(failure) => self.end_all(Outcome::Refused(failure.code)),
+            ClientEvent::Refused { failure, unmet } => {
+                assert_eq!(unmet, !self.welcomed);
+                let arrived = self.calls.iter().any(|call| call.arrived);
+                assert!(!(unmet && arrived), "nothing was carried out");
+                self.end_all(Outcome::Refused(failure.code));
+            }
         }
     }
 
