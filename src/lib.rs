@@ -115,6 +115,7 @@
 
 mod access;
 mod callback;
+mod caught;
 mod clock;
 mod deadline;
 mod error;

@@ -18,7 +18,6 @@ pub(crate) mod streams;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -26,6 +25,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::caught::caught;
 use crate::codec::Codec;
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
@@ -76,7 +76,7 @@ type Rule = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// What a rule says; one that panics lets nobody in.
 fn allows(rule: &Rule, peer: &Peer) -> bool {
-    panic::catch_unwind(AssertUnwindSafe(|| rule(peer))).unwrap_or(false)
+    caught(|| rule(peer)).unwrap_or(false)
 }
 
 impl Default for ServerOptions {

@@ -2,9 +2,9 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
+use crate::caught::caught;
 use crate::{Deadline, Error, Peer};
 
 /// The largest message that can be sent on any transport: 2^28 - 1 bytes.
@@ -417,8 +417,7 @@ impl<L: Listener + ?Sized> Listener for Arc<L> {
 /// A transport that panics is one that failed: nobody else who uses the connection is to wait for that thread.
 #[inline]
 pub(crate) fn unless_it_panics<T>(io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    panic::catch_unwind(AssertUnwindSafe(io))
-        .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")))
+    caught(io).unwrap_or_else(|_| Err(io::Error::other("the transport panicked")))
 }
 
 /// Sends are refused before they begin when no receiver could be told how long the message is.

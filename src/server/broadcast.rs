@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::sink::Sink;
 use super::streams::{Outflow, Wake};
 use crate::Blob;
+use crate::caught::{caught, drop_caught};
 use crate::codec::{Codec, CodecError, DefaultCodec};
 use crate::wire::{Code, Failure};
 
@@ -138,15 +140,18 @@ impl<T, C> Broadcast<T, C> {
         self.publisher.0.add(sink.into_opening().0, None);
     }
 
-    /// The same, of those items alone of which `wants` says so. It is asked for each item as it is published, by the
-    /// thread that publishes it, and must not use this broadcast itself. Items that it does not want are none that are
-    /// missed.
+    /// Like [`subscribe`](Self::subscribe), but only items for which `wants` returns true. Items that it does not want
+    /// are none that are missed.
+    ///
+    /// It is called for each item by the thread that publishes it, before the item goes to anybody, and by several
+    /// threads at once if they publish at once. It may use this broadcast itself. If it panics, its own subscriber's
+    /// stream ends, with [`CallError::Panicked`](crate::CallError::Panicked), and nobody else notices.
     pub fn subscribe_to(
         &self,
         sink: impl Sink<Event<T>, C>,
-        wants: impl Fn(&T) -> bool + Send + 'static,
+        wants: impl Fn(&T) -> bool + Send + Sync + 'static,
     ) {
-        let wants = Box::new(wants);
+        let wants: Wants<T> = Arc::new(wants);
         self.publisher.0.add(sink.into_opening().0, Some(wants));
     }
 
@@ -216,8 +221,10 @@ impl<T> Drop for Publisher<T> {
     }
 }
 
-/// The subscribers. Whoever publishes holds the lock while it hands the item to each stream, which waits for nobody; so
-/// does the thread that has learnt that a stream has room. No lock of a connection is held by who takes this one.
+/// The subscribers. Publishing holds the lock while the item is handed to each stream, which waits for nobody; so does the
+/// thread that has learnt that a stream has room. It is never taken with the lock of a connection held.
+///
+/// What is not ours runs without it: filters are asked before, and what has to go is dropped after.
 struct Core<T> {
     capacity: usize,
     slow: Slow,
@@ -227,6 +234,7 @@ struct Core<T> {
 }
 
 struct State<T> {
+    /// By their keys: those that came later stand behind.
     subscribers: Vec<Subscriber<T>>,
     next_key: u64,
     /// Nothing more is published.
@@ -234,7 +242,7 @@ struct State<T> {
 }
 
 /// Which items a subscriber wants.
-type Wants<T> = Box<dyn Fn(&T) -> bool + Send>;
+type Wants<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 
 struct Subscriber<T> {
     key: u64,
@@ -248,6 +256,19 @@ struct Subscriber<T> {
     full: bool,
 }
 
+/// Subscribers that are no more, to be dropped without the lock: their filters are not ours.
+#[must_use]
+struct Gone<T>(Vec<Subscriber<T>>);
+
+impl<T> Drop for Gone<T> {
+    fn drop(&mut self) {
+        for subscriber in self.0.drain(..) {
+            subscriber.outflow.end();
+            drop_caught(subscriber);
+        }
+    }
+}
+
 /// Tells the broadcast of a subscriber's room, or end.
 struct Room<T: 'static> {
     core: Arc<Core<T>>,
@@ -259,14 +280,17 @@ impl<T> Wake for Room<T> {
         let core = &*self.core;
         let mut state = core.state.lock();
         let ending = state.ending;
-        let mut subscribers = state.subscribers.iter_mut();
-        let Some(place) = subscribers.position(|subscriber| subscriber.key == self.key) else {
+        let subscribers = &mut state.subscribers;
+        let Ok(place) = subscribers.binary_search_by_key(&self.key, |subscriber| subscriber.key)
+        else {
             return;
         };
-        let subscriber = &mut state.subscribers[place];
+        let subscriber = &mut subscribers[place];
         subscriber.full = false;
         if !subscriber.outflow.is_open() || !subscriber.flush(core.missed, ending) {
-            state.subscribers.swap_remove(place);
+            let gone = Gone(vec![subscribers.remove(place)]);
+            drop(state);
+            drop(gone);
         }
     }
 }
@@ -274,15 +298,15 @@ impl<T> Wake for Room<T> {
 impl<T: 'static> Core<T> {
     fn add(self: &Arc<Self>, mut outflow: Outflow, wants: Option<Wants<T>>) {
         let mut state = self.state.lock();
-        if state.ending {
-            return;
-        }
         let key = state.next_key;
-        state.next_key += 1;
-        outflow.claim(Arc::new(Room {
-            core: Arc::clone(self),
-            key,
-        }));
+        let ending = state.ending;
+        if !ending {
+            state.next_key += 1;
+            outflow.claim(Arc::new(Room {
+                core: Arc::clone(self),
+                key,
+            }));
+        }
         let mut subscriber = Subscriber {
             key,
             outflow,
@@ -292,39 +316,137 @@ impl<T: 'static> Core<T> {
             full: false,
         };
         // It may have ended just before, or the server have begun to, when nobody here could be told.
-        if subscriber.outflow.is_open() && subscriber.flush(self.missed, false) {
+        let stays = !ending && subscriber.outflow.is_open() && subscriber.flush(self.missed, false);
+        if stays {
             state.subscribers.push(subscriber);
+        } else {
+            drop(state);
+            drop(Gone(vec![subscriber]));
         }
     }
 }
 
 impl<T> Core<T> {
     fn publish(&self, item: &T, encoded: &Blob) {
+        let mut asked = Asked::default();
         let mut state = self.state.lock();
+        // Those that have come while others were asked are asked as well.
+        while !state.ending {
+            let left = asked.left(&state);
+            if left.is_empty() {
+                break;
+            }
+            drop(state);
+            asked.ask(left, item);
+            state = self.state.lock();
+        }
         if state.ending {
             return;
         }
-        state
-            .subscribers
-            .retain_mut(|subscriber| subscriber.get(self, item, encoded));
+        let gone = state.keep(|subscriber| match asked.answer(subscriber) {
+            Answer::Wanted => subscriber.get(self, encoded),
+            Answer::Unwanted => true,
+            Answer::Panicked => {
+                subscriber.outflow.fail(&Failure::new(Code::Panicked, ""));
+                false
+            }
+        });
+        drop(state);
+        drop(gone);
     }
 
     fn end(&self) {
         let mut state = self.state.lock();
         state.ending = true;
         // Those for whom nothing waits end now, the others when they have got it.
-        state
+        let gone = state.keep(|subscriber| subscriber.flush(self.missed, true));
+        drop(state);
+        drop(gone);
+    }
+}
+
+impl<T> State<T> {
+    /// Keeps those of which this says so.
+    fn keep(&mut self, mut keep: impl FnMut(&mut Subscriber<T>) -> bool) -> Gone<T> {
+        let mut gone = Vec::new();
+        let stay = |subscriber: &mut Subscriber<T>| {
+            let keep = keep(subscriber);
+            if !keep {
+                gone.push(subscriber.key);
+            }
+            keep
+        };
+        // Nearly always they all stay.
+        if self
             .subscribers
-            .retain_mut(|subscriber| subscriber.flush(self.missed, true));
+            .iter_mut()
+            .map(stay)
+            .fold(true, |all, stays| all & stays)
+        {
+            return Gone(Vec::new());
+        }
+        let is_gone = |subscriber: &Subscriber<T>| gone.binary_search(&subscriber.key).is_ok();
+        let all = mem::take(&mut self.subscribers).into_iter();
+        let (gone, kept) = all.partition(is_gone);
+        self.subscribers = kept;
+        Gone(gone)
+    }
+}
+
+/// What the filters say of one item.
+#[derive(Default)]
+struct Asked {
+    /// From this key on they have not been asked.
+    from: u64,
+    /// By their keys.
+    answers: Vec<(u64, Answer)>,
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Wanted,
+    Unwanted,
+    Panicked,
+}
+
+impl Asked {
+    /// Those that have not been asked, from now on as if they had.
+    fn left<T>(&mut self, state: &State<T>) -> Vec<(u64, Wants<T>)> {
+        let from = mem::replace(&mut self.from, state.next_key);
+        let later = state.subscribers.iter().rev();
+        let mut left: Vec<_> = later
+            .take_while(|subscriber| subscriber.key >= from)
+            .filter_map(|subscriber| Some((subscriber.key, subscriber.wants.clone()?)))
+            .collect();
+        left.reverse();
+        left
+    }
+
+    fn ask<T>(&mut self, left: Vec<(u64, Wants<T>)>, item: &T) {
+        for (key, wants) in left {
+            let answer = match caught(|| wants(item)) {
+                Ok(true) => Answer::Wanted,
+                Ok(false) => Answer::Unwanted,
+                Err(_) => Answer::Panicked,
+            };
+            self.answers.push((key, answer));
+            // It may be all that is left of it.
+            drop_caught(wants);
+        }
+    }
+
+    fn answer<T>(&self, subscriber: &Subscriber<T>) -> Answer {
+        let answers = &self.answers;
+        match answers.binary_search_by_key(&subscriber.key, |(key, _)| *key) {
+            Ok(place) => answers[place].1,
+            Err(_) => Answer::Wanted,
+        }
     }
 }
 
 impl<T> Subscriber<T> {
     /// Takes in an item. Whether there is more for this one.
-    fn get(&mut self, core: &Core<T>, item: &T, encoded: &Blob) -> bool {
-        if self.wants.as_ref().is_some_and(|wants| !wants(item)) {
-            return true;
-        }
+    fn get(&mut self, core: &Core<T>, encoded: &Blob) -> bool {
         if self.waiting.len() >= core.capacity {
             match core.slow {
                 Slow::Lag => {
@@ -347,7 +469,7 @@ impl<T> Subscriber<T> {
     fn flush(&mut self, missed: fn(u64) -> Result<Blob, CodecError>, ending: bool) -> bool {
         while !self.full {
             let sent = if self.missed > 0 {
-                let Ok(event) = missed(self.missed) else {
+                let Ok(Ok(event)) = caught(|| missed(self.missed)) else {
                     return false;
                 };
                 let sent = self.outflow.offer_shared(&event);

@@ -2,7 +2,6 @@
 //! connection's thread goes on receiving requests, credit and cancellations; and one thread sends what all have to say,
 //! so that no handler ever waits for a client that does not read, but only for credit.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use super::handler::Payload;
 use super::sink::Opening;
 use super::streams::{Conversation, Line, Outflow, Waker, settle};
 use crate::Deadline;
+use crate::caught::caught;
 use crate::wire::{Code, Failure};
 
 /// How long handlers have to notice that their streams are over, if there are too many of them.
@@ -125,9 +125,7 @@ impl Connection {
     ) {
         let span = self.span(method);
         let handler = &self.shared.handler;
-        let handled = panic::catch_unwind(AssertUnwindSafe(|| {
-            span.run(|| handler.open(method, &payload, call, opening))
-        }));
+        let handled = caught(|| span.run(|| handler.open(method, &payload, call, opening)));
         let failed = settle(self, serial, handled);
         let mut state = self.state.lock();
         state.running.finish(&call.cancelled);

@@ -1,14 +1,13 @@
 //! A request on its way through a handler.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use crate::Deadline;
+use crate::caught::{Panicked, caught};
 use crate::outgoing::Outgoing;
 use crate::sys;
 use crate::wire::{self, Code, Failure};
@@ -69,10 +68,7 @@ impl Call {
         let handled = if id.is_some() && self.is_too_late() {
             Ok(Ok(()))
         } else {
-            // What a panic has left half-done is the handler's own affair, as it is with any thread that panics.
-            panic::catch_unwind(AssertUnwindSafe(|| {
-                span.run(|| handler.handle(method, &payload, self, &mut out))
-            }))
+            caught(|| span.run(|| handler.handle(method, &payload, self, &mut out)))
         };
         let answered = match id {
             Some(id) => self.answer(connection, id, handled, out),
@@ -188,12 +184,12 @@ pub(crate) fn failure(
         Ok(Err(HandleError::UnknownMethod)) => new(Code::UnknownMethod, String::new()),
         Ok(Err(error)) => new(Code::Malformed, error.to_string()),
         // Its text is on the server's standard error, where it belongs.
-        Err(_panic) => new(Code::Panicked, String::new()),
+        Err(Panicked) => new(Code::Panicked, String::new()),
     }
 }
 
 /// What came of a handler, or that it panicked.
-pub(crate) type Handled = thread::Result<Result<(), HandleError>>;
+pub(crate) type Handled = Result<Result<(), HandleError>, Panicked>;
 
 /// What is being handled, or waits for it, each with the flag by which it is cancelled.
 #[derive(Default)]

@@ -12,9 +12,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
-use super::handler::HandleError;
 use parking_lot::MappedMutexGuard;
 
+use super::handler::HandleError;
+use super::job::Handled;
+use crate::caught::Panicked;
 use crate::outgoing::Outgoing;
 use crate::session::ServerSession;
 use crate::wire::{self, Code, Failure};
@@ -76,6 +78,9 @@ struct Open {
     claimed: bool,
     waker: Option<Waker>,
 }
+
+/// A stream has been ended: what was to be told of it. It may be all that is left of something that is not ours.
+struct Finished(#[expect(dead_code, reason = "it is kept to be dropped")] Option<Waker>);
 
 /// A message of a stream, on its way out.
 pub(crate) struct Outbound {
@@ -195,12 +200,10 @@ impl Streams {
         self.open.iter_mut().find(|open| open.serial == serial)
     }
 
-    /// Ends a stream, behind what is queued of it. Whether it was open.
-    fn finish(&mut self, serial: u64, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
-        let Some(place) = self.open.iter().position(|open| open.serial == serial) else {
-            return false;
-        };
-        let Open { id, .. } = self.open.swap_remove(place);
+    /// Ends a stream, behind what is queued of it, if it was open. What was to be told of it goes, without a lock.
+    fn finish(&mut self, serial: u64, write: impl FnOnce(&mut Vec<u8>, u32)) -> Option<Finished> {
+        let place = self.open.iter().position(|open| open.serial == serial)?;
+        let Open { id, waker, .. } = self.open.swap_remove(place);
         let mut message = self.blank();
         write(message.bytes(), id);
         self.queue.push_back(Outbound {
@@ -210,7 +213,7 @@ impl Streams {
             serial,
             price: 0,
         });
-        true
+        Some(Finished(waker))
     }
 
     /// The client wants no more items: those that wait are dropped.
@@ -219,7 +222,8 @@ impl Streams {
         let open = self.open.iter_mut().find(|open| open.id == id)?;
         let (serial, waker) = (open.serial, open.waker.take());
         self.queue.retain(|outbound| outbound.serial != serial);
-        self.finish(serial, |out, id| {
+        // It has no waker any more.
+        let _ = self.finish(serial, |out, id| {
             wire::error(out, id, &Failure::new(Code::Cancelled, ""));
         });
         waker
@@ -388,26 +392,27 @@ impl Outflow {
         self.finish(|out, id| wire::error(out, id, failure))
     }
 
+    /// Ends the stream.
+    pub(crate) fn end(&self) {
+        self.finish(wire::end);
+    }
+
     fn finish(&self, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
         finish(&*self.line, self.serial, write)
     }
 }
 
 fn finish(line: &dyn Line, serial: u64, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
-    let was_open = line.lock().streams.finish(serial, write);
-    if was_open {
+    let finished = line.lock().streams.finish(serial, write);
+    if finished.is_some() {
         line.is_queued();
     }
-    was_open
+    finished.is_some()
 }
 
 /// What is left to do when the handler of a stream has returned, or panicked: nothing, if all is well and there is a
 /// sink. With which failure the stream has ended, if it has, and who is to know.
-pub(crate) fn settle(
-    line: &dyn Line,
-    serial: u64,
-    handled: thread::Result<Result<(), HandleError>>,
-) -> Option<Code> {
+pub(crate) fn settle(line: &dyn Line, serial: u64, handled: Handled) -> Option<Code> {
     let (code, text) = match handled {
         Ok(Ok(())) => {
             let mut guard = line.lock();
@@ -420,7 +425,7 @@ pub(crate) fn settle(
         Ok(Err(HandleError::UnknownMethod)) => (Code::UnknownMethod, String::new()),
         Ok(Err(error)) => (Code::Malformed, error.to_string()),
         // Its text is on the server's standard error, where it belongs.
-        Err(_panic) => (Code::Panicked, String::new()),
+        Err(Panicked) => (Code::Panicked, String::new()),
     };
     let waker = line
         .lock()

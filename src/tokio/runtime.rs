@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
@@ -13,6 +12,7 @@ use ::tokio::time::Sleep;
 
 use super::turn::{Taken, Turn};
 use crate::Deadline;
+use crate::caught::caught;
 
 /// Whether there is a runtime at all.
 pub(crate) fn check() -> io::Result<()> {
@@ -29,7 +29,7 @@ pub(crate) fn check() -> io::Result<()> {
 /// A runtime that was built without the driver panics, and has no way to be asked before: so the panic is caught.
 pub(crate) fn with_driver<T>(driver: &str, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     check()?;
-    panic::catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+    caught(make).unwrap_or_else(|_| {
         Err(io::Error::other(format!(
             "the tokio runtime was built without what this takes: say {driver} or enable_all to its builder"
         )))

@@ -1,7 +1,6 @@
 //! Handlers that have begun.
 
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +9,7 @@ use std::task::{Context, Poll};
 use super::connection::Connection;
 use super::handler::Replied;
 use crate::Deadline;
+use crate::caught::caught;
 use crate::outgoing::Outgoing;
 use crate::server::job::Handled;
 use crate::tokio::transport::Stream;
@@ -43,7 +43,7 @@ pub(super) fn poll<F: Future<Output = Replied>>(
     cx: &mut Context<'_>,
     begin: impl FnOnce(&mut Slot<F>) -> Result<(), Replied>,
 ) -> Poll<(Outgoing, Handled)> {
-    let polled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let polled = caught(|| {
         if let Err(replied) = begin(slot) {
             return Poll::Ready(replied);
         }
@@ -55,13 +55,13 @@ pub(super) fn poll<F: Future<Output = Replied>>(
             slot.set(None);
         }
         polled
-    }));
+    });
     match polled {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready((out, handled))) => Poll::Ready((out, Ok(handled))),
         Err(panic) => {
             // What it drops may panic as well, and is gone all the same.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| slot.set(None)));
+            let _ = caught(|| slot.set(None));
             Poll::Ready((Outgoing::default(), Err(panic)))
         }
     }
@@ -107,7 +107,7 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop f
     fn drop(&mut self) {
         if let Some((ending, slot)) = self.begun.take() {
             // What the handler says as it is dropped is said in its span.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| ending.span.run(|| drop(slot))));
+            let _ = caught(|| ending.span.run(|| drop(slot)));
             self.connection.dropped(ending);
         }
     }

@@ -2,12 +2,10 @@
 //! the connection's task sends what all have to say.
 
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
-use std::thread;
 
 use ::tokio::task::AbortHandle;
 use parking_lot::{MappedMutexGuard, MutexGuard};
@@ -16,7 +14,9 @@ use super::connection::{Connection, Request};
 use super::handler::Replied;
 use super::state::State;
 use crate::Deadline;
+use crate::caught::caught;
 use crate::server::call::Caller;
+use crate::server::job::Handled;
 use crate::server::sink::Opening;
 use crate::server::streams::{Conversation, Line, Outflow, settle};
 use crate::server::{Call, HandleError};
@@ -108,7 +108,7 @@ where
             span: self.span(method),
         };
         let open = || (self.shared.open)(method, payload, call, opening);
-        match panic::catch_unwind(AssertUnwindSafe(|| begun.span.run(open))) {
+        match caught(|| begun.span.run(open)) {
             Ok(handler) => {
                 let task = ::tokio::spawn(Handling {
                     connection: Arc::clone(self),
@@ -151,7 +151,7 @@ where
     fn handled(
         &self,
         begun: Begun,
-        handled: Option<thread::Result<Result<(), HandleError>>>,
+        handled: Option<Handled>,
         handler: Option<Opened>,
     ) {
         let Begun {
@@ -167,7 +167,7 @@ where
         state.wake();
         drop(state);
         // What it drops may panic as well, and what it says as it is dropped is said in its span.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| span.run(|| drop(handler))));
+        let _ = caught(|| span.run(|| drop(handler)));
         span.end_request(Some(failed.or(dropped)));
     }
 }
@@ -195,9 +195,7 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
         let Some((begun, handler)) = &mut self.begun else {
             return Poll::Ready(());
         };
-        let polled = panic::catch_unwind(AssertUnwindSafe(|| {
-            begun.span.run(|| handler.as_mut().poll(cx))
-        }));
+        let polled = caught(|| begun.span.run(|| handler.as_mut().poll(cx)));
         let handled = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(handled)) => Ok(handled),
@@ -215,7 +213,7 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop
 {
     fn drop(&mut self) {
         if let Some((begun, handler)) = self.begun.take() {
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| begun.span.run(|| drop(handler))));
+            let _ = caught(|| begun.span.run(|| drop(handler)));
             self.connection.handled(begun, None, None);
         }
     }
