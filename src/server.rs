@@ -5,11 +5,16 @@ mod broadcast;
 pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod control;
+mod crew;
 pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
 mod outbox;
+mod outlet;
 mod pool;
+mod requests;
+mod share;
+mod shared;
 #[cfg(feature = "signals")]
 mod signals;
 pub(crate) mod sink;
@@ -28,14 +33,15 @@ use parking_lot::{Condvar, Mutex};
 use crate::caught::caught;
 use crate::codec::Codec;
 use crate::session::Party;
-use crate::wire::{self, Code, Failure};
-use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, Stream, ToName, UserId};
+use crate::wire::{Code, Failure};
+use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, ToName, UserId};
 pub use broadcast::{Broadcast, Event, Slow};
 pub use call::Call;
-use connection::Connection;
-use handler::{AnyHandler, Erased};
+use crew::Crew;
+use handler::Erased;
 pub use handler::{Closure, HandleError, Handler, Payload, StreamClosure, encode_reply};
 use pool::Pool;
+use shared::{Roster, Shared};
 pub use sink::{ItemSink, Opening, SinkError};
 
 pub use crate::outgoing::Outgoing;
@@ -64,6 +70,7 @@ pub struct ServerOptions {
     pub(crate) hello_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) send_timeout: Duration,
+    pub(crate) stream_handlers: usize,
     pool: usize,
     name: Option<String>,
     version: String,
@@ -89,6 +96,7 @@ impl Default for ServerOptions {
             hello_timeout: Duration::from_secs(10),
             idle_timeout: None,
             send_timeout: Duration::from_secs(30),
+            stream_handlers: crew::HANDLERS,
             pool: 0,
             name: None,
             version: String::new(),
@@ -131,11 +139,22 @@ impl ServerOptions {
     /// How many requests of one client may be unanswered at once; 64 unless set, and at least one. Clients of
     /// this crate wait their turn; what another sends beyond is answered with the name of the limit.
     ///
-    /// A stream is a request until it ends. The handler of each has a thread of its own, and may be a little behind: a
-    /// client whose handlers do not notice that their streams are over has twice as many, and no more.
+    /// A stream is a request until it ends. The handler of each may be a little behind: a client whose handlers do not
+    /// notice that their streams are over has twice as many, and no more.
     #[must_use]
     pub fn in_flight(mut self, limit: usize) -> Self {
         self.max_in_flight = limit.clamp(1, crate::session::MAX_IN_FLIGHT);
+        self
+    }
+
+    /// How many handlers of streams may run at once, for all clients together; 1024 unless set, and beside these one for
+    /// each client. What is beyond is answered with the name of the limit.
+    ///
+    /// A handler has a thread until it returns. One that only hands its sink on, to a [`Broadcast`] or to another thread,
+    /// returns at once: then the stream takes up none of these.
+    #[must_use]
+    pub fn stream_handlers(mut self, limit: usize) -> Self {
+        self.stream_handlers = limit;
         self
     }
 
@@ -373,28 +392,31 @@ impl<L: Listener> Server<L> {
         } else {
             None
         };
+        let crew = Arc::new(Crew::new(options.stream_handlers));
         let shared = Arc::new(Shared {
             ours,
             options,
             methods,
             handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),
             pool,
-            handle,
-            connections: Mutex::default(),
+            crew,
+            roster: Arc::new(Roster::new(handle)),
         });
         let served = listener.incoming().try_for_each(|stream| {
-            shared.welcome(stream?);
+            let stream = stream?;
+            // A transport or a rule that panics keeps its own client out.
+            let _ = caught(|| shared.welcome(stream));
             Ok(())
         });
         if !shared.is_draining() {
             // The listener failed, or was stopped behind the server's back.
-            shared.handle.stop();
+            shared.handle().stop();
         }
         shared.finish();
         while !listener.see_off() {
             thread::sleep(SEEING_OFF);
         }
-        shared.handle.has_ended();
+        shared.handle().has_ended();
         served
     }
 }
@@ -493,18 +515,6 @@ impl fmt::Debug for ServerHandle {
     }
 }
 
-/// What the connections of a server share.
-struct Shared {
-    ours: Party,
-    options: ServerOptions,
-    /// The names of the service's methods.
-    methods: &'static [&'static str],
-    handler: Box<dyn AnyHandler>,
-    pool: Option<Pool>,
-    handle: ServerHandle,
-    connections: Mutex<Vec<Arc<Connection>>>,
-}
-
 /// How long a client that is turned away may take to read why.
 pub(crate) const TURNED_AWAY: Duration = Duration::from_millis(20);
 
@@ -513,111 +523,3 @@ pub(crate) const SEEING_OFF: Duration = Duration::from_millis(2);
 
 /// How long handlers have, once cancelled, to notice it before the server ends without them.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
-
-impl Shared {
-    fn is_draining(&self) -> bool {
-        self.handle.is_draining()
-    }
-
-    /// Takes a client in, on a thread of its own, or tells it why not.
-    fn welcome(self: &Arc<Self>, stream: impl Stream) {
-        let peer = stream.peer().unwrap_or_default();
-        let admitted = self.options.admits(&peer);
-        let mut connections = self.connections.lock();
-        let why_not = self.options.why_not(admitted, connections.len());
-        if let Some(failure) = why_not {
-            drop(connections);
-            return self.turn_away(&stream, &failure);
-        }
-        let connection = Arc::new(Connection::new(Box::new(stream), peer, Arc::clone(self)));
-        connections.push(Arc::clone(&connection));
-        drop(connections);
-        let serving = Arc::clone(&connection);
-        let thread = thread::Builder::new()
-            .name("pipetalk".to_owned())
-            .spawn(move || {
-                serving.serve();
-                serving.leave();
-            });
-        if thread.is_err() {
-            connection.refuse(&Failure::new(Code::OverLimit, "threads"));
-            connection.leave();
-        }
-    }
-
-    fn turn_away(&self, stream: &impl Stream, failure: &Failure<'_>) {
-        let mut out = Vec::new();
-        wire::refusal(&mut out, &self.ours.identity(), failure);
-        // A client that does not read this goes without.
-        let _ = stream.send(&out, Deadline::after(TURNED_AWAY));
-        stream.close();
-    }
-
-    fn leave(&self, connection: &Arc<Connection>) {
-        self.connections
-            .lock()
-            .retain(|other| !Arc::ptr_eq(other, connection));
-        // Whoever waits has either seen that, or sleeps by now.
-        drop(self.handle.0.state.lock());
-        self.handle.0.changed.notify_all();
-    }
-
-    /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
-    fn finish(&self) {
-        let connections = self.connections.lock().clone();
-        // For all of them together, however many do not read.
-        let courtesy = Deadline::after(connection::COURTESY);
-        let grace = self.handle.deadline();
-        connections
-            .iter()
-            .for_each(|connection| connection.go_away(grace, courtesy));
-        drop(connections);
-        self.wait_until_left(State::deadline);
-        self.connections
-            .lock()
-            .iter()
-            .for_each(|connection| connection.close());
-        let linger = Deadline::after(LINGER);
-        self.wait_until_left(|_| linger);
-        if let Some(pool) = &self.pool {
-            pool.end();
-        }
-    }
-
-    /// Waits until the last client has left, or until a deadline, which the state may bring nearer.
-    fn wait_until_left(&self, until: impl Fn(&State) -> Deadline) {
-        let Ending { state, changed, .. } = &*self.handle.0;
-        let mut state = state.lock();
-        loop {
-            let deadline = until(&state);
-            if self.connections.lock().is_empty() || deadline.has_passed() {
-                return;
-            }
-            match deadline.instant() {
-                Some(at) => {
-                    changed.wait_until(&mut state, at);
-                }
-                None => changed.wait(&mut state),
-            }
-        }
-    }
-
-    fn info(&self) -> wire::Info<'_> {
-        let connections = self.connections.lock();
-        let in_flight = connections.iter().map(|connection| connection.in_flight());
-        control::info(
-            &self.ours,
-            connections.len(),
-            in_flight.sum(),
-            self.is_draining(),
-        )
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("service", &self.ours.service)
-            .finish_non_exhaustive()
-    }
-}

@@ -1,18 +1,17 @@
-//! How a connection that has threads drives its streams: the handler of each runs on a thread of its own, so that the
-//! connection's thread goes on receiving requests, credit and cancellations; and one thread sends what all have to say,
-//! so that no handler ever waits for a client that does not read, but only for credit.
+//! How a connection that has threads drives its streams: the handler of each runs on a [thread for streams](super::crew),
+//! so that the connection's thread goes on receiving requests, credit and cancellations; and while there is something to
+//! send, another one sends it, so that no handler ever waits for a client that does not read, but only for credit.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
-
-use parking_lot::{MappedMutexGuard, MutexGuard};
 
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
+use super::crew::Place;
 use super::handler::Payload;
+use super::share::Hold;
 use super::sink::Opening;
-use super::streams::{Conversation, Line, Outflow, Waker, settle};
+use super::streams::{Line, Outflow, Waker, settle};
 use crate::Deadline;
 use crate::caught::caught;
 use crate::wire::{Code, Failure};
@@ -20,23 +19,8 @@ use crate::wire::{Code, Failure};
 /// How long handlers have to notice that their streams are over, if there are too many of them.
 pub(crate) const TO_NOTICE: Duration = Duration::from_secs(1);
 
-impl Line for Connection {
-    fn lock(&self) -> MappedMutexGuard<'_, Conversation> {
-        MutexGuard::map(self.state.lock(), |state| &mut state.talk)
-    }
-
-    fn is_queued(&self) {
-        self.queued.notify_one();
-    }
-
-    fn client_takes(&self) -> u32 {
-        Connection::client_takes(self)
-    }
-
-    fn is_draining(&self) -> bool {
-        self.shared.is_draining()
-    }
-}
+/// How long a thread that has sent items waits for more, before there is none.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 impl Connection {
     /// Opens a stream, and gives a buffer for the next message.
@@ -47,108 +31,85 @@ impl Connection {
         payload: Payload,
         timeout: Option<Duration>,
     ) -> Result<Buffer, End> {
-        let why_not = if self.shared.is_draining() {
-            Some(Failure::new(Code::Unavailable, "ending"))
-        } else if self.was_cancelled(id) {
-            Some(Failure::new(Code::Cancelled, ""))
-        } else if !self.has_sender() {
-            Some(Failure::new(Code::OverLimit, "threads"))
-        } else if !self.has_room_for_handler() {
-            Some(Failure::new(Code::OverLimit, "handlers of streams"))
-        } else {
-            None
+        let (hold, place) = match self.room_for_handler(id) {
+            Ok(room) => room,
+            Err(failure) => {
+                self.state().talk.session.answer(id);
+                let told = self.fail(id, &failure);
+                self.state().talk.session.answered();
+                told?;
+                return Ok(payload.message);
+            }
         };
-        if let Some(failure) = why_not {
-            self.state.lock().talk.session.answer(id);
-            let told = self.fail(id, &failure);
-            self.state.lock().talk.session.answered();
-            told?;
-            return Ok(payload.message);
-        }
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let cancelled = state.running.flag();
         state.running.begin(&cancelled, Some(id));
         let serial = state.talk.streams.open(id);
         drop(state);
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
-        let call = Call {
-            caller: Arc::clone(self) as _,
-            deadline,
-            cancelled,
-            inline: false,
+        let line = || Arc::clone(&self.outlet) as Arc<dyn Line>;
+        let handling = Handling {
+            opening: Opening::new(Outflow::new(line(), serial, deadline)),
+            call: Call {
+                caller: Arc::clone(self) as _,
+                deadline,
+                cancelled,
+                inline: false,
+            },
+            serial,
+            method,
+            payload,
+            _place: place,
+            hold,
         };
-        let line: Arc<dyn Line> = Arc::clone(self) as _;
-        let opening = Opening::new(Outflow::new(line, serial, deadline));
-        let handle = move |connection: &Arc<Connection>| {
-            connection.handle_stream(&call, serial, method, payload, opening);
-            connection.handlers.done();
-        };
-        if self.spawn("pipetalk-stream", handle).is_err() {
-            self.handlers.done();
+        if self.shared.crew.run(move || handling.run()).is_err() {
             let failure = Failure::new(Code::OverLimit, "threads");
-            Outflow::new(Arc::clone(self) as _, serial, deadline).fail(&failure);
+            Outflow::new(line(), serial, deadline).fail(&failure);
         }
-        Ok(self.state.lock().spare())
+        Ok(self.state().spare())
     }
 
-    /// Whether there is a thread that sends items, which begins with the first stream.
-    fn has_sender(self: &Arc<Self>) -> bool {
-        let mut state = self.state.lock();
-        state.sending = state.sending || self.spawn("pipetalk-items", Self::send_items).is_ok();
-        state.sending
-    }
-
-    /// Counts another handler. A stream may have ended whose handler has not noticed, or has more to do: these do not
-    /// count as requests any more, but there is an end to them as well.
-    fn has_room_for_handler(&self) -> bool {
+    /// Counts another handler, or says why there can be none.
+    ///
+    /// A stream may have ended whose handler has not noticed, or has more to do: these do not count as requests any more,
+    /// but there is an end to them as well.
+    fn room_for_handler(self: &Arc<Self>, id: u32) -> Result<(Hold, Place), Failure<'static>> {
+        let over_limit = |what| Failure::new(Code::OverLimit, what);
+        if self.shared.is_draining() {
+            return Err(Failure::new(Code::Unavailable, "ending"));
+        }
+        if self.ahead.was_cancelled(id) {
+            return Err(Failure::new(Code::Cancelled, ""));
+        }
         let limit = self.shared.options.max_in_flight.saturating_mul(2);
-        self.handlers.add_by(limit, Deadline::after(TO_NOTICE))
+        let before = self.handlers.add_by(limit, Deadline::after(TO_NOTICE));
+        let before = before.ok_or(over_limit("handlers of streams"))?;
+        let hold = Hold::new(Arc::clone(self), &self.handlers);
+        let place = self.shared.crew.place(before == 0);
+        let place = place.ok_or(over_limit("handlers of streams of all clients"))?;
+        match self.shared.crew.make_ready() {
+            Ok(()) => Ok((hold, place)),
+            Err(_) => Err(over_limit("threads")),
+        }
     }
 
-    fn spawn(
-        self: &Arc<Self>,
-        name: &str,
-        run: impl FnOnce(&Arc<Connection>) + Send + 'static,
-    ) -> std::io::Result<()> {
-        let connection = Arc::clone(self);
-        let thread = thread::Builder::new().name(name.to_owned());
-        thread.spawn(move || run(&connection)).map(drop)
+    /// Has something send what the streams have to say.
+    pub(super) fn start_to_send(hold: Hold) {
+        let Some(connection) = hold.connection() else {
+            return;
+        };
+        let crew = Arc::clone(&connection.shared.crew);
+        let sending = Sending { hold, begun: false };
+        let _ = crew.run(move || sending.run());
     }
 
-    fn handle_stream(
-        &self,
-        call: &Call,
-        serial: u64,
-        method: u32,
-        payload: Payload,
-        opening: Opening,
-    ) {
-        let span = self.span(method);
-        let handler = &self.shared.handler;
-        let handled = caught(|| span.run(|| handler.open(method, &payload, call, opening)));
-        let failed = settle(self, serial, handled);
-        let mut state = self.state.lock();
-        state.running.finish(&call.cancelled);
-        state.keep(payload.message);
-        drop(state);
-        span.end_request(Some(failed));
-    }
-
-    /// Sends what the streams have to say, until the connection ends.
-    fn send_items(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        loop {
-            let Some(mut outbound) = state.talk.streams.next() else {
-                if state.talk.streams.is_closed() {
-                    return;
-                }
-                self.queued.wait(&mut state);
-                continue;
-            };
-            if outbound.last {
-                state.talk.session.answer(outbound.id);
+    /// Sends what the streams have to say, until they have no more to say for a while.
+    fn send_items(&self) {
+        while let Some(mut outbound) = self.outlet.next() {
+            let last = outbound.last;
+            if last {
+                self.state().talk.session.answer(outbound.id);
             }
-            drop(state);
             // A client may stay away from its streams for as long as it likes: that costs the server what is queued,
             // and this thread. If it is a reply that waits behind this, the reply's patience ends the connection.
             if self
@@ -157,28 +118,79 @@ impl Connection {
             {
                 return;
             }
-            state = self.state.lock();
-            let last = outbound.last;
+            let mut state = self.state();
             if last {
                 state.talk.session.answered();
             }
             let waker = state.talk.sent(outbound);
-            if waker.is_some() || last {
-                drop(state);
-                wake(waker);
-                if last && self.shared.is_draining() && self.in_flight() == 0 {
-                    return self.part(Deadline::after(COURTESY));
-                }
-                state = self.state.lock();
+            drop(state);
+            wake(waker);
+            if last && self.shared.is_draining() && self.in_flight() == 0 {
+                return self.part(Deadline::after(COURTESY));
             }
         }
     }
+}
 
-    /// Ends all streams, and whoever sends them.
-    pub(super) fn stop_streams(&self) {
-        let wakers = self.state.lock().talk.streams.close();
-        self.queued.notify_all();
-        wake(wakers);
+/// The handler of a stream, on its way. What it holds of its connection goes last.
+struct Handling {
+    opening: Opening,
+    call: Call,
+    serial: u64,
+    method: u32,
+    payload: Payload,
+    _place: Place,
+    hold: Hold,
+}
+
+impl Handling {
+    fn run(self) {
+        let Handling {
+            hold,
+            _place,
+            opening,
+            call,
+            serial,
+            method,
+            payload,
+        } = self;
+        let Some(connection) = hold.connection() else {
+            return;
+        };
+        let span = connection.span(method);
+        let handler = &connection.shared.handler;
+        let handled = caught(|| span.run(|| handler.open(method, &payload, &call, opening)));
+        let failed = settle(&*connection.outlet, serial, handled);
+        let mut state = connection.state();
+        state.running.finish(&call.cancelled);
+        state.keep(payload.message);
+        drop(state);
+        drop(call);
+        span.end_request(Some(failed));
+    }
+}
+
+/// What sends the items of a connection.
+struct Sending {
+    hold: Hold,
+    begun: bool,
+}
+
+impl Sending {
+    fn run(mut self) {
+        self.begun = true;
+        if let Some(connection) = self.hold.connection() {
+            connection.send_items();
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // There can be no thread for it. Locks may be hold where it was asked for, so that no more is done here.
+        if let Some(connection) = self.hold.connection().filter(|_| !self.begun) {
+            connection.shut();
+        }
     }
 }
 

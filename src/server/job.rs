@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
-use crate::Deadline;
+use super::share::Hold;
 use crate::caught::{Panicked, caught};
 use crate::outgoing::Outgoing;
 use crate::sys;
 use crate::wire::{self, Code, Failure};
+use crate::{Deadline, Stream};
 
 /// What is asked for.
 pub(super) struct Request {
@@ -22,38 +23,49 @@ pub(super) struct Request {
     pub(super) out: Outgoing,
 }
 
-/// A request on its way to a thread of the pool.
+/// A request on its way to a thread of the pool. What it holds of its connection goes last.
 pub(super) struct Job {
-    pub(super) connection: Arc<Connection>,
     pub(super) call: Call,
     pub(super) request: Request,
+    pub(super) hold: Hold,
 }
 
 impl Job {
     pub(super) fn run(self) {
         let Job {
-            connection,
+            hold,
             call,
             mut request,
         } = self;
-        request.out = connection.state.lock().blank();
-        match call.serve(&connection, request) {
+        let Some(connection) = hold.connection() else {
+            return;
+        };
+        request.out = connection.state().blank();
+        let served = call.serve(connection, None, request);
+        drop(call);
+        match served {
             // The connection's own thread waits for the next message, which it need not do any more.
             Err(_) => connection.close(),
             Ok(buffer) => {
-                connection.state.lock().keep(buffer);
+                connection.state().keep(buffer);
                 if connection.shared.is_draining() && connection.in_flight() == 0 {
                     connection.part(Deadline::after(COURTESY));
                 }
             }
         }
-        connection.share.done();
     }
 }
 
 impl Call {
     /// Handles a request and answers it, whatever becomes of the handler. Gives back what it was received into.
-    pub(super) fn serve(&self, connection: &Connection, request: Request) -> Result<Buffer, End> {
+    ///
+    /// Without a stream the reply is [handed over](Connection::hand_over).
+    pub(super) fn serve(
+        &self,
+        connection: &Connection,
+        stream: Option<&dyn Stream>,
+        request: Request,
+    ) -> Result<Buffer, End> {
         let Request {
             id,
             method,
@@ -71,11 +83,11 @@ impl Call {
             caught(|| span.run(|| handler.handle(method, &payload, self, &mut out)))
         };
         let answered = match id {
-            Some(id) => self.answer(connection, id, handled, out),
+            Some(id) => self.answer(connection, stream, id, handled, out),
             None => {
                 let failure = failure(handled, false, 0, u32::MAX);
                 out.clear();
-                let mut state = connection.state.lock();
+                let mut state = connection.state();
                 state.keep_out(out);
                 state.running.finish(&self.cancelled);
                 Ok(failure.map(|failure| failure.code))
@@ -98,6 +110,7 @@ impl Call {
     fn answer(
         &self,
         connection: &Connection,
+        stream: Option<&dyn Stream>,
         id: u32,
         handled: Handled,
         mut out: Outgoing,
@@ -113,10 +126,10 @@ impl Call {
         let patience = Deadline::about_from(recently, connection.shared.options.send_timeout);
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
-            connection.state.lock().talk.session.answer(id);
+            connection.state().talk.session.answer(id);
         }
-        let (sent, out) = connection.hand_over(out, patience);
-        let mut state = connection.state.lock();
+        let (sent, out) = connection.hand_over(stream, out, patience);
+        let mut state = connection.state();
         if self.inline {
             state.talk.session.answer(id);
         }

@@ -8,11 +8,10 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 
 use super::job::Job;
-use crate::Deadline;
 
 /// A fixed number of threads. Dropping it lets them finish what is queued, and end.
 ///
-/// The queue needs no limit of its own: each connection has one, its [`Share`], and stays on the server's list until
+/// The queue needs no limit of its own: each connection has one, its [`Share`](super::share::Share), and stays on the server's list until
 /// all that it has given to the pool is done.
 #[derive(Debug)]
 pub(super) struct Pool(Arc<Queue>);
@@ -72,47 +71,6 @@ impl Queue {
                 self.changed.wait(&mut state);
             }
         }
-    }
-}
-
-/// How much of what is with the pool is one connection's.
-#[derive(Debug, Default)]
-pub(super) struct Share {
-    jobs: Mutex<usize>,
-    fewer: Condvar,
-}
-
-impl Share {
-    /// Counts another one, once there are fewer than the limit.
-    pub(super) fn add(&self, limit: usize) {
-        let mut jobs = self.jobs.lock();
-        self.fewer.wait_while(&mut jobs, |jobs| *jobs >= limit);
-        *jobs += 1;
-    }
-
-    /// Counts another one, if there are fewer than the limit by the deadline.
-    pub(super) fn add_by(&self, limit: usize, deadline: Deadline) -> bool {
-        let mut jobs = self.jobs.lock();
-        while *jobs >= limit {
-            match deadline.instant() {
-                Some(at) if !deadline.has_passed() => {
-                    self.fewer.wait_until(&mut jobs, at);
-                }
-                _ => return false,
-            }
-        }
-        *jobs += 1;
-        true
-    }
-
-    pub(super) fn done(&self) {
-        *self.jobs.lock() -= 1;
-        self.fewer.notify_all();
-    }
-
-    pub(super) fn wait_until_none(&self) {
-        let mut jobs = self.jobs.lock();
-        self.fewer.wait_while(&mut jobs, |jobs| *jobs > 0);
     }
 }
 

@@ -238,7 +238,6 @@ impl Streams {
     }
 
     /// Whether there is a message to send.
-    #[cfg(feature = "tokio")]
     pub(crate) fn has_next(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -285,7 +284,6 @@ impl Streams {
     }
 
     /// Keeps no more than is in use.
-    #[cfg(feature = "tokio")]
     pub(crate) fn let_go(&mut self) {
         self.spare = Vec::new();
         self.queue.shrink_to_fit();

@@ -148,12 +148,7 @@ where
 
     /// The handler of a stream has returned or panicked, and its future is still to be dropped; or `None`: it was
     /// dropped before.
-    fn handled(
-        &self,
-        begun: Begun,
-        handled: Option<Handled>,
-        handler: Option<Opened>,
-    ) {
+    fn handled(&self, begun: Begun, handled: Option<Handled>, handler: Option<Opened>) {
         let Begun {
             serial,
             cancelled,

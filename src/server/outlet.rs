@@ -1,0 +1,184 @@
+//! What the sinks of a connection's streams hold of it: neither its stream nor the service, so that one which is kept
+//! somewhere keeps only this.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard};
+
+use super::ServerHandle;
+use super::connection::{Buffer, Connection};
+use super::emit::PAUSE;
+use super::job::Running;
+use super::share::{Hold, Share};
+use super::streams::{Conversation, Line, Outbound, Waker};
+use crate::outgoing::Outgoing;
+use crate::session::ServerSession;
+
+pub(super) struct Outlet {
+    state: Mutex<State>,
+    /// The largest message that the client takes.
+    client_takes: AtomicU32,
+    /// There are items to send.
+    queued: Condvar,
+    /// A thread sends items, or waits a moment for more.
+    sending: AtomicBool,
+    /// That thread, which the connection waits for before it goes.
+    sender: Arc<Share>,
+    connection: Weak<Connection>,
+    handle: ServerHandle,
+}
+
+/// What the threads that serve one client share. A request takes the lock three times, so there is only one.
+pub(super) struct State {
+    pub(super) talk: Conversation,
+    pub(super) running: Running,
+    /// Buffers to receive into, kept for the next message.
+    spare: Vec<Buffer>,
+    /// Messages to send, kept for the next one.
+    spare_out: Vec<Outgoing>,
+}
+
+/// How many buffers wait to be received into, or to be sent.
+const SPARE_BUFFERS: usize = 2;
+
+impl Outlet {
+    pub(super) fn new(
+        max_in_flight: usize,
+        handle: ServerHandle,
+        connection: Weak<Connection>,
+    ) -> Outlet {
+        Outlet {
+            state: Mutex::new(State {
+                talk: Conversation::new(ServerSession::new(max_in_flight)),
+                running: Running::default(),
+                spare: Vec::new(),
+                spare_out: Vec::new(),
+            }),
+            client_takes: AtomicU32::new(u32::MAX),
+            queued: Condvar::new(),
+            sending: AtomicBool::new(false),
+            sender: Arc::default(),
+            connection,
+            handle,
+        }
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    #[inline]
+    pub(super) fn takes(&self) -> u32 {
+        self.client_takes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_takes(&self, bytes: u32) {
+        self.client_takes.store(bytes, Ordering::Release);
+    }
+
+    /// The next message of a stream to send, waited for a moment; `None` if there is none, and then the sending is over.
+    pub(super) fn next(&self) -> Option<Outbound> {
+        let mut state = self.state.lock();
+        loop {
+            let next = state.talk.streams.next();
+            if next.is_some() {
+                return next;
+            }
+            let over = state.talk.streams.is_closed()
+                || (self.queued.wait_for(&mut state, PAUSE).timed_out()
+                    && !state.talk.streams.has_next());
+            if over {
+                state.talk.streams.let_go();
+                // With the lock: who queues something has been seen here, or sees this.
+                self.sending.store(false, Ordering::Release);
+                return None;
+            }
+        }
+    }
+
+    /// Ends all streams, and what sends them. Who is to know.
+    #[must_use]
+    pub(super) fn stop_streams(&self) -> Vec<Waker> {
+        let wakers = self.state.lock().talk.streams.close();
+        self.queued.notify_all();
+        wakers
+    }
+
+    /// Waits until nothing sends items any more. The streams are stopped, or it is not for long.
+    pub(super) fn wait_for_sender(&self) {
+        self.sender.wait_until_none();
+    }
+
+    /// Lets go of what was kept for the next messages. There will be none.
+    pub(super) fn let_go(&self) {
+        let mut state = self.state.lock();
+        state.talk.streams.let_go();
+        (state.spare, state.spare_out) = (Vec::new(), Vec::new());
+    }
+}
+
+impl Line for Outlet {
+    fn lock(&self) -> MappedMutexGuard<'_, Conversation> {
+        MutexGuard::map(self.state.lock(), |state| &mut state.talk)
+    }
+
+    fn is_queued(&self) {
+        if self.sending.load(Ordering::Acquire) {
+            self.queued.notify_one();
+            return;
+        }
+        let state = self.state.lock();
+        let streams = &state.talk.streams;
+        if streams.is_closed() || !streams.has_next() || self.sending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A connection that is not closed has not gone, and does not go before this is over.
+        self.sender.add();
+        drop(state);
+        Connection::start_to_send(Hold::new(self.connection.upgrade(), &self.sender));
+    }
+
+    fn client_takes(&self) -> u32 {
+        self.takes()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.handle.is_draining()
+    }
+}
+
+impl State {
+    /// An empty message to send.
+    #[inline]
+    pub(super) fn blank(&mut self) -> Outgoing {
+        self.spare_out.pop().unwrap_or_default()
+    }
+
+    /// Takes back an empty message, for the next one.
+    #[inline]
+    pub(super) fn keep_out(&mut self, message: Outgoing) {
+        if self.spare_out.len() < SPARE_BUFFERS {
+            self.spare_out.push(message);
+        }
+    }
+
+    /// Cancels a request or a stream, and says whom to wake.
+    pub(super) fn cancel(&mut self, id: u32) -> Option<Waker> {
+        self.running.cancel(id);
+        self.talk.streams.cancel(id)
+    }
+
+    /// A buffer to receive the next message into.
+    pub(super) fn spare(&mut self) -> Buffer {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes back a buffer to receive into, for the next message.
+    pub(super) fn keep(&mut self, buffer: Buffer) {
+        if self.spare.len() < SPARE_BUFFERS {
+            self.spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a connection makes of each message that it receives.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use super::call::{Call, Caller};
+use super::connection::{Buffer, Connection, End};
+use super::control::{self, Asked};
+use super::emit::wake;
+use super::handler::Payload;
+use super::job::{Job, Request};
+use super::outlet::State;
+use super::share::Hold;
+use super::shared::Shared;
+use super::streams::Line;
+use crate::outgoing::Outgoing;
+use crate::session::{Party, ServerEvent};
+use crate::trace::Span;
+use crate::wire::{self, Code, Failure};
+use crate::{Deadline, Stream};
+
+impl Connection {
+    /// Does what a message asks for, and gives a buffer for the next one.
+    pub(super) fn receive(
+        self: &Arc<Self>,
+        stream: &dyn Stream,
+        message: Buffer,
+        start: usize,
+        call: &mut Call,
+    ) -> Result<Buffer, End> {
+        let ours = self.shared.ours.identity();
+        let mut state = self.state();
+        let event = state
+            .talk
+            .session
+            .receive(&ours, &message[start..])
+            .map_err(End::Malformed)?;
+        match event {
+            ServerEvent::Nothing => {}
+            ServerEvent::Credit { id } => {
+                let waker = state.talk.credit(id);
+                drop(state);
+                wake(waker);
+            }
+            ServerEvent::Open {
+                id,
+                method,
+                timeout,
+                payload,
+            } => {
+                let start = message.len() - payload.len();
+                let payload = Payload { message, start };
+                drop(state);
+                return self.open_stream(id, method, payload, timeout);
+            }
+            ServerEvent::Hello => {
+                let mut out = state.blank();
+                state.talk.session.greet(&ours, out.bytes());
+                let takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
+                drop(state);
+                self.peer.ask_again(|| stream.peer());
+                self.outlet.set_takes(takes);
+                // Not by way of the outbox: items could overtake it there, and a client may stay away from those.
+                self.send_now(&mut out, self.patience())
+                    .map_err(|_| End::Gone)?;
+            }
+            ServerEvent::Reject { id, failure } => {
+                drop(state);
+                self.fail(id, &failure)?;
+            }
+            ServerEvent::Cancel { id } => {
+                let waker = state.cancel(id);
+                drop(state);
+                self.outlet.is_queued();
+                wake(waker);
+            }
+            ServerEvent::Request {
+                id,
+                method,
+                payload,
+                ..
+            } if method >= wire::control::FIRST => {
+                drop(state);
+                self.control(id, method, payload)?;
+            }
+            ServerEvent::Request { id, .. } if self.shared.is_draining() => {
+                state.talk.session.answer(id);
+                drop(state);
+                let told = self.fail(id, &Failure::new(Code::Unavailable, "ending"));
+                self.state().talk.session.answered();
+                told?;
+            }
+            ServerEvent::Request {
+                id,
+                method,
+                timeout,
+                payload,
+            } => {
+                let start = message.len() - payload.len();
+                let payload = Payload { message, start };
+                return self.run(stream, state, call, Some(id), method, payload, timeout);
+            }
+            ServerEvent::Notify { method, payload } => {
+                let start = message.len() - payload.len();
+                let payload = Payload { message, start };
+                return self.run(stream, state, call, None, method, payload, None);
+            }
+        }
+        Ok(message)
+    }
+
+    /// Carries out a request, at once or in its turn, and gives a buffer for the next message.
+    #[inline]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are what there is of a request"
+    )]
+    fn run(
+        self: &Arc<Self>,
+        stream: &dyn Stream,
+        mut state: MutexGuard<'_, State>,
+        call: &mut Call,
+        id: Option<u32>,
+        method: u32,
+        payload: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Buffer, End> {
+        let Some(pool) = &self.shared.pool else {
+            state.running.begin(&call.cancelled, id);
+            let out = state.blank();
+            drop(state);
+            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::about);
+            if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
+                call.cancelled.store(true, Ordering::Release);
+            }
+            let request = Request {
+                id,
+                method,
+                payload,
+                out,
+            };
+            return call.serve(self, Some(stream), request);
+        };
+        let cancelled = state.running.flag();
+        state.running.begin(&cancelled, id);
+        drop(state);
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+        // Requests are never that many, but nobody answers notifications.
+        self.jobs.add_below(self.shared.options.max_in_flight);
+        pool.give(Job {
+            call: Call {
+                caller: Arc::clone(self) as Arc<dyn Caller>,
+                deadline,
+                cancelled,
+                inline: false,
+            },
+            request: Request {
+                id,
+                method,
+                payload,
+                // While it waits for its turn it holds no buffer that was large once.
+                out: Outgoing::default(),
+            },
+            hold: Hold::new(Arc::clone(self), &self.jobs),
+        });
+        Ok(self.state().spare())
+    }
+
+    /// What every server answers, whatever its service.
+    fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
+        self.state().talk.session.answer(id);
+        let span = self.span(method);
+        let answered = span.run(|| self.answer_control(id, method, payload));
+        self.state().talk.session.answered();
+        span.end_request(answered.as_ref().ok().copied());
+        answered.map(drop)
+    }
+
+    /// The span of a request.
+    pub(super) fn span(&self, method: u32) -> Span {
+        let Shared { ours, methods, .. } = &*self.shared;
+        let span = Span::of_request(&ours.service, methods, method);
+        span.peer(|| self.peer.get().pid);
+        span
+    }
+
+    /// Answers a control request, and says with which failure if not with a reply.
+    fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
+        // Asked again: on Windows the system knows the user only once something was received.
+        let peer = || {
+            let asked = self.stream().and_then(|stream| stream.peer().ok());
+            asked.unwrap_or_else(|| self.peer.get().clone())
+        };
+        let may = || self.shared.options.may_control(&peer());
+        match control::asked(method, payload, may).map_err(End::Malformed)? {
+            Asked::Info => {
+                let info = self.shared.info();
+                self.reply(id, |out| wire::info(out, &info))?;
+            }
+            Asked::Drain(timeout) => {
+                self.reply(id, |_| {})?;
+                self.shared.handle().drain(timeout);
+            }
+            Asked::Stop => {
+                self.reply(id, |_| {})?;
+                self.shared.handle().stop();
+            }
+            Asked::No(failure) => {
+                self.fail(id, &failure)?;
+                return Ok(Some(failure.code));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,192 @@
+//! What the connections of a server share, and how they come and go.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use parking_lot::Mutex;
+
+use super::connection::{COURTESY, Connection};
+use super::control;
+use super::crew::Crew;
+use super::handler::AnyHandler;
+use super::pool::Pool;
+use super::{Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
+use crate::session::Party;
+use crate::wire::{self, Code, Failure};
+use crate::{Deadline, Stream};
+
+/// What the connections of a server share. It goes with the last of them, and the service with it.
+pub(super) struct Shared {
+    pub(super) ours: Party,
+    pub(super) options: ServerOptions,
+    /// The names of the service's methods.
+    pub(super) methods: &'static [&'static str],
+    pub(super) handler: Box<dyn AnyHandler>,
+    pub(super) pool: Option<Pool>,
+    /// Threads for streams.
+    pub(super) crew: Arc<Crew>,
+    pub(super) roster: Arc<Roster>,
+}
+
+/// The connections that there are.
+pub(super) struct Roster {
+    handle: ServerHandle,
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    /// With their numbers. A connection is on the list for somewhat longer than it is there.
+    connections: Vec<(u64, Weak<Connection>)>,
+    next: u64,
+}
+
+impl Roster {
+    pub(super) fn new(handle: ServerHandle) -> Roster {
+        Roster {
+            handle,
+            list: Mutex::default(),
+        }
+    }
+
+    /// How many there are, those included of which only the list knows.
+    fn len(&self) -> usize {
+        self.list.lock().connections.len()
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        let list = self.list.lock();
+        let connections = list.connections.iter();
+        connections
+            .filter_map(|(_, connection)| connection.upgrade())
+            .collect()
+    }
+
+    /// Waits until the last client has left, or until a deadline, which the state may bring nearer.
+    fn wait_until_left(&self, until: impl Fn(&State) -> Deadline) {
+        let Ending { state, changed, .. } = &*self.handle.0;
+        let mut state = state.lock();
+        loop {
+            let deadline = until(&state);
+            if self.len() == 0 || deadline.has_passed() {
+                return;
+            }
+            match deadline.instant() {
+                Some(at) => {
+                    changed.wait_until(&mut state, at);
+                }
+                None => changed.wait(&mut state),
+            }
+        }
+    }
+}
+
+/// A place on the list. Dropping it, when nothing else is left of its connection, takes it off.
+struct Listed {
+    roster: Arc<Roster>,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let Listed { roster, number } = self;
+        let mut list = roster.list.lock();
+        list.connections.retain(|(other, _)| other != number);
+        drop(list);
+        // Whoever waits has either seen that, or sleeps by now.
+        drop(roster.handle.0.state.lock());
+        roster.handle.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    pub(super) fn handle(&self) -> &ServerHandle {
+        &self.roster.handle
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.handle().is_draining()
+    }
+
+    /// Takes a client in, on a thread of its own, or tells it why not.
+    pub(super) fn welcome(self: &Arc<Self>, stream: impl Stream) {
+        let peer = stream.peer().unwrap_or_default();
+        let admitted = self.options.admits(&peer);
+        let roster = &self.roster;
+        let mut list = roster.list.lock();
+        let why_not = self.options.why_not(admitted, list.connections.len());
+        if let Some(failure) = why_not {
+            drop(list);
+            return self.turn_away(&stream, &failure);
+        }
+        let connection = Connection::new(Arc::new(stream), peer, Arc::clone(self));
+        let number = list.next;
+        list.next += 1;
+        list.connections.push((number, Arc::downgrade(&connection)));
+        drop(list);
+        let listed = Listed {
+            roster: Arc::clone(roster),
+            number,
+        };
+        let serving = Arc::clone(&connection);
+        let thread = thread::Builder::new()
+            .name("pipetalk".to_owned())
+            .spawn(move || {
+                let _listed = listed;
+                serving.serve();
+            });
+        if thread.is_err() {
+            connection.refuse(&Failure::new(Code::OverLimit, "threads"));
+            connection.close();
+        }
+    }
+
+    fn turn_away(&self, stream: &impl Stream, failure: &Failure<'_>) {
+        let mut out = Vec::new();
+        wire::refusal(&mut out, &self.ours.identity(), failure);
+        // A client that does not read this goes without.
+        let _ = stream.send(&out, Deadline::after(TURNED_AWAY));
+        stream.close();
+    }
+
+    /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
+    pub(super) fn finish(&self) {
+        // For all of them together, however many do not read.
+        let courtesy = Deadline::after(COURTESY);
+        let grace = self.handle().deadline();
+        self.each(|connection| connection.go_away(grace, courtesy));
+        self.roster.wait_until_left(State::deadline);
+        self.each(Connection::close);
+        let linger = Deadline::after(LINGER);
+        self.roster.wait_until_left(|_| linger);
+        if let Some(pool) = &self.pool {
+            pool.end();
+        }
+        self.crew.end();
+    }
+
+    fn each(&self, what: impl Fn(&Connection)) {
+        let connections = self.roster.connections();
+        connections.iter().for_each(|connection| what(connection));
+    }
+
+    pub(super) fn info(&self) -> wire::Info<'_> {
+        let connections = self.roster.connections();
+        let in_flight = connections.iter().map(|connection| connection.in_flight());
+        control::info(
+            &self.ours,
+            self.roster.len(),
+            in_flight.sum(),
+            self.is_draining(),
+        )
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("service", &self.ours.service)
+            .finish_non_exhaustive()
+    }
+}
