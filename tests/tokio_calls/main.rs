@@ -10,6 +10,7 @@ mod dropped;
 mod ends;
 mod faulty;
 mod harness;
+mod panics;
 mod runtimes;
 #[cfg(target_os = "linux")]
 mod scaling;
