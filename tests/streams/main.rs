@@ -12,6 +12,7 @@
 mod clients;
 #[path = "../util/drivers.rs"]
 mod drivers;
+mod left;
 mod service;
 #[path = "../util/mod.rs"]
 mod util;

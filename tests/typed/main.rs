@@ -24,6 +24,8 @@ macro_rules! pair {
             }
             #[path = "limits.rs"]
             mod limits;
+            #[path = "ends.rs"]
+            mod ends;
             #[path = "panics.rs"]
             mod panics;
             #[path = "suite.rs"]
