@@ -74,8 +74,9 @@ impl Deadline {
         Deadline::after_time(recently + TICK, timeout)
     }
 
+    /// As [`after`](Self::after), from a time that was before.
     #[inline]
-    fn after_time(now: u64, timeout: Duration) -> Deadline {
+    pub(crate) fn after_time(now: u64, timeout: Duration) -> Deadline {
         Deadline(now.saturating_add(clock::nanoseconds(timeout)))
     }
 

@@ -19,6 +19,7 @@ mod shared;
 mod signals;
 pub(crate) mod sink;
 pub(crate) mod streams;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -43,6 +44,7 @@ pub use handler::{Closure, HandleError, Handler, Payload, StreamClosure, encode_
 use pool::Pool;
 use shared::{Roster, Shared};
 pub use sink::{ItemSink, Opening, SinkError};
+use watch::Watch;
 
 pub use crate::outgoing::Outgoing;
 pub use crate::service::Service;
@@ -393,6 +395,11 @@ impl<L: Listener> Server<L> {
             None
         };
         let crew = Arc::new(Crew::new(options.stream_handlers));
+        let roster = Arc::new(Roster::new(handle));
+        let watch = match pool {
+            Some(_) => None,
+            None => Some(Watch::start(Arc::clone(&roster))?),
+        };
         let shared = Arc::new(Shared {
             ours,
             options,
@@ -400,7 +407,8 @@ impl<L: Listener> Server<L> {
             handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),
             pool,
             crew,
-            roster: Arc::new(Roster::new(handle)),
+            roster,
+            watch,
         });
         let served = listener.incoming().try_for_each(|stream| {
             let stream = stream?;

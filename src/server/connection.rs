@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::ahead::{Ahead, Seen};
+use super::ahead::{Ahead, Came, Next, Seen};
 use super::call::{Call, Caller, KnownPeer};
 use super::emit::wake;
 use super::outbox::Outbox;
@@ -24,7 +24,9 @@ use super::outlet::{Outlet, State};
 use super::share::Share;
 use super::shared::Shared;
 use super::streams::Line;
+use super::watch::LONG;
 use crate::caught::{caught, drop_caught};
+use crate::clock::nanoseconds;
 use crate::outgoing::Outgoing;
 use crate::session::ServerEvent;
 use crate::transport::unless_it_panics;
@@ -41,6 +43,8 @@ pub(crate) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) ahead: Ahead,
+    /// The last handler took so long that what comes next may have waited.
+    pub(super) behind: AtomicBool,
     /// With a pool: what a thread of the connection's own sends.
     pub(super) outbox: Option<Outbox>,
     /// How many bytes of courtesy were sent last, once goodbye was said because the server ends.
@@ -51,6 +55,14 @@ pub(crate) struct Connection {
     pub(super) jobs: Arc<Share>,
     /// The handlers of streams.
     pub(super) handlers: Arc<Share>,
+}
+
+/// A message that was received into a buffer.
+pub(super) struct Received {
+    /// Where in the buffer it begins.
+    pub(super) start: usize,
+    /// It has waited for its turn.
+    pub(super) came: Option<Came>,
 }
 
 /// What ends a connection.
@@ -71,6 +83,7 @@ impl Connection {
             shared,
             outlet: Arc::new(Outlet::new(limit, handle, Weak::clone(connection))),
             ahead: Ahead::default(),
+            behind: AtomicBool::new(false),
             outbox,
             courtesy: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
@@ -147,7 +160,7 @@ impl Connection {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
             }
             let end = match self.next_message(stream, &mut buffer, deadline) {
-                Ok(Some(start)) => match self.receive(stream, buffer, start, &mut call) {
+                Ok(Some(next)) => match self.receive(stream, buffer, next, &mut call) {
                     Ok(next) => {
                         buffer = next;
                         // Nothing else than a hello comes first.
@@ -185,6 +198,38 @@ impl Connection {
                 Some(outbox) => outbox.finish(),
                 None => self.close(),
             };
+        }
+    }
+
+    /// Since when the connection's own thread handles a request, if it does.
+    pub(super) fn handles_since(&self) -> Option<u64> {
+        self.state().handling.since
+    }
+
+    /// Receives what has come for a thread that handles a request, without waiting.
+    pub(super) fn look_ahead_for_handler(&self) {
+        self.look_ahead_if(|| {
+            let handling = &mut self.state().handling;
+            handling.watched = handling.since.is_some();
+            handling.watched
+        });
+        self.state().handling.watched = false;
+    }
+
+    /// The connection's own thread has handled a request; `recently` was the last tick.
+    #[inline]
+    pub(super) fn has_handled(&self, mut state: MutexGuard<'_, State>, recently: u64) {
+        let handling = &mut state.handling;
+        let long = handling
+            .since
+            .take()
+            .is_some_and(|since| recently >= since + nanoseconds(LONG));
+        let watched = handling.watched;
+        drop(state);
+        if long || watched {
+            self.behind.store(true, Ordering::Relaxed);
+            // Nobody else receives any more by the time that this thread does again.
+            self.ahead.wait_for_look();
         }
     }
 
@@ -305,22 +350,46 @@ impl Connection {
         }
     }
 
-    /// The next message, what was received ahead first: where in the buffer it begins, or `None` at the end.
+    /// The next message, what was received ahead first; `None` at the end.
     #[inline]
     fn next_message(
         &self,
         stream: &dyn Stream,
         buffer: &mut Buffer,
         deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        match self.ahead.take(buffer) {
-            Some(true) => Ok(Some(0)),
-            Some(false) => {
-                let buffer = to_fill(buffer);
-                unless_it_panics(|| stream.recv_in_place(buffer, deadline))
+    ) -> io::Result<Option<Received>> {
+        let by = match self.ahead.take(buffer) {
+            Next::Stream(by) => by,
+            next => return self.from_ahead(next, stream, buffer, deadline),
+        };
+        let buffer = to_fill(buffer);
+        let start = unless_it_panics(|| stream.recv_in_place(buffer, deadline))?;
+        Ok(start.map(|start| Received {
+            start,
+            came: by.map(Came::by),
+        }))
+    }
+
+    #[cold]
+    fn from_ahead(
+        &self,
+        next: Next,
+        stream: &dyn Stream,
+        buffer: &mut Buffer,
+        deadline: Deadline,
+    ) -> io::Result<Option<Received>> {
+        let came = match next {
+            Next::Here(came) => Some(came),
+            Next::Rest => {
+                let by = self.ahead.receive_rest(stream, to_fill(buffer), deadline)?;
+                by.map(Came::by)
             }
-            None => Ok(None),
-        }
+            Next::Stream(_) | Next::End => None,
+        };
+        Ok(came.map(|came| Received {
+            start: 0,
+            came: Some(came),
+        }))
     }
 
     pub(super) fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
@@ -423,14 +492,20 @@ impl Caller for Connection {
             .unwrap_or_default()
     }
 
-    /// Without waiting.
     fn look_ahead(&self) {
+        self.look_ahead_if(|| true);
+    }
+}
+
+impl Connection {
+    /// Receives what has come, without waiting. It is asked first, with nobody else looking, whether that may be.
+    pub(super) fn look_ahead_if(&self, may: impl FnOnce() -> bool) {
         let Some(stream) = self.stream() else {
             return;
         };
         let limit = self.shared.options.max_in_flight;
         let (mut wakers, mut has_gone, mut cancelled) = (Vec::new(), false, false);
-        self.ahead.look(&*stream, limit, |seen| match seen {
+        self.ahead.look(&*stream, limit, may, |seen| match seen {
             Seen::Cancel(id) => {
                 wakers.extend(self.state().cancel(id));
                 cancelled = true;

@@ -3,12 +3,14 @@
 //! send, another one sends it, so that no handler ever waits for a client that does not read, but only for credit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
 use super::crew::Place;
 use super::handler::Payload;
+use super::requests::Asked;
 use super::share::Hold;
 use super::sink::Opening;
 use super::streams::{Line, Outflow, Waker, settle};
@@ -24,14 +26,31 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 impl Connection {
     /// Opens a stream, and gives a buffer for the next message.
-    pub(super) fn open_stream(
-        self: &Arc<Self>,
-        id: u32,
-        method: u32,
-        payload: Payload,
-        timeout: Option<Duration>,
-    ) -> Result<Buffer, End> {
-        let (hold, place) = match self.room_for_handler(id) {
+    pub(super) fn open_stream(self: &Arc<Self>, id: u32, asked: Asked) -> Result<Buffer, End> {
+        let Asked {
+            method,
+            payload,
+            timeout,
+            came,
+        } = asked;
+        let deadline = timeout.map_or(Deadline::NEVER, |timeout| match came {
+            Some(came) => Deadline::after_time(came.by, timeout),
+            None => Deadline::after(timeout),
+        });
+        let waited = came.is_some() || self.behind.load(Ordering::Relaxed);
+        let mut over = came.is_some_and(|came| came.cancelled || deadline.has_passed());
+        if waited && !over {
+            let cancelled = {
+                let mut state = self.state();
+                let cancelled = state.running.flag();
+                state.running.begin(&cancelled, Some(id));
+                cancelled
+            };
+            self.catch_up(Some(id), came, &cancelled);
+            self.state().running.finish(&cancelled);
+            over = cancelled.load(Ordering::Acquire);
+        }
+        let (hold, place) = match self.room_for_handler(over) {
             Ok(room) => room,
             Err(failure) => {
                 self.state().talk.session.answer(id);
@@ -46,7 +65,6 @@ impl Connection {
         state.running.begin(&cancelled, Some(id));
         let serial = state.talk.streams.open(id);
         drop(state);
-        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         let line = || Arc::clone(&self.outlet) as Arc<dyn Line>;
         let handling = Handling {
             opening: Opening::new(Outflow::new(line(), serial, deadline)),
@@ -73,12 +91,12 @@ impl Connection {
     ///
     /// A stream may have ended whose handler has not noticed, or has more to do: these do not count as requests any more,
     /// but there is an end to them as well.
-    fn room_for_handler(self: &Arc<Self>, id: u32) -> Result<(Hold, Place), Failure<'static>> {
+    fn room_for_handler(self: &Arc<Self>, over: bool) -> Result<(Hold, Place), Failure<'static>> {
         let over_limit = |what| Failure::new(Code::OverLimit, what);
         if self.shared.is_draining() {
             return Err(Failure::new(Code::Unavailable, "ending"));
         }
-        if self.ahead.was_cancelled(id) {
+        if over {
             return Err(Failure::new(Code::Cancelled, ""));
         }
         let limit = self.shared.options.max_in_flight.saturating_mul(2);

@@ -21,6 +21,8 @@ pub(super) struct Request {
     pub(super) payload: Payload,
     /// What the reply is written into.
     pub(super) out: Outgoing,
+    /// It has waited for its turn, or may have.
+    pub(super) waited: bool,
 }
 
 /// A request on its way to a thread of the pool. What it holds of its connection goes last.
@@ -71,13 +73,14 @@ impl Call {
             method,
             payload,
             mut out,
+            waited,
         } = request;
         if let Some(id) = id {
             wire::reply(out.bytes(), id);
         }
         let span = connection.span(method);
         let handler = &connection.shared.handler;
-        let handled = if id.is_some() && self.is_too_late() {
+        let handled = if id.is_some() && self.is_too_late(waited) {
             Ok(Ok(()))
         } else {
             caught(|| span.run(|| handler.handle(method, &payload, self, &mut out)))
@@ -90,6 +93,9 @@ impl Call {
                 let mut state = connection.state();
                 state.keep_out(out);
                 state.running.finish(&self.cancelled);
+                if self.inline {
+                    connection.has_handled(state, sys::recently());
+                }
                 Ok(failure.map(|failure| failure.code))
             }
         };
@@ -99,9 +105,9 @@ impl Call {
 
     /// Whether the request has waited too long for its turn.
     #[inline]
-    fn is_too_late(&self) -> bool {
+    fn is_too_late(&self, waited: bool) -> bool {
         // One that is handled as it comes has not waited at all, unless it was to be done before it came.
-        let waited = !self.inline || !self.deadline.is_timed();
+        let waited = waited || !self.deadline.is_timed();
         self.cancelled.load(Ordering::Acquire) || (waited && self.deadline.has_passed())
     }
 
@@ -137,6 +143,9 @@ impl Call {
         state.running.finish(&self.cancelled);
         if let Some(out) = out {
             state.keep_out(out);
+        }
+        if self.inline {
+            connection.has_handled(state, recently);
         }
         sent.map_err(|_| End::Gone)?;
         Ok(failure.map(|failure| failure.code))

@@ -33,10 +33,20 @@ pub(super) struct Outlet {
 pub(super) struct State {
     pub(super) talk: Conversation,
     pub(super) running: Running,
+    pub(super) handling: Handling,
     /// Buffers to receive into, kept for the next message.
     spare: Vec<Buffer>,
     /// Messages to send, kept for the next one.
     spare_out: Vec<Outgoing>,
+}
+
+/// What the connection's own thread handles.
+#[derive(Default)]
+pub(super) struct Handling {
+    /// Since when, if it does.
+    pub(super) since: Option<u64>,
+    /// Somebody else receives meanwhile.
+    pub(super) watched: bool,
 }
 
 /// How many buffers wait to be received into, or to be sent.
@@ -52,6 +62,7 @@ impl Outlet {
             state: Mutex::new(State {
                 talk: Conversation::new(ServerSession::new(max_in_flight)),
                 running: Running::default(),
+                handling: Handling::default(),
                 spare: Vec::new(),
                 spare_out: Vec::new(),
             }),

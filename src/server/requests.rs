@@ -1,14 +1,15 @@
 //! What a connection makes of each message that it receives.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
+use super::ahead::Came;
 use super::call::{Call, Caller};
-use super::connection::{Buffer, Connection, End};
-use super::control::{self, Asked};
+use super::connection::{Buffer, Connection, End, Received};
+use super::control;
 use super::emit::wake;
 use super::handler::Payload;
 use super::job::{Job, Request};
@@ -18,9 +19,19 @@ use super::shared::Shared;
 use super::streams::Line;
 use crate::outgoing::Outgoing;
 use crate::session::{Party, ServerEvent};
+use crate::sys;
 use crate::trace::Span;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Stream};
+
+/// What a client asks for.
+pub(super) struct Asked {
+    pub(super) method: u32,
+    pub(super) payload: Payload,
+    pub(super) timeout: Option<Duration>,
+    /// It has waited for its turn.
+    pub(super) came: Option<Came>,
+}
 
 impl Connection {
     /// Does what a message asks for, and gives a buffer for the next one.
@@ -28,9 +39,10 @@ impl Connection {
         self: &Arc<Self>,
         stream: &dyn Stream,
         message: Buffer,
-        start: usize,
+        received: Received,
         call: &mut Call,
     ) -> Result<Buffer, End> {
+        let Received { start, came } = received;
         let ours = self.shared.ours.identity();
         let mut state = self.state();
         let event = state
@@ -52,9 +64,14 @@ impl Connection {
                 payload,
             } => {
                 let start = message.len() - payload.len();
-                let payload = Payload { message, start };
                 drop(state);
-                return self.open_stream(id, method, payload, timeout);
+                let asked = Asked {
+                    method,
+                    payload: Payload { message, start },
+                    timeout,
+                    came,
+                };
+                return self.open_stream(id, asked);
             }
             ServerEvent::Hello => {
                 let mut out = state.blank();
@@ -100,13 +117,23 @@ impl Connection {
                 payload,
             } => {
                 let start = message.len() - payload.len();
-                let payload = Payload { message, start };
-                return self.run(stream, state, call, Some(id), method, payload, timeout);
+                let asked = Asked {
+                    method,
+                    payload: Payload { message, start },
+                    timeout,
+                    came,
+                };
+                return self.run(stream, state, call, Some(id), asked);
             }
             ServerEvent::Notify { method, payload } => {
                 let start = message.len() - payload.len();
-                let payload = Payload { message, start };
-                return self.run(stream, state, call, None, method, payload, None);
+                let asked = Asked {
+                    method,
+                    payload: Payload { message, start },
+                    timeout: None,
+                    came,
+                };
+                return self.run(stream, state, call, None, asked);
             }
         }
         Ok(message)
@@ -114,33 +141,41 @@ impl Connection {
 
     /// Carries out a request, at once or in its turn, and gives a buffer for the next message.
     #[inline]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are what there is of a request"
-    )]
     fn run(
         self: &Arc<Self>,
         stream: &dyn Stream,
         mut state: MutexGuard<'_, State>,
         call: &mut Call,
         id: Option<u32>,
-        method: u32,
-        payload: Payload,
-        timeout: Option<Duration>,
+        asked: Asked,
     ) -> Result<Buffer, End> {
+        let Asked {
+            method,
+            payload,
+            timeout,
+            came,
+        } = asked;
         let Some(pool) = &self.shared.pool else {
+            let recently = sys::recently();
             state.running.begin(&call.cancelled, id);
+            state.handling.since = Some(recently);
             let out = state.blank();
             drop(state);
-            call.deadline = timeout.map_or(Deadline::NEVER, Deadline::about);
-            if id.is_some_and(|id| self.ahead.was_cancelled(id)) {
-                call.cancelled.store(true, Ordering::Release);
+            self.shared.see_to_it();
+            call.deadline = timeout.map_or(Deadline::NEVER, |timeout| match came {
+                Some(came) => Deadline::after_time(came.by, timeout),
+                None => Deadline::about_from(recently, timeout),
+            });
+            let waited = came.is_some() || self.behind.load(Ordering::Relaxed);
+            if waited {
+                self.catch_up(id, came, &call.cancelled);
             }
             let request = Request {
                 id,
                 method,
                 payload,
                 out,
+                waited,
             };
             return call.serve(self, Some(stream), request);
         };
@@ -163,10 +198,22 @@ impl Connection {
                 payload,
                 // While it waits for its turn it holds no buffer that was large once.
                 out: Outgoing::default(),
+                waited: true,
             },
             hold: Hold::new(Arc::clone(self), &self.jobs),
         });
         Ok(self.state().spare())
+    }
+
+    /// Sees whether a request that has begun, and may have waited for its turn, was cancelled meanwhile.
+    #[cold]
+    pub(super) fn catch_up(&self, id: Option<u32>, came: Option<Came>, cancelled: &AtomicBool) {
+        if id.is_some() && came.is_some_and(|came| came.cancelled) {
+            cancelled.store(true, Ordering::Release);
+        }
+        self.look_ahead();
+        // Whatever comes now has not waited, unless it is here.
+        self.behind.store(self.ahead.is_any(), Ordering::Relaxed);
     }
 
     /// What every server answers, whatever its service.
@@ -196,19 +243,19 @@ impl Connection {
         };
         let may = || self.shared.options.may_control(&peer());
         match control::asked(method, payload, may).map_err(End::Malformed)? {
-            Asked::Info => {
+            control::Asked::Info => {
                 let info = self.shared.info();
                 self.reply(id, |out| wire::info(out, &info))?;
             }
-            Asked::Drain(timeout) => {
+            control::Asked::Drain(timeout) => {
                 self.reply(id, |_| {})?;
                 self.shared.handle().drain(timeout);
             }
-            Asked::Stop => {
+            control::Asked::Stop => {
                 self.reply(id, |_| {})?;
                 self.shared.handle().stop();
             }
-            Asked::No(failure) => {
+            control::Asked::No(failure) => {
                 self.fail(id, &failure)?;
                 return Ok(Some(failure.code));
             }

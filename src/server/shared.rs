@@ -11,6 +11,7 @@ use super::control;
 use super::crew::Crew;
 use super::handler::AnyHandler;
 use super::pool::Pool;
+use super::watch::Watch;
 use super::{Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     /// Threads for streams.
     pub(super) crew: Arc<Crew>,
     pub(super) roster: Arc<Roster>,
+    /// Over handlers that run on the threads of their connections.
+    pub(super) watch: Option<Watch>,
 }
 
 /// The connections that there are.
@@ -55,7 +58,7 @@ impl Roster {
         self.list.lock().connections.len()
     }
 
-    fn connections(&self) -> Vec<Arc<Connection>> {
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
         let list = self.list.lock();
         let connections = list.connections.iter();
         connections
@@ -107,6 +110,14 @@ impl Shared {
 
     pub(super) fn is_draining(&self) -> bool {
         self.handle().is_draining()
+    }
+
+    /// A connection's own thread handles something: that it does has been noted, with the lock of the connection.
+    #[inline]
+    pub(super) fn see_to_it(&self) {
+        if let Some(watch) = &self.watch {
+            watch.see_to_it();
+        }
     }
 
     /// Takes a client in, on a thread of its own, or tells it why not.
@@ -164,6 +175,9 @@ impl Shared {
             pool.end();
         }
         self.crew.end();
+        if let Some(watch) = &self.watch {
+            watch.end();
+        }
     }
 
     fn each(&self, what: impl Fn(&Connection)) {

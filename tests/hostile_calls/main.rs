@@ -44,9 +44,9 @@ mod driver {
         server.serve(AtGate(gate))
     }
 
-    /// How many threads the server has with one client.
+    /// How many threads the server has with one client: without a pool there is a watch.
     pub(crate) fn threads(pool: usize) -> usize {
-        pool + if pool > 0 { 2 } else { 1 }
+        pool + 2
     }
 
     /// The sizes of pools to try.

@@ -1,4 +1,5 @@
-//! Typed calls between a client and a server: on threads, on tokio, and all pairs of them.
+//! Typed calls between a client and a server: on threads, on tokio, and all pairs of them; and over transports that have
+//! only what is required.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
 #[path = "../util/drivers.rs"]
 mod drivers;
 mod faulty;
+mod floods;
 mod room;
 #[path = "../util/mod.rs"]
 mod util;
@@ -41,3 +43,26 @@ pair!(tasks: tasks_call tasks_serve);
 pair!(threads_call_tasks: threads_call tasks_serve);
 #[cfg(feature = "tokio")]
 pair!(tasks_call_threads: tasks_call threads_serve);
+pair!(bare_threads: bare_threads_call bare_threads_serve);
+#[cfg(feature = "tokio")]
+pair!(bare_tasks: bare_tasks_call bare_tasks_serve);
+
+/// With a server that has one request at a time: of a client, or of all.
+macro_rules! one_by_one {
+    ($name:ident: $client:ident $server:ident) => {
+        #[path = "."]
+        mod $name {
+            mod driver {
+                pub(super) use crate::drivers::$client::*;
+                pub(super) use crate::drivers::$server::*;
+            }
+            #[path = "late.rs"]
+            mod late;
+        }
+    };
+}
+
+one_by_one!(threads_in_turn: threads_call threads_serve);
+one_by_one!(bare_threads_in_turn: bare_threads_call bare_threads_serve);
+#[cfg(feature = "tokio")]
+one_by_one!(tasks_call_threads_in_turn: tasks_call threads_serve);

@@ -51,7 +51,7 @@ fn requests_are_answered() {
         let server = bind(ServerOptions::new().pool(pool), place.name()).unwrap();
         let handle = server.handle();
         let serving = thread::spawn(move || server.serve(handle_request()));
-        let client: Client<Request, Reply> = Client::connect(place.name()).unwrap();
+        let client: Client<Request, Reply> = connect(ClientOptions::new(), place.name()).unwrap();
         for i in 0..100 {
             let reply = client.call(&Request::Echo(i.to_string())).unwrap();
             assert_eq!(reply, Reply::Echo(i.to_string()));
@@ -246,7 +246,7 @@ fn who_notifies_and_leaves_is_heard() {
     for pool in [0, 3] {
         let place = Place::new();
         let server = bind(ServerOptions::new().pool(pool), place.name()).unwrap();
-        let client: Client<String, ()> = Client::connect(place.name()).unwrap();
+        let client: Client<String, ()> = connect(ClientOptions::new(), place.name()).unwrap();
         assert_heard(server, client);
 
         let (listener, connector) = memory::listener();
@@ -355,7 +355,7 @@ fn blobs_of_all_sizes_come_and_go() {
     for pool in [0, 2] {
         let place = Place::new();
         let server = bind(ServerOptions::new().pool(pool), place.name()).unwrap();
-        assert_echoed(server, &requests, || Client::connect(place.name()).unwrap());
+        assert_echoed(server, &requests, || connect(ClientOptions::new(), place.name()).unwrap());
 
         let (listener, connector) = memory::listener();
         let server = on(ServerOptions::new().pool(pool), listener);

@@ -94,7 +94,7 @@ pub(crate) mod tasks_call {
     pub(crate) struct Channel(pipetalk::tokio::Channel);
 
     impl<Q: Serialize, R: DeserializeOwned> Client<Q, R> {
-        fn new(client: pipetalk::tokio::Client<Q, R>) -> Self {
+        pub(crate) fn new(client: pipetalk::tokio::Client<Q, R>) -> Self {
             let channel = Channel(client.channel().clone());
             Client { client, channel }
         }
@@ -266,6 +266,10 @@ pub(crate) mod tasks_serve {
     pub(crate) type MemoryServer = Server<pipetalk::tokio::memory::Listener>;
 
     impl<L: Listener> Server<L> {
+        pub(crate) fn new(server: pipetalk::tokio::Server<L>) -> Self {
+            Server(server)
+        }
+
         pub(crate) fn handle(&self) -> ServerHandle {
             self.0.handle()
         }
@@ -292,5 +296,199 @@ pub(crate) mod tasks_serve {
 
     pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
         Server(options.on_tokio(pipetalk::tokio::memory::Listener::from(listener)))
+    }
+}
+
+/// Transports that have what is required, and nothing better.
+pub(crate) mod bare {
+    use std::io;
+
+    use pipetalk::{Deadline, Listener, Part, Stream};
+
+    #[derive(Debug)]
+    pub(crate) struct Bare<T>(pub(crate) T);
+
+    impl<S: Stream> Stream for Bare<S> {
+        fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+            self.0.send(message, deadline)
+        }
+
+        fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+            self.0.recv(buf, deadline)
+        }
+
+        fn close(&self) {
+            self.0.close();
+        }
+    }
+
+    impl<L: Listener> Listener for Bare<L> {
+        type Stream = Bare<L::Stream>;
+
+        fn accept(&self, deadline: Deadline) -> io::Result<Bare<L::Stream>> {
+            self.0.accept(deadline).map(Bare)
+        }
+
+        fn stop(&self) {
+            self.0.stop();
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    mod tasks {
+        use std::io;
+
+        use pipetalk::tokio::{Listener, Stream};
+        use pipetalk::{Deadline, Part};
+
+        use super::Bare;
+
+        impl<S: Stream> Stream for Bare<S> {
+            async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+                self.0.send(message, deadline).await
+            }
+
+            async fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+                self.0.recv(buf, deadline).await
+            }
+
+            fn close(&self) {
+                self.0.close();
+            }
+        }
+
+        impl<L: Listener> Listener for Bare<L> {
+            type Stream = Bare<L::Stream>;
+
+            async fn accept(&self, deadline: Deadline) -> io::Result<Bare<L::Stream>> {
+                self.0.accept(deadline).await.map(Bare)
+            }
+
+            fn stop(&self) {
+                self.0.stop();
+            }
+        }
+    }
+}
+
+/// Clients on threads over such a transport.
+pub(crate) mod bare_threads_call {
+    use pipetalk::{CallError, ClientOptions, LocalStream, memory};
+
+    use super::bare::Bare;
+
+    pub(crate) use pipetalk::{Channel, Client, Items};
+
+    pub(crate) fn connect<Q, R>(
+        options: ClientOptions,
+        name: &str,
+    ) -> Result<Client<Q, R>, CallError> {
+        options.over(Bare(LocalStream::connect(name).unwrap()))
+    }
+
+    pub(crate) fn over<Q, R>(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Client<Q, R>, CallError> {
+        options.over(Bare(stream))
+    }
+
+    pub(crate) fn channel_over(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Channel, CallError> {
+        options.channel_over(Bare(stream))
+    }
+}
+
+/// Servers on threads over such a transport.
+pub(crate) mod bare_threads_serve {
+    use std::io;
+
+    use pipetalk::{LocalListener, Peer, Server, ServerOptions, memory};
+
+    use super::bare::Bare;
+
+    pub(crate) type LocalServer = Server<Bare<LocalListener>>;
+    pub(crate) type MemoryServer = Server<Bare<memory::Listener>>;
+
+    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+        // It cannot tell who asks.
+        let options = options.control(|_: &Peer| true);
+        Ok(options.on(Bare(LocalListener::bind(name)?)))
+    }
+
+    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+        options.on(Bare(listener))
+    }
+}
+
+/// Clients on tokio over such a transport.
+#[cfg(feature = "tokio")]
+pub(crate) mod bare_tasks_call {
+    use pipetalk::{CallError, ClientOptions, ConnectOptions, memory};
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::bare::Bare;
+    use super::tasks_call::{runtime, wait};
+    use crate::util::soon;
+
+    pub(crate) use super::tasks_call::{Channel, Client, Items};
+
+    pub(crate) fn connect<Q: Serialize, R: DeserializeOwned>(
+        options: ClientOptions,
+        name: &str,
+    ) -> Result<Client<Q, R>, CallError> {
+        let stream = wait(ConnectOptions::new().connect_tokio(name, soon())).unwrap();
+        let _within = runtime().enter();
+        options.over_tokio(Bare(stream)).map(Client::new)
+    }
+
+    pub(crate) fn over<Q: Serialize, R: DeserializeOwned>(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Client<Q, R>, CallError> {
+        let _within = runtime().enter();
+        let stream = Bare(pipetalk::tokio::memory::Stream::from(stream));
+        options.over_tokio(stream).map(Client::new)
+    }
+
+    pub(crate) fn channel_over(
+        options: ClientOptions,
+        stream: memory::Stream,
+    ) -> Result<Channel, CallError> {
+        let _within = runtime().enter();
+        let stream = Bare(pipetalk::tokio::memory::Stream::from(stream));
+        options.channel_over_tokio(stream).map(Channel::new)
+    }
+}
+
+/// Servers on tokio over such a transport.
+#[cfg(feature = "tokio")]
+pub(crate) mod bare_tasks_serve {
+    use std::io;
+
+    use pipetalk::tokio::LocalListener;
+    use pipetalk::{ListenOptions, Peer, ServerOptions, memory};
+
+    use super::bare::Bare;
+    use super::tasks_call::runtime;
+    use super::tasks_serve::Server;
+
+    pub(crate) type LocalServer = Server<Bare<LocalListener>>;
+    pub(crate) type MemoryServer = Server<Bare<pipetalk::tokio::memory::Listener>>;
+
+    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+        let _within = runtime().enter();
+        let listener = ListenOptions::new().bind_tokio(name)?;
+        // It cannot tell who asks.
+        let options = options.control(|_: &Peer| true);
+        Ok(Server::new(options.on_tokio(Bare(listener))))
+    }
+
+    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+        let listener = pipetalk::tokio::memory::Listener::from(listener);
+        Server::new(options.on_tokio(Bare(listener)))
     }
 }
