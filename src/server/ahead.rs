@@ -100,16 +100,7 @@ const SPARE: usize = 2;
 
 impl Ahead {
     /// The next of the messages that are here, if any; the other buffer is kept for the next.
-    #[inline]
     pub(super) fn take(&self, buffer: &mut Buffer) -> Next {
-        if !self.any.load(Ordering::Acquire) {
-            return Next::Stream(None);
-        }
-        self.take_waiting(buffer)
-    }
-
-    #[cold]
-    fn take_waiting(&self, buffer: &mut Buffer) -> Next {
         let mut state = self.state.lock();
         if let Some(Waiting { message, came, .. }) = state.waiting.pop_front() {
             state.bytes -= message.len();
@@ -128,6 +119,7 @@ impl Ahead {
     }
 
     /// Whether something is here, or may be.
+    #[inline]
     pub(super) fn is_any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }

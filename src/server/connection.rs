@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     /// Until it is closed: whoever uses it then lets it go as well.
     stream: Mutex<Option<Arc<dyn Stream>>>,
     pub(super) peer: KnownPeer,
+    /// Its number on the server's list.
+    pub(super) number: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) ahead: Ahead,
@@ -74,12 +76,18 @@ pub(crate) enum End {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Arc<dyn Stream>, peer: Peer, shared: Arc<Shared>) -> Arc<Connection> {
+    pub(super) fn new(
+        stream: Arc<dyn Stream>,
+        peer: Peer,
+        number: u64,
+        shared: Arc<Shared>,
+    ) -> Arc<Connection> {
         let (limit, handle) = (shared.options.max_in_flight, shared.handle().clone());
         let outbox = shared.pool.is_some().then(Outbox::default);
         Arc::new_cyclic(|connection: &Weak<Connection>| Connection {
             stream: Mutex::new(Some(stream)),
             peer: KnownPeer::new(peer),
+            number,
             shared,
             outlet: Arc::new(Outlet::new(limit, handle, Weak::clone(connection))),
             ahead: Ahead::default(),
@@ -220,20 +228,24 @@ impl Connection {
     #[inline]
     pub(super) fn has_handled(&self, mut state: MutexGuard<'_, State>, recently: u64) {
         let handling = &mut state.handling;
-        let long = handling
-            .since
-            .take()
-            .is_some_and(|since| recently >= since + nanoseconds(LONG));
+        let since = handling.since.take().unwrap_or(recently);
         let watched = handling.watched;
         drop(state);
-        if long || watched {
-            self.behind.store(true, Ordering::Relaxed);
-            // Nobody else receives any more by the time that this thread does again.
-            self.ahead.wait_for_look();
+        if watched || recently.saturating_sub(since) >= nanoseconds(LONG) {
+            self.is_behind();
         }
     }
 
+    /// What comes next may have waited.
+    #[cold]
+    fn is_behind(&self) {
+        self.behind.store(true, Ordering::Relaxed);
+        // Nobody else receives any more by the time that this thread does again.
+        self.ahead.wait_for_look();
+    }
+
     /// How long the client may go without a request from now on.
+    #[inline]
     fn until_idle(&self) -> Deadline {
         self.shared
             .options
@@ -358,38 +370,36 @@ impl Connection {
         buffer: &mut Buffer,
         deadline: Deadline,
     ) -> io::Result<Option<Received>> {
-        let by = match self.ahead.take(buffer) {
-            Next::Stream(by) => by,
-            next => return self.from_ahead(next, stream, buffer, deadline),
-        };
+        if self.ahead.is_any() {
+            return self.next_ahead(stream, buffer, deadline);
+        }
         let buffer = to_fill(buffer);
         let start = unless_it_panics(|| stream.recv_in_place(buffer, deadline))?;
-        Ok(start.map(|start| Received {
-            start,
-            came: by.map(Came::by),
-        }))
+        Ok(start.map(|start| Received { start, came: None }))
     }
 
+    /// The same where there is something that was received ahead, or may be.
     #[cold]
-    fn from_ahead(
+    fn next_ahead(
         &self,
-        next: Next,
         stream: &dyn Stream,
         buffer: &mut Buffer,
         deadline: Deadline,
     ) -> io::Result<Option<Received>> {
-        let came = match next {
-            Next::Here(came) => Some(came),
+        let (start, came) = match self.ahead.take(buffer) {
+            Next::Here(came) => (Some(0), Some(came)),
             Next::Rest => {
                 let by = self.ahead.receive_rest(stream, to_fill(buffer), deadline)?;
-                by.map(Came::by)
+                (by.map(|_| 0), by.map(Came::by))
             }
-            Next::Stream(_) | Next::End => None,
+            Next::Stream(by) => {
+                let buffer = to_fill(buffer);
+                let start = unless_it_panics(|| stream.recv_in_place(buffer, deadline))?;
+                (start, by.map(Came::by))
+            }
+            Next::End => (None, None),
         };
-        Ok(came.map(|came| Received {
-            start: 0,
-            came: Some(came),
-        }))
+        Ok(start.map(|start| Received { start, came }))
     }
 
     pub(super) fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {

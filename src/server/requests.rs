@@ -185,23 +185,26 @@ impl Connection {
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         // Requests are never that many, but nobody answers notifications.
         self.jobs.add_below(self.shared.options.max_in_flight);
-        pool.give(Job {
-            call: Call {
-                caller: Arc::clone(self) as Arc<dyn Caller>,
-                deadline,
-                cancelled,
-                inline: false,
+        pool.give(
+            self.number,
+            Job {
+                call: Call {
+                    caller: Arc::clone(self) as Arc<dyn Caller>,
+                    deadline,
+                    cancelled,
+                    inline: false,
+                },
+                request: Request {
+                    id,
+                    method,
+                    payload,
+                    // While it waits for its turn it holds no buffer that was large once.
+                    out: Outgoing::default(),
+                    waited: true,
+                },
+                hold: Hold::new(Arc::clone(self), &self.jobs),
             },
-            request: Request {
-                id,
-                method,
-                payload,
-                // While it waits for its turn it holds no buffer that was large once.
-                out: Outgoing::default(),
-                waited: true,
-            },
-            hold: Hold::new(Arc::clone(self), &self.jobs),
-        });
+        );
         Ok(self.state().spare())
     }
 

@@ -131,9 +131,9 @@ impl Shared {
             drop(list);
             return self.turn_away(&stream, &failure);
         }
-        let connection = Connection::new(Arc::new(stream), peer, Arc::clone(self));
         let number = list.next;
         list.next += 1;
+        let connection = Connection::new(Arc::new(stream), peer, number, Arc::clone(self));
         list.connections.push((number, Arc::downgrade(&connection)));
         drop(list);
         let listed = Listed {

@@ -58,6 +58,8 @@ macro_rules! one_by_one {
             }
             #[path = "late.rs"]
             mod late;
+            #[path = "turns.rs"]
+            mod turns;
         }
     };
 }
