@@ -76,34 +76,44 @@ impl Drop for Town {
     }
 }
 
+/// When something is seen that nobody asks for is a matter of the machine's: it is given ever more time.
+fn comes_about(what: &str, holds_after: impl Fn(Duration) -> bool) {
+    let waits = [1, 15, 70].map(|times| times * A_MOMENT);
+    assert!(waits.into_iter().any(holds_after), "{what}");
+}
+
 /// The cancellation is behind the request, and both behind a handler that does not look.
 #[test]
 fn what_was_cancelled_before_its_turn_is_not_carried_out() {
     let _limit = limit(here!());
     for pool in [0, 1, 0, 1] {
-        let town = Town::new(pool);
-        town.shut(true);
-        thread::scope(|scope| {
-            let slow = scope.spawn(|| town.client.call(&SLOW));
-            town.begun.recv_timeout(A_WHILE).unwrap();
-            let calls: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let moment = CallOptions::new().deadline(A_MOMENT);
-                        town.client.call_with(&TIME_LEFT, moment)
+        comes_about("it is not carried out", |time| {
+            let town = Town::new(pool);
+            town.shut(true);
+            thread::scope(|scope| {
+                let slow = scope.spawn(|| town.client.call(&SLOW));
+                town.begun.recv_timeout(A_WHILE).unwrap();
+                let calls: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let moment = CallOptions::new().deadline(A_MOMENT);
+                            town.client.call_with(&TIME_LEFT, moment)
+                        })
                     })
-                })
-                .collect();
-            for call in calls {
-                let late = Err(CallError::TimedOut { sent: true });
-                assert_eq!(call.join().unwrap(), late);
-            }
-            town.shut(false);
-            slow.join().unwrap().unwrap();
+                    .collect();
+                for call in calls {
+                    let late = Err(CallError::TimedOut { sent: true });
+                    assert_eq!(call.join().unwrap(), late);
+                }
+                // A task sends it when it is its turn.
+                thread::sleep(time);
+                town.shut(false);
+                slow.join().unwrap().unwrap();
+            });
+            // Behind all of them.
+            town.client.call(&TIME_LEFT).unwrap();
+            town.handled.load(Ordering::SeqCst) == 1
         });
-        // Behind all of them.
-        town.client.call(&TIME_LEFT).unwrap();
-        assert_eq!(town.handled.swap(0, Ordering::SeqCst), 1);
     }
 }
 
@@ -111,39 +121,32 @@ fn what_was_cancelled_before_its_turn_is_not_carried_out() {
 fn the_deadline_of_a_request_that_waited_counts_from_when_it_came() {
     let _limit = limit(here!());
     for pool in [0, 1] {
-        assert_counted_from_when_it_came(pool);
+        comes_about("its time begins before its turn", |waits| {
+            counts_from_when_it_came(pool, waits)
+        });
     }
 }
 
-fn assert_counted_from_when_it_came(pool: usize) {
+fn counts_from_when_it_came(pool: usize, waits: Duration) -> bool {
     let town = Town::new(pool);
     let time = 10 * A_WHILE;
-    // When something is seen that nobody asks for is a matter of the machine's: it is given ever more time.
-    let is_known = |waits: Duration| {
-        town.shut(true);
-        thread::scope(|scope| {
-            let slow = scope.spawn(|| town.client.call(&SLOW));
-            town.begun.recv_timeout(A_WHILE).unwrap();
-            let sent = Instant::now();
+    town.shut(true);
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| town.client.call(&SLOW));
+        town.begun.recv_timeout(A_WHILE).unwrap();
+        let sent = Instant::now();
+        let call = scope.spawn(|| {
             let options = CallOptions::new().deadline(time);
-            let client = &town.client;
-            let call = scope.spawn(move || town_call(client, options));
-            while sent.elapsed() < waits {
-                thread::sleep(waits / 10);
-            }
-            town.shut(false);
-            slow.join().unwrap().unwrap();
-            let left = call.join().unwrap();
-            assert!(left <= time);
-            left <= time - waits / 2
-        })
-    };
-    let known = [1, 4, 16].map(Duration::from_secs).into_iter().any(is_known);
-    assert!(known, "its time began with its turn");
-}
-
-fn town_call(client: &Client<u32, Duration>, options: CallOptions) -> Duration {
-    client.call_with(&TIME_LEFT, options).unwrap()
+            town.client.call_with(&TIME_LEFT, options)
+        });
+        while sent.elapsed() < waits {
+            thread::sleep(waits / 10);
+        }
+        town.shut(false);
+        slow.join().unwrap().unwrap();
+        let left = call.join().unwrap().unwrap();
+        left <= time - waits / 2
+    })
 }
 
 /// A client that goes while its request is handled is noticed, though the handler does not look.
@@ -151,29 +154,29 @@ fn town_call(client: &Client<u32, Duration>, options: CallOptions) -> Duration {
 fn what_a_client_asked_for_that_has_left_is_not_carried_out() {
     let _limit = limit(here!());
     for pool in [0, 1] {
-        assert_not_carried_out_for_who_has_left(pool);
+        comes_about("it is not carried out", |time| {
+            let town = Town::new(pool);
+            town.shut(true);
+            thread::scope(|scope| {
+                let slow = scope.spawn(|| town.client.call(&SLOW));
+                town.begun.recv_timeout(A_WHILE).unwrap();
+                let calls: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| town.client.call(&TIME_LEFT)))
+                    .collect();
+                // They have asked by then, or ask in vain.
+                thread::sleep(A_MOMENT);
+                town.client.channel().close();
+                for call in calls.into_iter().chain([slow]) {
+                    assert!(call.join().unwrap().is_err());
+                }
+            });
+            thread::sleep(time);
+            town.shut(false);
+            town.handle.drain(Duration::MAX);
+            until("it has ended", || {
+                town.serving.as_ref().unwrap().is_finished()
+            });
+            town.handled.load(Ordering::SeqCst) == 0
+        });
     }
-}
-
-fn assert_not_carried_out_for_who_has_left(pool: usize) {
-    let town = Town::new(pool);
-    town.shut(true);
-    thread::scope(|scope| {
-        let slow = scope.spawn(|| town.client.call(&SLOW));
-        town.begun.recv_timeout(A_WHILE).unwrap();
-        let calls: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| town.client.call(&TIME_LEFT)))
-            .collect();
-        // They have asked by then, or ask in vain.
-        thread::sleep(A_MOMENT);
-        town.client.channel().close();
-        for call in calls {
-            assert!(call.join().unwrap().is_err());
-        }
-        assert!(slow.join().unwrap().is_err());
-    });
-    town.shut(false);
-    town.handle.drain(Duration::MAX);
-    until("it has ended", || town.serving.as_ref().unwrap().is_finished());
-    assert_eq!(town.handled.load(Ordering::SeqCst), 0);
 }
