@@ -259,13 +259,13 @@ fn what_the_handler_leaves_is_ended() {
             Ok(Err(HandleError::Decode("no".into()))),
             Some(Code::Malformed),
         ),
-        (5, Err(Box::new("a panic") as _), Some(Code::Panicked)),
+        (5, Err(Panicked), Some(Code::Panicked)),
     ] {
         let serial = unclaimed(id, &wire);
         assert_eq!(settle(&*wire, serial, handled), code);
         assert_eq!(send(&wire), Some((id, Err(code))));
     }
-    let panicked = settle(&*wire, claimed, Err(Box::new("a panic")));
+    let panicked = settle(&*wire, claimed, Err(Panicked));
     assert_eq!((panicked, woken.times()), (Some(Code::Panicked), 1));
     assert_eq!(send(&wire), Some((1, Err(panicked))));
     drop(outflow);
