@@ -84,7 +84,6 @@ impl Outgoing {
     }
 
     /// How much memory it keeps when it is empty.
-    #[cfg(feature = "tokio")]
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()

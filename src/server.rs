@@ -9,6 +9,7 @@ mod crew;
 pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
+mod kept;
 mod outbox;
 mod outlet;
 mod pool;
@@ -406,6 +407,8 @@ impl<L: Listener> Server<L> {
             methods,
             handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),
             pool,
+            unread: Arc::default(),
+            kept: Arc::default(),
             crew,
             roster,
             watch,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::connection::{Buffer, to_fill};
+use super::kept::FREE;
 use crate::transport::{recv_step, unless_it_panics};
 use crate::{Deadline, Error, Stream, sys, wire};
 
@@ -304,7 +305,7 @@ impl State {
     }
 
     fn keep(&mut self, buffer: Buffer) {
-        if self.spare.len() < SPARE && buffer.capacity() <= MOST {
+        if self.spare.len() < SPARE && buffer.capacity() <= FREE {
             self.spare.push(buffer);
         }
     }

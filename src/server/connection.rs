@@ -19,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::ahead::{Ahead, Came, Next, Seen};
 use super::call::{Call, Caller, KnownPeer};
 use super::emit::wake;
+use super::kept::{self, FREE};
 use super::outbox::Outbox;
 use super::outlet::{Outlet, State};
 use super::share::Share;
@@ -83,13 +84,15 @@ impl Connection {
         shared: Arc<Shared>,
     ) -> Arc<Connection> {
         let (limit, handle) = (shared.options.max_in_flight, shared.handle().clone());
-        let outbox = shared.pool.is_some().then(Outbox::default);
+        let outbox = shared.pool.is_some();
+        let outbox = outbox.then(|| Outbox::new(&shared.unread));
+        let kept = Arc::clone(&shared.kept);
         Arc::new_cyclic(|connection: &Weak<Connection>| Connection {
             stream: Mutex::new(Some(stream)),
             peer: KnownPeer::new(peer),
             number,
             shared,
-            outlet: Arc::new(Outlet::new(limit, handle, Weak::clone(connection))),
+            outlet: Arc::new(Outlet::new(limit, handle, kept, Weak::clone(connection))),
             ahead: Ahead::default(),
             behind: AtomicBool::new(false),
             outbox,
@@ -130,7 +133,7 @@ impl Connection {
                 Ok(_) => self.serve_requests(stream),
                 Err(_) => self.close(),
             }
-            outbox.finish();
+            self.finish(outbox);
         });
         self.hang_up();
     }
@@ -138,16 +141,49 @@ impl Connection {
     /// Sends what the threads of the pool have to say.
     fn write_out(&self, outbox: &Outbox) {
         while let Some(mut message) = outbox.next() {
-            if self.send_now(&mut message, self.patience()).is_err() {
+            let size = message.len();
+            if self
+                .send_now(&mut message, self.patience_for(size))
+                .is_err()
+            {
                 return;
+            }
+            if outbox.has_sent(size) {
+                self.resume();
             }
             message.clear();
             self.state().keep_out(message);
             if self.deaf.load(Ordering::Acquire) {
-                return outbox.end();
+                return self.end(outbox);
             }
         }
         self.hang_up();
+    }
+
+    /// Whether the client has too much to read to be asked for more.
+    pub(super) fn holds_up(&self) -> bool {
+        self.outbox.as_ref().is_some_and(Outbox::holds_up)
+    }
+
+    /// Has what the client has asked for take its turns again.
+    fn resume(&self) {
+        if let Some(pool) = &self.shared.pool {
+            pool.resume(self.number);
+        }
+    }
+
+    fn finish(&self, outbox: &Outbox) {
+        outbox.finish();
+        if outbox.lets_go_on() {
+            self.resume();
+        }
+    }
+
+    fn end(&self, outbox: &Outbox) {
+        outbox.end();
+        if outbox.lets_go_on() {
+            self.resume();
+        }
     }
 
     fn serve_requests(self: &Arc<Self>, stream: &dyn Stream) {
@@ -203,7 +239,7 @@ impl Connection {
             }
             return match &self.outbox {
                 // The refusal may be in it.
-                Some(outbox) => outbox.finish(),
+                Some(outbox) => self.finish(outbox),
                 None => self.close(),
             };
         }
@@ -305,7 +341,7 @@ impl Connection {
         match &self.outbox {
             Some(outbox) => {
                 self.cancel_all();
-                outbox.finish();
+                self.finish(outbox);
             }
             None => self.close(),
         }
@@ -314,7 +350,7 @@ impl Connection {
     pub(super) fn close(&self) {
         self.cancel_all();
         if let Some(outbox) = &self.outbox {
-            outbox.end();
+            self.end(outbox);
         }
         self.let_go();
     }
@@ -373,9 +409,36 @@ impl Connection {
         if self.ahead.is_any() {
             return self.next_ahead(stream, buffer, deadline);
         }
-        let buffer = to_fill(buffer);
-        let start = unless_it_panics(|| stream.recv_in_place(buffer, deadline))?;
+        let start = self.receive_into(stream, buffer, deadline)?;
         Ok(start.map(|start| Received { start, came: None }))
+    }
+
+    /// Receives a message, and says where in the buffer it begins.
+    #[inline]
+    fn receive_into(
+        &self,
+        stream: &dyn Stream,
+        buffer: &mut Buffer,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let kept = match buffer.capacity() {
+            0..=FREE => None,
+            _ => self.keep(buffer),
+        };
+        let buffer = to_fill(buffer);
+        let received = unless_it_panics(|| stream.recv_in_place(buffer, deadline));
+        drop(kept);
+        received
+    }
+
+    /// A large buffer waits for a message only where that is not one too many.
+    #[cold]
+    fn keep(&self, buffer: &mut Buffer) -> Option<kept::Share> {
+        let share = self.shared.kept.keep(buffer.capacity());
+        if share.is_none() {
+            *buffer = Buffer::default();
+        }
+        share
     }
 
     /// The same where there is something that was received ahead, or may be.
@@ -393,8 +456,7 @@ impl Connection {
                 (by.map(|_| 0), by.map(Came::by))
             }
             Next::Stream(by) => {
-                let buffer = to_fill(buffer);
-                let start = unless_it_panics(|| stream.recv_in_place(buffer, deadline))?;
+                let start = self.receive_into(stream, buffer, deadline)?;
                 (start, by.map(Came::by))
             }
             Next::End => (None, None),
@@ -428,6 +490,18 @@ impl Connection {
         Deadline::about(self.shared.options.send_timeout)
     }
 
+    /// The same for a message of so many bytes, which are among too many.
+    pub(super) fn patience_for(&self, bytes: usize) -> Deadline {
+        let usual = self.shared.options.send_timeout;
+        let shared = &self.shared;
+        Deadline::about(
+            shared
+                .unread
+                .patience(bytes)
+                .map_or(usual, |most| most.min(usual)),
+        )
+    }
+
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut out = Outgoing::default();
         write(out.bytes());
@@ -450,10 +524,12 @@ impl Connection {
             outbox.push(message);
             return (Ok(()), None);
         }
+        let counted = self.shared.unread.count(message.len());
         let sent = match stream {
             Some(stream) => self.send_over(stream, &mut message, deadline),
             None => self.send_now(&mut message, deadline),
         };
+        drop(counted);
         message.clear();
         (sent, Some(message))
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
+use super::outbox::SMALL;
 use super::share::Hold;
 use crate::caught::{Panicked, caught};
 use crate::outgoing::Outgoing;
@@ -33,6 +34,12 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Whether its client has not too much to read already.
+    pub(super) fn may_begin(&self) -> bool {
+        let connection = self.hold.connection();
+        !connection.is_some_and(|connection| connection.holds_up())
+    }
+
     pub(super) fn run(self) {
         let Job {
             hold,
@@ -124,12 +131,21 @@ impl Call {
         let recently = sys::recently();
         let unwanted =
             self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_since(recently);
-        let failure = failure(handled, unwanted, out.len(), connection.client_takes());
+        let size = out.len();
+        let mut failure = failure(handled, unwanted, size, connection.client_takes());
+        let unread = &connection.shared.unread;
+        if failure.is_none() && unread.is_too_much_with(size) {
+            failure = OwnFailure::over_limit("replies that wait to be read");
+        }
         if let Some(failure) = &failure {
             out.clear();
             failure.write(out.bytes(), id);
         }
-        let patience = Deadline::about_from(recently, connection.shared.options.send_timeout);
+        let patience = if size > SMALL {
+            connection.patience_for(size)
+        } else {
+            Deadline::about_from(recently, connection.shared.options.send_timeout)
+        };
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
             connection.state().talk.session.answer(id);
@@ -161,6 +177,17 @@ pub(crate) struct OwnFailure {
 }
 
 impl OwnFailure {
+    /// The text names the limit.
+    #[cold]
+    fn over_limit(text: &str) -> Option<OwnFailure> {
+        Some(OwnFailure {
+            code: Code::OverLimit,
+            text: text.to_owned(),
+            limit: 0,
+            size: 0,
+        })
+    }
+
     pub(crate) fn write(&self, out: &mut Vec<u8>, id: u32) {
         let OwnFailure {
             code, limit, size, ..

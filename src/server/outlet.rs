@@ -10,6 +10,7 @@ use super::ServerHandle;
 use super::connection::{Buffer, Connection};
 use super::emit::PAUSE;
 use super::job::Running;
+use super::kept::{Kept, Spare};
 use super::share::{Hold, Share};
 use super::streams::{Conversation, Line, Outbound, Waker};
 use crate::outgoing::Outgoing;
@@ -35,9 +36,9 @@ pub(super) struct State {
     pub(super) running: Running,
     pub(super) handling: Handling,
     /// Buffers to receive into, kept for the next message.
-    spare: Vec<Buffer>,
+    spare: Spare<Buffer>,
     /// Messages to send, kept for the next one.
-    spare_out: Vec<Outgoing>,
+    spare_out: Spare<Outgoing>,
 }
 
 /// What the connection's own thread handles.
@@ -49,13 +50,11 @@ pub(super) struct Handling {
     pub(super) watched: bool,
 }
 
-/// How many buffers wait to be received into, or to be sent.
-const SPARE_BUFFERS: usize = 2;
-
 impl Outlet {
     pub(super) fn new(
         max_in_flight: usize,
         handle: ServerHandle,
+        kept: Arc<Kept>,
         connection: Weak<Connection>,
     ) -> Outlet {
         Outlet {
@@ -63,8 +62,8 @@ impl Outlet {
                 talk: Conversation::new(ServerSession::new(max_in_flight)),
                 running: Running::default(),
                 handling: Handling::default(),
-                spare: Vec::new(),
-                spare_out: Vec::new(),
+                spare: Spare::new(&kept),
+                spare_out: Spare::new(&kept),
             }),
             client_takes: AtomicU32::new(u32::MAX),
             queued: Condvar::new(),
@@ -126,7 +125,8 @@ impl Outlet {
     pub(super) fn let_go(&self) {
         let mut state = self.state.lock();
         state.talk.streams.let_go();
-        (state.spare, state.spare_out) = (Vec::new(), Vec::new());
+        state.spare.clear();
+        state.spare_out.clear();
     }
 }
 
@@ -164,15 +164,13 @@ impl State {
     /// An empty message to send.
     #[inline]
     pub(super) fn blank(&mut self) -> Outgoing {
-        self.spare_out.pop().unwrap_or_default()
+        self.spare_out.take()
     }
 
     /// Takes back an empty message, for the next one.
     #[inline]
     pub(super) fn keep_out(&mut self, message: Outgoing) {
-        if self.spare_out.len() < SPARE_BUFFERS {
-            self.spare_out.push(message);
-        }
+        self.spare_out.keep(message);
     }
 
     /// Cancels a request or a stream, and says whom to wake.
@@ -183,13 +181,11 @@ impl State {
 
     /// A buffer to receive the next message into.
     pub(super) fn spare(&mut self) -> Buffer {
-        self.spare.pop().unwrap_or_default()
+        self.spare.take()
     }
 
     /// Takes back a buffer to receive into, for the next message.
     pub(super) fn keep(&mut self, buffer: Buffer) {
-        if self.spare.len() < SPARE_BUFFERS {
-            self.spare.push(buffer);
-        }
+        self.spare.keep(buffer);
     }
 }

@@ -47,6 +47,13 @@ impl Pool {
         self.0.changed.notify_one();
     }
 
+    /// Has the connection take turns again, whose client had too much to read.
+    pub(super) fn resume(&self, connection: u64) {
+        if self.0.state.lock().turns.resume(connection) {
+            self.0.changed.notify_one();
+        }
+    }
+
     pub(super) fn end(&self) {
         self.0.state.lock().ended = true;
         self.0.changed.notify_all();
@@ -63,7 +70,7 @@ impl Queue {
     fn work(&self) {
         let mut state = self.state.lock();
         loop {
-            if let Some(job) = state.turns.pop() {
+            if let Some(job) = state.turns.pop(Job::may_begin) {
                 drop(state);
                 // What it counts it counts by guards.
                 let _ = caught(|| job.run());
@@ -79,11 +86,19 @@ impl Queue {
 
 /// What waits, by whose it is: each has a turn before anybody has another one, however much is somebody's.
 struct Turns<T> {
-    /// Of each for whom something waits, in the order in which it came.
-    waiting: HashMap<u64, VecDeque<T>>,
+    /// Of each for whom something waits.
+    waiting: HashMap<u64, Lane<T>>,
+    /// Those that have a turn.
     order: VecDeque<u64>,
     /// Empty, for those that come next.
     spare: Vec<VecDeque<T>>,
+}
+
+struct Lane<T> {
+    /// In the order in which it came.
+    waiting: VecDeque<T>,
+    /// It has no turn for now.
+    held_up: bool,
 }
 
 /// How many of them are kept, and for how much each.
@@ -107,25 +122,45 @@ impl<T> Turns<T> {
             order,
             spare,
         } = self;
-        let waiting = waiting.entry(whose).or_insert_with(|| {
+        let lane = waiting.entry(whose).or_insert_with(|| {
             order.push_back(whose);
-            spare.pop().unwrap_or_default()
+            Lane {
+                waiting: spare.pop().unwrap_or_default(),
+                held_up: false,
+            }
         });
-        waiting.push_back(what);
+        lane.waiting.push_back(what);
     }
 
-    fn pop(&mut self) -> Option<T> {
-        let whose = self.order.pop_front()?;
-        let waiting = self.waiting.get_mut(&whose)?;
-        let next = waiting.pop_front();
-        if !waiting.is_empty() {
-            self.order.push_back(whose);
-        } else if let Some(empty) = self.waiting.remove(&whose) {
-            if self.spare.len() < SPARE && empty.capacity() <= SPARE_LENGTH {
-                self.spare.push(empty);
+    /// The next whose turn it is. For whom it may not be, there is none before [`resume`](Self::resume).
+    fn pop(&mut self, may: impl Fn(&T) -> bool) -> Option<T> {
+        loop {
+            let whose = self.order.pop_front()?;
+            let lane = self.waiting.get_mut(&whose)?;
+            if !lane.waiting.front().is_some_and(&may) {
+                lane.held_up = true;
+                continue;
             }
+            let next = lane.waiting.pop_front();
+            if !lane.waiting.is_empty() {
+                self.order.push_back(whose);
+            } else if let Some(Lane { waiting: empty, .. }) = self.waiting.remove(&whose) {
+                if self.spare.len() < SPARE && empty.capacity() <= SPARE_LENGTH {
+                    self.spare.push(empty);
+                }
+            }
+            return next;
         }
-        next
+    }
+
+    /// Whether it was held up, and has a turn again.
+    fn resume(&mut self, whose: u64) -> bool {
+        let Some(lane) = self.waiting.get_mut(&whose).filter(|lane| lane.held_up) else {
+            return false;
+        };
+        lane.held_up = false;
+        self.order.push_back(whose);
+        true
     }
 }
 
@@ -148,11 +183,12 @@ mod tests {
         turns.push(2, (2, 0));
         turns.push(3, (3, 0));
         turns.push(3, (3, 1));
-        assert_eq!(turns.pop(), Some((1, 0)));
+        let all = |_: &(i32, i32)| true;
+        assert_eq!(turns.pop(all), Some((1, 0)));
         // It comes behind those that waited before.
         turns.push(4, (4, 0));
         turns.push(2, (2, 1));
-        let rest: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
+        let rest: Vec<_> = std::iter::from_fn(|| turns.pop(all)).collect();
         let expected = [
             (2, 0),
             (3, 0),
@@ -166,6 +202,23 @@ mod tests {
         ];
         assert_eq!(rest, expected);
         turns.push(1, (1, 9));
-        assert_eq!((turns.pop(), turns.pop()), (Some((1, 9)), None));
+        assert_eq!((turns.pop(all), turns.pop(all)), (Some((1, 9)), None));
+    }
+
+    #[test]
+    fn who_is_held_up_has_no_turn_until_it_goes_on() {
+        let mut turns = Turns::default();
+        for whose in [1, 1, 2, 2] {
+            turns.push(whose, whose);
+        }
+        let others = |whose: &u64| *whose != 1;
+        let all = |_: &u64| true;
+        assert!(!turns.resume(1));
+        assert_eq!(turns.pop(others), Some(2));
+        turns.push(1, 1);
+        assert_eq!((turns.pop(all), turns.pop(all)), (Some(2), None));
+        assert!(turns.resume(1) && !turns.resume(1) && !turns.resume(7));
+        let rest: Vec<_> = std::iter::from_fn(|| turns.pop(all)).collect();
+        assert_eq!(rest, [1, 1, 1]);
     }
 }

@@ -10,6 +10,8 @@ use super::connection::{COURTESY, Connection};
 use super::control;
 use super::crew::Crew;
 use super::handler::AnyHandler;
+use super::kept::Kept;
+use super::outbox::Unread;
 use super::pool::Pool;
 use super::watch::Watch;
 use super::{Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
@@ -25,6 +27,8 @@ pub(super) struct Shared {
     pub(super) methods: &'static [&'static str],
     pub(super) handler: Box<dyn AnyHandler>,
     pub(super) pool: Option<Pool>,
+    pub(super) unread: Arc<Unread>,
+    pub(super) kept: Arc<Kept>,
     /// Threads for streams.
     pub(super) crew: Arc<Crew>,
     pub(super) roster: Arc<Roster>,

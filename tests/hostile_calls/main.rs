@@ -18,6 +18,7 @@ mod crowds;
 mod deaths;
 #[path = "../util/drivers.rs"]
 mod drivers;
+mod threads;
 mod town;
 #[path = "../util/mod.rs"]
 mod util;

@@ -31,6 +31,8 @@ pub(crate) enum Request {
     UntilCancelled,
     /// A reply of that many bytes.
     Large(usize),
+    /// A stream whose sink is kept.
+    Keep,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,6 +73,8 @@ pub(crate) struct Gate {
     changed: Condvar,
     waiting: AtomicU64,
     handled: AtomicU64,
+    /// Sinks that handlers have handed on.
+    kept: Mutex<Vec<ItemSink<Reply>>>,
     /// For those that wait in tasks: it is closed when the gate is opened.
     #[cfg(feature = "tokio")]
     closed: Closed,
@@ -92,8 +96,21 @@ impl Gate {
     pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.changed.notify_all();
+        self.kept.lock().unwrap().clear();
         #[cfg(feature = "tokio")]
         self.closed.0.close();
+    }
+
+    /// How many sinks are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.lock().unwrap().len()
+    }
+
+    /// Sends an item through each of the sinks that are kept.
+    pub(crate) fn send_to_kept(&self) {
+        let kept = self.kept.lock().unwrap();
+        kept.iter()
+            .for_each(|items| items.send(&Reply::Done).unwrap());
     }
 
     /// How many requests have come to it so far.
@@ -118,7 +135,7 @@ impl Gate {
             Request::Echo(number) => Reply::Echo(number),
             Request::Text(text) => Reply::Text(text),
             Request::Large(size) => Reply::Text("x".repeat(size)),
-            Request::Units(_) | Request::Tree(_) => Reply::Done,
+            Request::Units(_) | Request::Tree(_) | Request::Keep => Reply::Done,
             Request::Gate => {
                 self.wait();
                 Reply::Done
@@ -176,6 +193,7 @@ impl Handler<DefaultCodec, AtGate> for AtGate {
                 while items.send(&text).is_ok() {}
             }
             Request::Gate => self.0.wait(),
+            Request::Keep => self.0.kept.lock().unwrap().push(items),
             _ => {
                 self.0.waiting.fetch_add(1, Ordering::SeqCst);
                 assert!(items.wait_until_stopped(soon()));
@@ -262,7 +280,7 @@ impl Gate {
             Request::Echo(number) => Reply::Echo(number),
             Request::Text(text) => Reply::Text(text),
             Request::Large(size) => Reply::Text("x".repeat(size)),
-            Request::Units(_) | Request::Tree(_) => Reply::Done,
+            Request::Units(_) | Request::Tree(_) | Request::Keep => Reply::Done,
             Request::Gate => {
                 self.waiting.fetch_add(1, Ordering::SeqCst);
                 let _closed = self.closed.0.acquire().await;
@@ -505,7 +523,7 @@ impl Drop for Neighbour {
 }
 
 /// How many threads the server has; `None` where nobody tells.
-fn threads() -> Option<usize> {
+pub(crate) fn threads() -> Option<usize> {
     if !cfg!(target_os = "linux") {
         return None;
     }
@@ -530,6 +548,13 @@ impl Raw {
         let mut message = Vec::new();
         let heard = self.0.recv_message(&mut message, soon()).unwrap();
         heard.map(|_| bytes::read(&message))
+    }
+
+    /// The next thing that the other end says; `None` when it has closed, in whichever way.
+    pub(crate) fn hears_or_fails(&self) -> Option<Said> {
+        let mut message = Vec::new();
+        let heard = self.0.recv_message(&mut message, soon());
+        heard.ok().flatten().map(|_| bytes::read(&message))
     }
 
     #[track_caller]

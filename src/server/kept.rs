@@ -1,0 +1,143 @@
+//! Buffers that are kept for what comes next: small ones for nothing, and large ones out of a budget of the server's, so
+//! that idle connections do not keep what each was large for once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::connection::Buffer;
+use crate::outgoing::Outgoing;
+
+/// How large a buffer may be that is kept for nothing.
+pub(super) const FREE: usize = 8 << 10;
+
+/// How much all connections of a server keep together of larger ones.
+const MOST: usize = 16 << 20;
+
+/// How many buffers of a kind a connection keeps.
+const BUFFERS: usize = 2;
+
+/// How many bytes of large buffers are kept.
+#[derive(Debug, Default)]
+pub(super) struct Kept(AtomicUsize);
+
+impl Kept {
+    /// Keeps so many bytes more, if that is not too much.
+    pub(super) fn keep(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+        let share = Share {
+            kept: Arc::clone(self),
+            bytes,
+        };
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        (before.saturating_add(bytes) <= MOST).then_some(share)
+    }
+}
+
+/// Bytes that are kept. Dropping it gives them up.
+#[derive(Debug)]
+pub(super) struct Share {
+    kept: Arc<Kept>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.kept.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What can be kept.
+pub(super) trait Keep: Default {
+    /// How much memory that takes; none if somebody else still has it, and it would be of no use.
+    fn size(&mut self) -> Option<usize>;
+}
+
+impl Keep for Buffer {
+    fn size(&mut self) -> Option<usize> {
+        Arc::get_mut(self).map(|buffer| buffer.capacity())
+    }
+}
+
+impl Keep for Outgoing {
+    #[inline]
+    fn size(&mut self) -> Option<usize> {
+        Some(self.capacity())
+    }
+}
+
+/// Those of one kind that a connection keeps.
+pub(super) struct Spare<T> {
+    kept: Arc<Kept>,
+    buffers: Vec<(T, Option<Share>)>,
+}
+
+impl<T: Keep> Spare<T> {
+    pub(super) fn new(kept: &Arc<Kept>) -> Spare<T> {
+        Spare {
+            kept: Arc::clone(kept),
+            buffers: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self) -> T {
+        self.buffers
+            .pop()
+            .map(|(buffer, _)| buffer)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn keep(&mut self, mut buffer: T) {
+        if self.buffers.len() >= BUFFERS {
+            return;
+        }
+        match buffer.size() {
+            Some(bytes) if bytes <= FREE => self.buffers.push((buffer, None)),
+            Some(bytes) => self.keep_large(buffer, bytes),
+            None => {}
+        }
+    }
+
+    #[cold]
+    fn keep_large(&mut self, buffer: T, bytes: usize) {
+        if let Some(share) = self.kept.keep(bytes) {
+            self.buffers.push((buffer, Some(share)));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.buffers = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_buffers_are_kept_and_large_ones_within_the_budget() {
+        let kept = Arc::new(Kept::default());
+        let mut spare: Vec<Spare<Buffer>> = (0..40).map(|_| Spare::new(&kept)).collect();
+        let buffer = |size: usize| Buffer::new(Vec::with_capacity(size));
+        for spare in &mut spare {
+            spare.keep(buffer(FREE));
+            spare.keep(buffer(1 << 20));
+            spare.keep(buffer(1));
+        }
+        let large = spare.iter().filter(|spare| spare.buffers.len() == 2);
+        // Some were small instead, where the large one was too much.
+        assert_eq!(large.count(), 40);
+        let bytes = kept.0.load(Ordering::Relaxed);
+        assert!(bytes <= MOST && bytes > MOST - (2 << 20), "{bytes}");
+        for spare in &mut spare {
+            spare.take();
+        }
+        spare.iter_mut().for_each(Spare::clear);
+        assert_eq!(kept.0.load(Ordering::Relaxed), 0);
+        // One that somebody else has is of no use.
+        let mut spare: Spare<Buffer> = Spare::new(&kept);
+        let shared = buffer(1);
+        spare.keep(Arc::clone(&shared));
+        assert!(spare.buffers.is_empty());
+    }
+}
