@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -16,9 +16,22 @@ use crate::{Deadline, Error, Stream, sys, wire};
 /// [watch](super::watch), look at what has come: a cancellation counts at once, and the rest waits here for its turn.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// There is something here. Nearly always there is not, and nobody needs the lock.
+    /// There is something here, or something may have waited elsewhere. Nearly always there is not, and nobody needs the
+    /// lock.
     any: AtomicBool,
     state: Mutex<State>,
+    turn: Turn,
+}
+
+/// What is known of the message whose turn it is, for the connection's own thread.
+#[derive(Default)]
+struct Turn {
+    /// It has waited for its turn, or may have.
+    waited: AtomicBool,
+    /// When it was there at the latest; 0 if that is not known.
+    came_by: AtomicU64,
+    /// It is a request that was cancelled before.
+    cancelled: AtomicBool,
 }
 
 #[derive(Default)]
@@ -34,15 +47,6 @@ struct State {
     spare: Vec<Buffer>,
 }
 
-impl Came {
-    pub(super) fn by(by: u64) -> Came {
-        Came {
-            by,
-            cancelled: false,
-        }
-    }
-}
-
 struct Waiting {
     message: Buffer,
     came: Came,
@@ -50,11 +54,11 @@ struct Waiting {
     id: Option<u32>,
 }
 
-/// What is known of a message whose turn has come, and which has waited for it.
+/// What is known of a message that waits for its turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Came {
     /// When it was there, at the latest.
-    pub(super) by: u64,
+    pub(super) by: Option<u64>,
     /// It is a request that was cancelled before.
     pub(super) cancelled: bool,
 }
@@ -119,15 +123,45 @@ impl Ahead {
         Next::Stream(state.large_since.take())
     }
 
-    /// Whether something is here, or may be.
+    /// Whether something is here, or may have waited elsewhere.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
-    /// Waits until nobody looks.
-    pub(super) fn wait_for_look(&self) {
-        drop(self.state.lock());
+    /// What comes next may have waited. Nobody else receives any more when this returns, unless it is asked to.
+    pub(super) fn is_behind(&self) {
+        let _state = self.state.lock();
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// The message whose turn it is has come just now.
+    #[inline]
+    pub(super) fn has_just_come(&self) {
+        self.turn.waited.store(false, Ordering::Relaxed);
+    }
+
+    /// The message whose turn it is has waited, or may have.
+    pub(super) fn has_come(&self, came: Came) {
+        let turn = &self.turn;
+        turn.waited.store(true, Ordering::Relaxed);
+        turn.came_by.store(came.by.unwrap_or(0), Ordering::Relaxed);
+        turn.cancelled.store(came.cancelled, Ordering::Relaxed);
+    }
+
+    /// Whether the message whose turn it is has waited, or may have.
+    #[inline]
+    pub(super) fn has_waited(&self) -> bool {
+        self.turn.waited.load(Ordering::Relaxed)
+    }
+
+    /// What is known of it then.
+    pub(super) fn came(&self) -> Came {
+        let by = self.turn.came_by.load(Ordering::Relaxed);
+        Came {
+            by: (by > 0).then_some(by),
+            cancelled: self.turn.cancelled.load(Ordering::Relaxed),
+        }
     }
 
     /// Receives what has come, without waiting: as much as there is room for, and no more than so much in one go. `seen`
@@ -161,7 +195,8 @@ impl Ahead {
             bytes += message.len();
             state.put(message, now, &mut seen);
         }
-        if state.is_any() {
+        let more = messages >= AT_ONCE || bytes >= BYTES_AT_ONCE;
+        if more || state.is_any() {
             self.any.store(true, Ordering::Release);
         }
     }
@@ -294,7 +329,10 @@ impl State {
             return self.keep(message);
         }
         self.bytes += message.len();
-        let came = Came::by(now);
+        let came = Came {
+            by: Some(now),
+            cancelled: false,
+        };
         self.waiting.push_back(Waiting { message, came, id });
     }
 

@@ -46,8 +46,6 @@ pub(crate) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) ahead: Ahead,
-    /// The last handler took so long that what comes next may have waited.
-    pub(super) behind: AtomicBool,
     /// With a pool: what a thread of the connection's own sends.
     pub(super) outbox: Option<Outbox>,
     /// How many bytes of courtesy were sent last, once goodbye was said because the server ends.
@@ -58,14 +56,6 @@ pub(crate) struct Connection {
     pub(super) jobs: Arc<Share>,
     /// The handlers of streams.
     pub(super) handlers: Arc<Share>,
-}
-
-/// A message that was received into a buffer.
-pub(super) struct Received {
-    /// Where in the buffer it begins.
-    pub(super) start: usize,
-    /// It has waited for its turn.
-    pub(super) came: Option<Came>,
 }
 
 /// What ends a connection.
@@ -94,7 +84,6 @@ impl Connection {
             shared,
             outlet: Arc::new(Outlet::new(limit, handle, kept, Weak::clone(connection))),
             ahead: Ahead::default(),
-            behind: AtomicBool::new(false),
             outbox,
             courtesy: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
@@ -160,6 +149,12 @@ impl Connection {
         self.hang_up();
     }
 
+    /// Whether all clients together have far too much to read with so many bytes more.
+    #[cold]
+    pub(super) fn has_too_much_with(&self, bytes: usize) -> bool {
+        self.shared.unread.is_too_much_with(bytes)
+    }
+
     /// Whether the client has too much to read to be asked for more.
     pub(super) fn holds_up(&self) -> bool {
         self.outbox.as_ref().is_some_and(Outbox::holds_up)
@@ -204,7 +199,7 @@ impl Connection {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
             }
             let end = match self.next_message(stream, &mut buffer, deadline) {
-                Ok(Some(next)) => match self.receive(stream, buffer, next, &mut call) {
+                Ok(Some(start)) => match self.receive(stream, buffer, start, &mut call) {
                     Ok(next) => {
                         buffer = next;
                         // Nothing else than a hello comes first.
@@ -268,16 +263,8 @@ impl Connection {
         let watched = handling.watched;
         drop(state);
         if watched || recently.saturating_sub(since) >= nanoseconds(LONG) {
-            self.is_behind();
+            self.ahead.is_behind();
         }
-    }
-
-    /// What comes next may have waited.
-    #[cold]
-    fn is_behind(&self) {
-        self.behind.store(true, Ordering::Relaxed);
-        // Nobody else receives any more by the time that this thread does again.
-        self.ahead.wait_for_look();
     }
 
     /// How long the client may go without a request from now on.
@@ -398,23 +385,53 @@ impl Connection {
         }
     }
 
-    /// The next message, what was received ahead first; `None` at the end.
+    /// The next message, what was received ahead first: where in the buffer it begins, or `None` at the end.
     #[inline]
     fn next_message(
         &self,
         stream: &dyn Stream,
         buffer: &mut Buffer,
         deadline: Deadline,
-    ) -> io::Result<Option<Received>> {
-        if self.ahead.is_any() {
-            return self.next_ahead(stream, buffer, deadline);
+    ) -> io::Result<Option<usize>> {
+        if !self.ahead.is_any() {
+            self.ahead.has_just_come();
+            // Nearly always the last one is there to be used again.
+            let last = Arc::get_mut(buffer).filter(|buffer| buffer.capacity() <= FREE);
+            if let Some(buffer) = last {
+                return unless_it_panics(|| stream.recv_in_place(buffer, deadline));
+            }
+            return self.receive_into(stream, buffer, deadline);
         }
-        let start = self.receive_into(stream, buffer, deadline)?;
-        Ok(start.map(|start| Received { start, came: None }))
+        self.next_that_waited(stream, buffer, deadline)
+    }
+
+    /// The same where it has waited, or may have.
+    #[cold]
+    fn next_that_waited(
+        &self,
+        stream: &dyn Stream,
+        buffer: &mut Buffer,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let came = |by| Came {
+            by,
+            cancelled: false,
+        };
+        let (start, came) = match self.ahead.take(buffer) {
+            Next::Here(came) => (Some(0), came),
+            Next::Rest => {
+                let by = self.ahead.receive_rest(stream, to_fill(buffer), deadline)?;
+                (by.map(|_| 0), came(by))
+            }
+            Next::Stream(by) => (self.receive_into(stream, buffer, deadline)?, came(by)),
+            Next::End => (None, came(None)),
+        };
+        self.ahead.has_come(came);
+        Ok(start)
     }
 
     /// Receives a message, and says where in the buffer it begins.
-    #[inline]
+    #[cold]
     fn receive_into(
         &self,
         stream: &dyn Stream,
@@ -432,36 +449,12 @@ impl Connection {
     }
 
     /// A large buffer waits for a message only where that is not one too many.
-    #[cold]
     fn keep(&self, buffer: &mut Buffer) -> Option<kept::Share> {
         let share = self.shared.kept.keep(buffer.capacity());
         if share.is_none() {
             *buffer = Buffer::default();
         }
         share
-    }
-
-    /// The same where there is something that was received ahead, or may be.
-    #[cold]
-    fn next_ahead(
-        &self,
-        stream: &dyn Stream,
-        buffer: &mut Buffer,
-        deadline: Deadline,
-    ) -> io::Result<Option<Received>> {
-        let (start, came) = match self.ahead.take(buffer) {
-            Next::Here(came) => (Some(0), Some(came)),
-            Next::Rest => {
-                let by = self.ahead.receive_rest(stream, to_fill(buffer), deadline)?;
-                (by.map(|_| 0), by.map(Came::by))
-            }
-            Next::Stream(by) => {
-                let start = self.receive_into(stream, buffer, deadline)?;
-                (start, by.map(Came::by))
-            }
-            Next::End => (None, None),
-        };
-        Ok(start.map(|start| Received { start, came }))
     }
 
     pub(super) fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
@@ -524,14 +517,27 @@ impl Connection {
             outbox.push(message);
             return (Ok(()), None);
         }
-        let counted = self.shared.unread.count(message.len());
         let sent = match stream {
             Some(stream) => self.send_over(stream, &mut message, deadline),
             None => self.send_now(&mut message, deadline),
         };
-        drop(counted);
         message.clear();
         (sent, Some(message))
+    }
+
+    /// The same with a large message.
+    #[cold]
+    pub(super) fn hand_over_large(
+        &self,
+        stream: Option<&dyn Stream>,
+        message: Outgoing,
+    ) -> (io::Result<()>, Option<Outgoing>) {
+        let size = message.len();
+        // What waits in the outbox is counted there.
+        let counted = stream.map(|_| self.shared.unread.count(size));
+        let done = self.hand_over(stream, message, self.patience_for(size));
+        drop(counted);
+        done
     }
 
     /// Sends a message, unless the stream is closed.

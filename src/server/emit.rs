@@ -31,24 +31,11 @@ impl Connection {
             method,
             payload,
             timeout,
-            came,
         } = asked;
-        let deadline = timeout.map_or(Deadline::NEVER, |timeout| match came {
-            Some(came) => Deadline::after_time(came.by, timeout),
-            None => Deadline::after(timeout),
-        });
-        let waited = came.is_some() || self.behind.load(Ordering::Relaxed);
-        let mut over = came.is_some_and(|came| came.cancelled || deadline.has_passed());
-        if waited && !over {
-            let cancelled = {
-                let mut state = self.state();
-                let cancelled = state.running.flag();
-                state.running.begin(&cancelled, Some(id));
-                cancelled
-            };
-            self.catch_up(Some(id), came, &cancelled);
-            self.state().running.finish(&cancelled);
-            over = cancelled.load(Ordering::Acquire);
+        let (mut deadline, mut over) = (timeout.map_or(Deadline::NEVER, Deadline::after), false);
+        if self.ahead.has_waited() {
+            deadline = self.deadline_of_what_waited(timeout);
+            over = deadline.has_passed() || self.was_cancelled_before(id);
         }
         let (hold, place) = match self.room_for_handler(over) {
             Ok(room) => room,
@@ -85,6 +72,17 @@ impl Connection {
             Outflow::new(line(), serial, deadline).fail(&failure);
         }
         Ok(self.state().spare())
+    }
+
+    /// Whether a stream that has waited for its turn was cancelled meanwhile.
+    fn was_cancelled_before(&self, id: u32) -> bool {
+        let mut state = self.state();
+        let cancelled = state.running.flag();
+        state.running.begin(&cancelled, Some(id));
+        drop(state);
+        self.catch_up(Some(id), &cancelled);
+        self.state().running.finish(&cancelled);
+        cancelled.load(Ordering::Acquire)
     }
 
     /// Counts another handler, or says why there can be none.

@@ -133,24 +133,23 @@ impl Call {
             self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_since(recently);
         let size = out.len();
         let mut failure = failure(handled, unwanted, size, connection.client_takes());
-        let unread = &connection.shared.unread;
-        if failure.is_none() && unread.is_too_much_with(size) {
+        if size > SMALL && failure.is_none() && connection.has_too_much_with(size) {
             failure = OwnFailure::over_limit("replies that wait to be read");
         }
         if let Some(failure) = &failure {
             out.clear();
             failure.write(out.bytes(), id);
         }
-        let patience = if size > SMALL {
-            connection.patience_for(size)
-        } else {
-            Deadline::about_from(recently, connection.shared.options.send_timeout)
-        };
         // Who has the answer may use the id again. If that is read by the thread that sends this, there is time.
         if !self.inline {
             connection.state().talk.session.answer(id);
         }
-        let (sent, out) = connection.hand_over(stream, out, patience);
+        let (sent, out) = if size > SMALL {
+            connection.hand_over_large(stream, out)
+        } else {
+            let most = connection.shared.options.send_timeout;
+            connection.hand_over(stream, out, Deadline::about_from(recently, most))
+        };
         let mut state = connection.state();
         if self.inline {
             state.talk.session.answer(id);

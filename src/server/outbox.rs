@@ -50,16 +50,14 @@ impl Unread {
     }
 
     /// Counts a message that is sent now.
-    #[inline]
-    pub(super) fn count(self: &Arc<Self>, bytes: usize) -> Option<Counted> {
-        (bytes > SMALL).then(|| {
-            let mut counted = Counted {
-                unread: Arc::clone(self),
-                bytes: 0,
-            };
-            counted.set(bytes);
-            counted
-        })
+    #[cold]
+    pub(super) fn count(self: &Arc<Self>, bytes: usize) -> Counted {
+        let mut counted = Counted {
+            unread: Arc::clone(self),
+            bytes: 0,
+        };
+        counted.set(bytes);
+        counted
     }
 }
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
-use super::ahead::Came;
 use super::call::{Call, Caller};
-use super::connection::{Buffer, Connection, End, Received};
+use super::connection::{Buffer, Connection, End};
 use super::control;
 use super::emit::wake;
 use super::handler::Payload;
@@ -29,8 +28,6 @@ pub(super) struct Asked {
     pub(super) method: u32,
     pub(super) payload: Payload,
     pub(super) timeout: Option<Duration>,
-    /// It has waited for its turn.
-    pub(super) came: Option<Came>,
 }
 
 impl Connection {
@@ -39,10 +36,9 @@ impl Connection {
         self: &Arc<Self>,
         stream: &dyn Stream,
         message: Buffer,
-        received: Received,
+        start: usize,
         call: &mut Call,
     ) -> Result<Buffer, End> {
-        let Received { start, came } = received;
         let ours = self.shared.ours.identity();
         let mut state = self.state();
         let event = state
@@ -69,7 +65,6 @@ impl Connection {
                     method,
                     payload: Payload { message, start },
                     timeout,
-                    came,
                 };
                 return self.open_stream(id, asked);
             }
@@ -121,7 +116,6 @@ impl Connection {
                     method,
                     payload: Payload { message, start },
                     timeout,
-                    came,
                 };
                 return self.run(stream, state, call, Some(id), asked);
             }
@@ -131,7 +125,6 @@ impl Connection {
                     method,
                     payload: Payload { message, start },
                     timeout: None,
-                    came,
                 };
                 return self.run(stream, state, call, None, asked);
             }
@@ -153,7 +146,6 @@ impl Connection {
             method,
             payload,
             timeout,
-            came,
         } = asked;
         let Some(pool) = &self.shared.pool else {
             let recently = sys::recently();
@@ -162,13 +154,12 @@ impl Connection {
             let out = state.blank();
             drop(state);
             self.shared.see_to_it();
-            call.deadline = timeout.map_or(Deadline::NEVER, |timeout| match came {
-                Some(came) => Deadline::after_time(came.by, timeout),
-                None => Deadline::about_from(recently, timeout),
-            });
-            let waited = came.is_some() || self.behind.load(Ordering::Relaxed);
+            let about = |timeout| Deadline::about_from(recently, timeout);
+            call.deadline = timeout.map_or(Deadline::NEVER, about);
+            let waited = self.ahead.has_waited();
             if waited {
-                self.catch_up(id, came, &call.cancelled);
+                self.catch_up(id, &call.cancelled);
+                call.deadline = self.deadline_of_what_waited(timeout);
             }
             let request = Request {
                 id,
@@ -210,13 +201,20 @@ impl Connection {
 
     /// Sees whether a request that has begun, and may have waited for its turn, was cancelled meanwhile.
     #[cold]
-    pub(super) fn catch_up(&self, id: Option<u32>, came: Option<Came>, cancelled: &AtomicBool) {
-        if id.is_some() && came.is_some_and(|came| came.cancelled) {
+    pub(super) fn catch_up(&self, id: Option<u32>, cancelled: &AtomicBool) {
+        if id.is_some() && self.ahead.came().cancelled {
             cancelled.store(true, Ordering::Release);
         }
         self.look_ahead();
-        // Whatever comes now has not waited, unless it is here.
-        self.behind.store(self.ahead.is_any(), Ordering::Relaxed);
+    }
+
+    /// The deadline of a request that has waited, as far as it is known.
+    #[cold]
+    pub(super) fn deadline_of_what_waited(&self, timeout: Option<Duration>) -> Deadline {
+        timeout.map_or(Deadline::NEVER, |timeout| match self.ahead.came().by {
+            Some(by) => Deadline::after_time(by, timeout),
+            None => Deadline::after(timeout),
+        })
     }
 
     /// What every server answers, whatever its service.
