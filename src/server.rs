@@ -184,10 +184,10 @@ impl ServerOptions {
     }
 
     /// Handles requests on this many threads, for all clients together, so that a slow request does not hold up
-    /// its neighbours. With 0, which is the default, each client has a thread, which handles one request after
-    /// the other and hands nothing to anybody. Streams have threads of their own either way; but without a pool a slow
-    /// request holds up the credit of its client's streams, unless its handler looks whether it
-    /// [is cancelled](Call::is_cancelled).
+    /// its neighbours. Clients have turns: one that asks for much keeps nobody waiting for all of it. With 0, which is the
+    /// default, each client has a thread, which handles one request after the other and hands nothing to anybody; while
+    /// it is at one for long, another thread receives what comes meanwhile, so that cancellations count, and deadlines
+    /// from when their requests came. Streams have [threads of their own](Self::stream_handlers) either way.
     #[must_use]
     pub fn pool(mut self, threads: usize) -> Self {
         self.pool = threads;

@@ -140,7 +140,7 @@ cfg_if::cfg_if! {
 ///
 /// `pub trait Kv: Send + Sync + 'static`. Each method has `&self` and the [`Call`] before its arguments:
 /// `fn get(&self, call: &Call, key: String) -> Option<Blob>`. That of a stream has an [`ItemSink`] behind them, returns
-/// nothing, and runs on a thread of its own; the sink may outlive it. One more, `fn service(self)`, makes of what implements
+/// nothing, and has a thread until it returns; the sink may outlive it. One more, `fn service(self)`, makes of what implements
 /// the trait what [`Server::serve`] takes. What an [`Arc`](std::sync::Arc) points to implements the trait by way of the
 /// `Arc` as well, so that `Arc::clone(&store).service()` serves what others have too; also an `Arc<dyn Kv>`.
 ///

@@ -55,7 +55,7 @@ pub struct Call {
     pub(crate) caller: Arc<dyn Caller>,
     pub(crate) deadline: Deadline,
     pub(crate) cancelled: Arc<AtomicBool>,
-    /// The connection's own thread runs the handler: then nobody else receives meanwhile.
+    /// The connection's own thread runs the handler: then it does not receive meanwhile.
     pub(crate) inline: bool,
 }
 
@@ -72,7 +72,8 @@ impl Call {
         self.caller.client_version()
     }
 
-    /// Until when the client waits for the reply.
+    /// Until when the client waits for the reply, which counts from when its request came. If it has waited for its turn
+    /// behind a slow one, that is known to a fraction of a second.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
         self.deadline
@@ -82,7 +83,8 @@ impl Call {
     /// passed, or the server is ending and has waited long enough. A handler that takes long should look now and
     /// then, and return what it has: the reply is dropped.
     ///
-    /// It costs a system call while the handler runs on the connection's own thread, which is the default.
+    /// It costs a few system calls while the handler runs on the connection's own thread, which is the default, and takes
+    /// no longer than a look at so much, whatever the client sends.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         if self.inline && !self.cancelled.load(Ordering::Acquire) {

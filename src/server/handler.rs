@@ -58,7 +58,7 @@ pub trait Handler<C, Marker>: Send + Sync + 'static {
         reply: &mut Outgoing,
     ) -> Result<(), HandleError>;
 
-    /// Handles the request for a stream, on a thread of its own: makes of `opening` a sink for the items, and sends
+    /// Handles the request for a stream, on a thread that is its own until this returns: makes of `opening` a sink for the items, and sends
     /// them or hands the sink to somebody who does. Without a sink the stream has no items.
     ///
     /// # Errors
