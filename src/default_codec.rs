@@ -50,6 +50,9 @@ impl<L: Listener> Server<L> {
     /// answers by a stream, or what [`service!`](crate::service) makes. It is run for several clients at once. If it
     /// panics, the client is told, and nobody else notices.
     ///
+    /// When this returns, the handler has been dropped, unless it is still at a request: it has a second to notice that
+    /// this is cancelled.
+    ///
     /// # Errors
     ///
     /// What the system says if no more clients can be accepted, for a reason that does not pass.

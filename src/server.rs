@@ -177,6 +177,10 @@ impl ServerOptions {
 
     /// How long a client may take to read a reply before it is cut off; 30 seconds unless set. The items of streams wait
     /// for longer: a client may stay away from its streams for as long as it likes.
+    ///
+    /// A client that has more than a mebibyte to read is not asked for more. Where all of them together have 64 MiB to read,
+    /// each has a second for a large reply, and one for each 4 MiB of it; and where that is no help, a large reply becomes
+    /// an error with the name of the limit.
     #[must_use]
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.send_timeout = timeout;

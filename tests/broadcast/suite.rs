@@ -554,7 +554,7 @@ impl Drop for Bomb {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.broadcast.publish(&1_000).unwrap();
-        self.broadcast.subscribers();
+        let _ = self.broadcast.subscribers();
         self.dropped.fetch_add(1, Ordering::SeqCst);
         if self.panics {
             panic::resume_unwind(Box::new(Bomb));
