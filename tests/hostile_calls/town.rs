@@ -550,13 +550,6 @@ impl Raw {
         heard.map(|_| bytes::read(&message))
     }
 
-    /// The next thing that the other end says; `None` when it has closed, in whichever way.
-    pub(crate) fn hears_or_fails(&self) -> Option<Said> {
-        let mut message = Vec::new();
-        let heard = self.0.recv_message(&mut message, soon());
-        heard.ok().flatten().map(|_| bytes::read(&message))
-    }
-
     #[track_caller]
     pub(crate) fn hears(&self) -> Said {
         self.hears_or_end().expect("an answer, not the end")
