@@ -24,8 +24,29 @@ macro_rules! pair {
                 pub(super) use crate::drivers::$client::*;
                 pub(super) use crate::drivers::$server::*;
             }
+            #[path = "ends.rs"]
+            mod ends;
             #[path = "limits.rs"]
             mod limits;
+            #[path = "named.rs"]
+            mod named;
+            #[path = "panics.rs"]
+            mod panics;
+            #[path = "suite.rs"]
+            mod suite;
+        }
+    };
+}
+
+/// As far as it concerns a transport that says nothing of its limit and of the peer, and is not dialled again.
+macro_rules! bare_pair {
+    ($name:ident: $client:ident $server:ident) => {
+        #[path = "."]
+        mod $name {
+            mod driver {
+                pub(super) use crate::drivers::$client::*;
+                pub(super) use crate::drivers::$server::*;
+            }
             #[path = "ends.rs"]
             mod ends;
             #[path = "panics.rs"]
@@ -43,9 +64,9 @@ pair!(tasks: tasks_call tasks_serve);
 pair!(threads_call_tasks: threads_call tasks_serve);
 #[cfg(feature = "tokio")]
 pair!(tasks_call_threads: tasks_call threads_serve);
-pair!(bare_threads: bare_threads_call bare_threads_serve);
+bare_pair!(bare_threads: bare_threads_call bare_threads_serve);
 #[cfg(feature = "tokio")]
-pair!(bare_tasks: bare_tasks_call bare_tasks_serve);
+bare_pair!(bare_tasks: bare_tasks_call bare_tasks_serve);
 
 /// With a server that has one request at a time: of a client, or of all.
 macro_rules! one_by_one {
