@@ -77,6 +77,10 @@ impl Listener for LocalListener {
     fn see_off(&self) -> bool {
         self.sys.see_off()
     }
+
+    fn close_door(&self) {
+        self.sys.close_door();
+    }
 }
 
 /// A connection over a Windows named pipe or a Unix domain socket.
@@ -231,6 +235,14 @@ impl Stream for LocalStream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         self.sys.transact(request, reply, deadline)
+    }
+
+    fn ask_before(&self, bytes: usize) {
+        self.sys.ask_before(bytes);
+    }
+
+    fn peer_listens(&self) -> bool {
+        self.sys.peer_listens()
     }
 
     fn peer(&self) -> io::Result<Peer> {

@@ -2,10 +2,11 @@
 
 mod ahead;
 mod broadcast;
+pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod control;
-mod crew;
+pub(crate) mod crew;
 pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
@@ -25,8 +26,8 @@ mod watch;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -38,12 +39,13 @@ use crate::session::Party;
 use crate::wire::{Code, Failure};
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, ToName, UserId};
 pub use broadcast::{Broadcast, Event, Slow};
+use budget::Budget;
 pub use call::Call;
 use crew::Crew;
 use handler::Erased;
 pub use handler::{Closure, HandleError, Handler, Payload, StreamClosure, encode_reply};
 use pool::Pool;
-use shared::{Roster, Shared};
+use shared::{Roster, Shared, turn_away};
 pub use sink::{ItemSink, Opening, SinkError};
 use watch::Watch;
 
@@ -68,7 +70,11 @@ pub use crate::service::Service;
 pub struct ServerOptions {
     pub(crate) listen: ListenOptions,
     pub(crate) max_message: usize,
-    max_connections: usize,
+    pub(crate) max_connections: usize,
+    of_one_process: Option<usize>,
+    memory: usize,
+    memory_of_one: usize,
+    pub(crate) idle_when_full: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) hello_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
@@ -95,6 +101,10 @@ impl Default for ServerOptions {
             listen: ListenOptions::default(),
             max_message: crate::DEFAULT_MAX_MESSAGE,
             max_connections: 1024,
+            of_one_process: None,
+            memory: 64 << 20,
+            memory_of_one: 16 << 20,
+            idle_when_full: Duration::from_secs(10),
             max_in_flight: 64,
             hello_timeout: Duration::from_secs(10),
             idle_timeout: None,
@@ -132,10 +142,55 @@ impl ServerOptions {
         self
     }
 
-    /// How many clients may be connected at once; 1024 unless set. The next is told so.
+    /// How many clients may be connected at once; 1024 unless set. The next is told so, unless there is one that has been
+    /// [idle for long](Self::idle_when_full), which goes instead.
     #[must_use]
     pub fn connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
+        self
+    }
+
+    /// How many of these may be from one other process; unless set, a quarter of [all](Self::connections), and at least
+    /// 256. The next is told so.
+    ///
+    /// It keeps a careless program from shutting out all others, and no hostile one that begins new processes. Where the
+    /// process is not known, as between containers, it is for the user; clients in the server's own process have no such
+    /// limit.
+    #[must_use]
+    pub fn connections_of_one_process(mut self, limit: usize) -> Self {
+        self.of_one_process = Some(limit);
+        self
+    }
+
+    /// How long a client has to go without a request to lose its place where as many are
+    /// [connected](Self::connections) as may be, and another one comes; 10 seconds unless set. It is told so in good
+    /// order, and one that [reconnects](crate::ClientOptions::reconnect) does not notice. Of several it is the one that
+    /// has been idle longest, of the process that has most connections. A client with an open stream is not idle.
+    #[must_use]
+    pub fn idle_when_full(mut self, time: Duration) -> Self {
+        self.idle_when_full = time;
+        self
+    }
+
+    /// How many bytes the server holds at most of what clients have sent, from before it is received until it has been
+    /// answered; and how many of what they are to be sent; 64 MiB of either unless set. One other process has a half at
+    /// most.
+    ///
+    /// Messages of up to 64 KiB get through in any case: each client has so much beside this, either way. A larger one
+    /// waits for its share before it is received, and it has it at some time, whatever its size. While clients have
+    /// more to read than this, those that do not read are cut off within seconds; and a large reply, for which there is
+    /// no room even so, becomes an error with the name of the limit.
+    #[must_use]
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// How many bytes of its [memory](Self::memory) the server holds for one client at most; 16 MiB unless set. A
+    /// message that is larger itself is taken when there is no other one.
+    #[must_use]
+    pub fn memory_of_one_client(mut self, bytes: usize) -> Self {
+        self.memory_of_one = bytes;
         self
     }
 
@@ -151,9 +206,10 @@ impl ServerOptions {
     }
 
     /// How many handlers of streams may run at once, for all clients together; 1024 unless set, and beside these one for
-    /// each client. What is beyond is answered with the name of the limit.
+    /// each client. One other process has a half of them, or one for each of its connections. What is beyond is answered
+    /// with the name of the limit.
     ///
-    /// A handler has a thread until it returns. One that only hands its sink on, to a [`Broadcast`] or to another thread,
+    /// A handler that blocks has a thread until it returns. One that only hands its sink on, to a [`Broadcast`] or to another thread,
     /// returns at once: then the stream takes up none of these.
     #[must_use]
     pub fn stream_handlers(mut self, limit: usize) -> Self {
@@ -259,12 +315,25 @@ impl ServerOptions {
     #[must_use]
     pub fn on<L: Listener>(self, listener: L) -> Server<L> {
         let listener = Arc::new(listener);
-        let stop = Arc::clone(&listener);
-        let handle = ServerHandle::new(move || stop.stop());
+        let served = Arc::new(OnceLock::new());
+        let (stop, ours) = (Arc::clone(&listener), Arc::clone(&served));
+        let handle = ServerHandle::new(move || {
+            stop.close_door();
+            // Those who have come already are told. So is who comes in between, by whoever accepts.
+            let until = Deadline::after(LINGER);
+            while let (Some(ours), false) = (ours.get(), until.has_passed()) {
+                match stop.accept(Deadline::NOW) {
+                    Ok(stream) => turn_away(&stream, ours, &ENDING),
+                    Err(_) => break,
+                }
+            }
+            stop.stop();
+        });
         Server {
             listener,
             options: self,
             handle,
+            served,
         }
     }
 }
@@ -303,15 +372,33 @@ impl ServerOptions {
         rule.is_none_or(|admit| allows(admit, peer))
     }
 
-    /// Why a client is turned away, if it is, where so many are connected.
-    pub(crate) fn why_not(&self, admitted: bool, connections: usize) -> Option<Failure<'static>> {
-        if connections >= self.max_connections {
-            Some(Failure::new(Code::OverLimit, "connections"))
-        } else if !admitted {
+    /// Why a client is turned away, if it is.
+    pub(crate) fn why_not(
+        &self,
+        admitted: bool,
+        joins: impl FnOnce() -> bool,
+        has_room: impl FnOnce() -> bool,
+    ) -> Option<Failure<'static>> {
+        if !admitted {
             Some(Failure::new(Code::Denied, "this client may not connect"))
+        } else if !joins() {
+            Some(Failure::new(Code::OverLimit, "connections of one process"))
+        } else if !has_room() {
+            Some(Failure::new(Code::OverLimit, "connections"))
         } else {
             None
         }
+    }
+
+    /// How many connections one process may have.
+    pub(crate) fn of_one_process(&self) -> usize {
+        let quarter = self.max_connections / 4;
+        self.of_one_process.unwrap_or(quarter.max(256))
+    }
+
+    /// What clients may make the server hold.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(self.memory, self.memory_of_one)
     }
 
     /// Whether a client may end the server.
@@ -347,6 +434,8 @@ pub struct Server<L = LocalListener> {
     listener: Arc<L>,
     options: ServerOptions,
     handle: ServerHandle,
+    /// As whom, once somebody serves.
+    served: Arc<OnceLock<Party>>,
 }
 
 impl Server {
@@ -386,6 +475,7 @@ impl<L: Listener> Server<L> {
             listener,
             options,
             handle,
+            served: identity,
         } = self;
         let ours = options.party(
             C::NAME,
@@ -399,19 +489,21 @@ impl<L: Listener> Server<L> {
         } else {
             None
         };
-        let crew = Arc::new(Crew::new(options.stream_handlers));
+        let crew = Arc::new(Crew::default());
         let roster = Arc::new(Roster::new(handle));
         let watch = match pool {
             Some(_) => None,
             None => Some(Watch::start(Arc::clone(&roster))?),
         };
+        // From here on, whoever ends it tells those who wait to be accepted.
+        let _ = identity.set(ours.clone());
         let shared = Arc::new(Shared {
             ours,
+            budget: Arc::new(options.budget()),
             options,
             methods,
             handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),
             pool,
-            unread: Arc::default(),
             kept: Arc::default(),
             crew,
             roster,
@@ -529,6 +621,9 @@ impl fmt::Debug for ServerHandle {
             .finish()
     }
 }
+
+/// What those are told who have come, and whom nobody will serve.
+pub(crate) const ENDING: Failure<'static> = Failure::new(Code::Unavailable, "ending");
 
 /// How long a client that is turned away may take to read why.
 pub(crate) const TURNED_AWAY: Duration = Duration::from_millis(20);

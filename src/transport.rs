@@ -1,7 +1,8 @@
 //! The traits [`Stream`] and [`Listener`]: whole messages, with deadlines.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io::{self, IoSlice};
+use std::mem;
 use std::sync::Arc;
 
 use crate::caught::caught;
@@ -236,6 +237,20 @@ pub trait Stream: Debug + Send + Sync + 'static {
         part
     }
 
+    /// From now on a receive of a whole message that is larger than so many bytes fails once, with [`Announced`], before
+    /// the rest of it is received; the next one gets the message. A transport that cannot do that receives it at once.
+    #[doc(hidden)]
+    fn ask_before(&self, bytes: usize) {
+        let _ = bytes;
+    }
+
+    /// Whether the peer, which has said that it sends no more, still receives. A transport that knows only one end, that
+    /// of both directions, says no.
+    #[doc(hidden)]
+    fn peer_listens(&self) -> bool {
+        false
+    }
+
     /// Who is at the other end.
     ///
     /// # Errors
@@ -275,6 +290,11 @@ pub trait Listener: Debug + Send + Sync + 'static {
     fn see_off(&self) -> bool {
         true
     }
+
+    /// From now on nobody can connect any more, where the transport can do that. Those who have are still accepted; then
+    /// it is as if it were stopped.
+    #[doc(hidden)]
+    fn close_door(&self) {}
 
     /// An iterator over the connections, which ends when the listener is stopped.
     ///
@@ -389,6 +409,14 @@ macro_rules! forward_stream {
                 (**self).transact(request, reply, deadline)
             }
 
+            fn ask_before(&self, bytes: usize) {
+                (**self).ask_before(bytes);
+            }
+
+            fn peer_listens(&self) -> bool {
+                (**self).peer_listens()
+            }
+
             fn peer(&self) -> io::Result<Peer> {
                 (**self).peer()
             }
@@ -412,7 +440,43 @@ impl<L: Listener + ?Sized> Listener for Arc<L> {
     fn see_off(&self) -> bool {
         (**self).see_off()
     }
+
+    fn close_door(&self) {
+        (**self).close_door();
+    }
 }
+
+/// Why a receive stopped: the message is larger than what is received [without asking](Stream::ask_before). Nothing of
+/// it is lost.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    size: usize,
+}
+
+impl Announced {
+    /// To be asked about the next message, or to say once that it was asked about: of so many bytes.
+    pub(crate) fn check(size: usize, without_asking: usize, asked: &mut bool) -> io::Result<()> {
+        if size > without_asking && !mem::replace(asked, true) {
+            return Err(io::Error::other(Announced { size }));
+        }
+        Ok(())
+    }
+
+    /// How large the message is of which an error says so.
+    #[cfg(feature = "typed")]
+    pub(crate) fn size(error: &io::Error) -> Option<usize> {
+        let announced: &Announced = error.get_ref()?.downcast_ref()?;
+        Some(announced.size)
+    }
+}
+
+impl fmt::Display for Announced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a message of {} bytes waits to be received", self.size)
+    }
+}
+
+impl std::error::Error for Announced {}
 
 /// A transport that panics is one that failed: nobody else who uses the connection is to wait for that thread.
 #[inline]

@@ -421,6 +421,15 @@ fn duration(milliseconds: u32) -> Option<Duration> {
 
 // ---------------------------------------------------------------- reading
 
+/// Whether a message asks for something that a handler does: a look at its first byte.
+#[cfg(feature = "tokio")]
+pub(crate) fn asks(message: &[u8]) -> bool {
+    matches!(
+        message.first(),
+        Some(&(kind::REQUEST | kind::NOTIFY | kind::OPEN))
+    )
+}
+
 /// Takes a message apart.
 #[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {

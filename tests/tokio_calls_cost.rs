@@ -50,7 +50,9 @@ fn runtime() -> Runtime {
 
 async fn serve(name: &str) {
     // One more than the test makes, which it asks over.
-    let options = ServerOptions::new().connections(20_000);
+    let options = ServerOptions::new()
+        .connections(20_000)
+        .connections_of_one_process(20_000);
     let server = options.bind_tokio(name).unwrap();
     announce("listening");
     let handler = |asked: Asked, _| async move { asked.ok_or_else(|| ALLOCATOR.live() as u64) };

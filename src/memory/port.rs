@@ -30,6 +30,8 @@ pub(crate) struct Port {
 #[derive(Default)]
 pub(crate) struct PortState {
     stopped: bool,
+    /// Nobody connects any more.
+    closed: bool,
     /// How many instances there are.
     open: usize,
     /// Who has connected and waits to be accepted.
@@ -61,7 +63,10 @@ impl PortState {
         if self.stopped {
             return Err(Error::Stopped.into());
         }
-        Ok(self.backlog.pop_front())
+        match self.backlog.pop_front() {
+            None if self.closed => Err(Error::Stopped.into()),
+            next => Ok(next),
+        }
     }
 }
 
@@ -77,7 +82,7 @@ impl Port {
         state: &mut PortState,
         deadline: Deadline,
     ) -> io::Result<Option<Stream>> {
-        if state.stopped {
+        if state.stopped || state.closed {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "nobody listens any more",
@@ -118,6 +123,11 @@ impl transport::Listener for Listener {
         self.0.changed.notify_all();
         // Each gives its instance back, which takes the lock.
         drop(refused);
+    }
+
+    fn close_door(&self) {
+        self.0.state.lock().closed = true;
+        self.0.changed.notify_all();
     }
 }
 

@@ -129,6 +129,11 @@ impl Ahead {
         self.any.load(Ordering::Acquire)
     }
 
+    /// Whether the client sends no more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_any() && self.state.lock().ended
+    }
+
     /// What comes next may have waited. Nobody else receives any more when this returns, unless it is asked to.
     pub(super) fn is_behind(&self) {
         let _state = self.state.lock();

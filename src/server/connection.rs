@@ -12,11 +12,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::ahead::{Ahead, Came, Next, Seen};
+use super::budget::{Budget, Holder, LOOK, Lease, SMALL};
 use super::call::{Call, Caller, KnownPeer};
 use super::emit::wake;
 use super::kept::{self, FREE};
@@ -30,7 +31,7 @@ use crate::caught::{caught, drop_caught};
 use crate::clock::nanoseconds;
 use crate::outgoing::Outgoing;
 use crate::session::ServerEvent;
-use crate::transport::unless_it_panics;
+use crate::transport::{Announced, unless_it_panics};
 use crate::wire::{self, Code, Failure, Malformed};
 use crate::{Deadline, Error, Peer, Stream};
 
@@ -41,8 +42,8 @@ pub(crate) struct Connection {
     /// Until it is closed: whoever uses it then lets it go as well.
     stream: Mutex<Option<Arc<dyn Stream>>>,
     pub(super) peer: KnownPeer,
-    /// Its number on the server's list.
-    pub(super) number: u64,
+    /// What the connection counts as.
+    pub(super) holder: Holder,
     pub(super) shared: Arc<Shared>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) ahead: Ahead,
@@ -56,6 +57,8 @@ pub(crate) struct Connection {
     pub(super) jobs: Arc<Share>,
     /// The handlers of streams.
     pub(super) handlers: Arc<Share>,
+    /// The share of the server's memory that a large message has which was just received.
+    lease: Mutex<Option<Box<Lease>>>,
 }
 
 /// What ends a connection.
@@ -70,25 +73,33 @@ impl Connection {
     pub(super) fn new(
         stream: Arc<dyn Stream>,
         peer: Peer,
-        number: u64,
+        holder: Holder,
         shared: Arc<Shared>,
     ) -> Arc<Connection> {
+        let budget = Arc::clone(holder.budget());
         let (limit, handle) = (shared.options.max_in_flight, shared.handle().clone());
         let outbox = shared.pool.is_some();
-        let outbox = outbox.then(|| Outbox::new(&shared.unread));
+        let outbox = outbox.then(|| Outbox::new(&budget));
         let kept = Arc::clone(&shared.kept);
         Arc::new_cyclic(|connection: &Weak<Connection>| Connection {
             stream: Mutex::new(Some(stream)),
             peer: KnownPeer::new(peer),
-            number,
+            holder,
             shared,
-            outlet: Arc::new(Outlet::new(limit, handle, kept, Weak::clone(connection))),
+            outlet: Arc::new(Outlet::new(
+                limit,
+                handle,
+                budget,
+                kept,
+                Weak::clone(connection),
+            )),
             ahead: Ahead::default(),
             outbox,
             courtesy: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
             jobs: Arc::default(),
             handlers: Arc::default(),
+            lease: Mutex::default(),
         })
     }
 
@@ -140,6 +151,7 @@ impl Connection {
             if outbox.has_sent(size) {
                 self.resume();
             }
+            wake(self.holder.budget().relieved());
             message.clear();
             self.state().keep_out(message);
             if self.deaf.load(Ordering::Acquire) {
@@ -152,7 +164,7 @@ impl Connection {
     /// Whether all clients together have far too much to read with so many bytes more.
     #[cold]
     pub(super) fn has_too_much_with(&self, bytes: usize) -> bool {
-        self.shared.unread.is_too_much_with(bytes)
+        self.holder.budget().is_out(bytes)
     }
 
     /// Whether the client has too much to read to be asked for more.
@@ -163,7 +175,7 @@ impl Connection {
     /// Has what the client has asked for take its turns again.
     fn resume(&self) {
         if let Some(pool) = &self.shared.pool {
-            pool.resume(self.number);
+            pool.resume(self.holder.connection());
         }
     }
 
@@ -199,16 +211,25 @@ impl Connection {
                 outbox.wait_for_room(self.shared.options.max_in_flight);
             }
             let end = match self.next_message(stream, &mut buffer, deadline) {
-                Ok(Some(start)) => match self.receive(stream, buffer, start, &mut call) {
-                    Ok(next) => {
-                        buffer = next;
-                        // Nothing else than a hello comes first.
-                        deadline = self.until_idle();
-                        continue;
+                Ok(Some(start)) => {
+                    let large = buffer.len() > SMALL;
+                    match self.receive(stream, buffer, start, &mut call) {
+                        Ok(next) => {
+                            buffer = next;
+                            if large {
+                                self.drop_lease();
+                            }
+                            // Nothing else than a hello comes first.
+                            deadline = self.until_idle();
+                            continue;
+                        }
+                        Err(end) => end,
                     }
-                    Err(end) => end,
-                },
-                Ok(None) => End::Gone,
+                }
+                Ok(None) => {
+                    self.outlast(stream);
+                    End::Gone
+                }
                 Err(error) => match Error::of(&error) {
                     Some(Error::TooLarge { limit, size }) => {
                         let failure = too_large(*limit, *size);
@@ -291,6 +312,15 @@ impl Connection {
         self.outlet.takes()
     }
 
+    pub(super) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        self.state().idle_since(now)
+    }
+
+    /// To be [parted](Self::part) then.
+    pub(super) fn evict_if_idle(&self) -> bool {
+        self.state().evict_if_idle()
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.state().talk.session.in_flight()
     }
@@ -340,6 +370,7 @@ impl Connection {
             self.end(outbox);
         }
         self.let_go();
+        self.holder.budget().wake_all();
     }
 
     /// Nobody waits for any answer any more.
@@ -398,7 +429,7 @@ impl Connection {
             // Nearly always the last one is there to be used again.
             let last = Arc::get_mut(buffer).filter(|buffer| buffer.capacity() <= FREE);
             if let Some(buffer) = last {
-                return unless_it_panics(|| stream.recv_in_place(buffer, deadline));
+                return self.recv(stream, buffer, deadline);
             }
             return self.receive_into(stream, buffer, deadline);
         }
@@ -443,7 +474,7 @@ impl Connection {
             _ => self.keep(buffer),
         };
         let buffer = to_fill(buffer);
-        let received = unless_it_panics(|| stream.recv_in_place(buffer, deadline));
+        let received = self.recv(stream, buffer, deadline);
         drop(kept);
         received
     }
@@ -455,6 +486,71 @@ impl Connection {
             *buffer = Buffer::default();
         }
         share
+    }
+
+    #[inline]
+    fn recv(
+        &self,
+        stream: &dyn Stream,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        match unless_it_panics(|| stream.recv_in_place(message, deadline)) {
+            Err(error) => match Announced::size(&error) {
+                Some(size) => self.receive_large(stream, message, size),
+                None => Err(error),
+            },
+            received => received,
+        }
+    }
+
+    /// Receives a message of that size, once it has its share of the server's memory.
+    #[cold]
+    fn receive_large(
+        &self,
+        stream: &dyn Stream,
+        message: &mut Vec<u8>,
+        size: usize,
+    ) -> io::Result<Option<usize>> {
+        let is_closed = || self.state().running.is_closed();
+        let lease = self.holder.lease(size).wait(Deadline::NEVER, is_closed);
+        *self.lease.lock() = Some(Box::new(lease.ok_or(Error::Closed)?));
+        let begun = Instant::now();
+        loop {
+            let look = Deadline::after(LOOK);
+            match unless_it_panics(|| stream.recv_in_place(message, look)) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                received => return received,
+            }
+            let usually = self.shared.options.send_timeout;
+            let most = self.holder.budget().patience_for_message(size, usually);
+            if begun.elapsed() >= most {
+                self.refuse(&Failure::new(Code::OverLimit, "time for a message"));
+                return Err(Error::Closed.into());
+            }
+        }
+    }
+
+    /// The share of the server's memory of the message that was just received, if it has one.
+    pub(super) fn lease_of(&self, message: &Buffer) -> Option<Box<Lease>> {
+        (message.len() > SMALL)
+            .then(|| self.lease.lock().take())
+            .flatten()
+    }
+
+    /// It was not for a handler.
+    fn drop_lease(&self) {
+        let lease = self.lease.lock().take();
+        drop(lease);
+    }
+
+    /// A client that sends no more may still wait for what it has asked for.
+    #[cold]
+    fn outlast(&self, stream: &dyn Stream) {
+        let waits = || self.in_flight() > 0 && self.stream().is_some();
+        while waits() && stream.peer_listens() {
+            thread::sleep(WHILE_IT_LISTENS);
+        }
     }
 
     pub(super) fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
@@ -485,14 +581,12 @@ impl Connection {
 
     /// The same for a message of so many bytes, which are among too many.
     pub(super) fn patience_for(&self, bytes: usize) -> Deadline {
-        let usual = self.shared.options.send_timeout;
-        let shared = &self.shared;
-        Deadline::about(
-            shared
-                .unread
-                .patience(bytes)
-                .map_or(usual, |most| most.min(usual)),
-        )
+        let usually = self.shared.options.send_timeout;
+        let hurries = bytes > SMALL && self.holder.budget().is_short();
+        Deadline::about(match hurries {
+            true => usually.min(Budget::patience(bytes)),
+            false => usually,
+        })
     }
 
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
@@ -534,9 +628,10 @@ impl Connection {
     ) -> (io::Result<()>, Option<Outgoing>) {
         let size = message.len();
         // What waits in the outbox is counted there.
-        let counted = stream.map(|_| self.shared.unread.count(size));
+        let counted = stream.map(|_| self.holder.budget().count(size));
         let done = self.hand_over(stream, message, self.patience_for(size));
         drop(counted);
+        wake(self.holder.budget().relieved());
         done
     }
 
@@ -621,6 +716,8 @@ impl Connection {
                 true
             }
         });
+        // One that sends no more may still wait for what it has asked for.
+        let has_gone = (has_gone || self.ahead.has_ended()) && !stream.peer_listens();
         drop_caught(stream);
         if has_gone {
             self.client_has_gone();
@@ -635,6 +732,9 @@ impl Connection {
 
 /// How long a client may take to read what it is told out of courtesy.
 pub(crate) const COURTESY: Duration = Duration::from_millis(100);
+
+/// How often to look whether a client is still there that sends no more.
+const WHILE_IT_LISTENS: Duration = Duration::from_millis(20);
 
 /// How large a buffer is kept to receive into.
 const KEPT: usize = 4 << 20;

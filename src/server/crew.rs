@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -15,18 +14,18 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::caught::caught;
 
-/// How many handlers run at once, for all connections of a server together, unless it is told another number. The
+/// How many handlers of streams run at once, for all connections of a server together, unless it is told another number. The
 /// system has an end of threads, and not one that says no: where memory cannot be mapped any more, which takes four maps
 /// for each thread of the 65,530 that Linux allows a process, the standard library ends the process.
-pub(super) const HANDLERS: usize = 1024;
+pub(crate) const HANDLERS: usize = 1024;
 
 /// How long a thread waits for the next task.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Dropping it lets idle threads go.
-pub(super) struct Crew {
+#[derive(Default)]
+pub(crate) struct Crew {
     queue: Arc<Queue>,
-    places: Arc<Places>,
 }
 
 type Task = Box<dyn FnOnce() + Send>;
@@ -46,31 +45,12 @@ struct State {
 }
 
 impl Crew {
-    /// With so many handlers at once at most, and one for each connection.
-    pub(super) fn new(handlers: usize) -> Crew {
-        Crew {
-            queue: Arc::default(),
-            places: Arc::new(Places {
-                taken: AtomicUsize::new(0),
-                limit: handlers,
-            }),
-        }
-    }
-
-    /// The place of a handler, if there is one. The first of a connection always has one, so that nobody is kept out by
-    /// what others have open.
-    pub(super) fn place(&self, is_first: bool) -> Option<Place> {
-        let place = Place(Arc::clone(&self.places));
-        let before = self.places.taken.fetch_add(1, Ordering::AcqRel);
-        (is_first || before < self.places.limit).then_some(place)
-    }
-
     /// Sees to it that a thread is idle.
     ///
     /// # Errors
     ///
     /// What the system says if there can be no more threads.
-    pub(super) fn make_ready(&self) -> io::Result<()> {
+    pub(crate) fn make_ready(&self) -> io::Result<()> {
         let mut state = self.queue.state.lock();
         if state.idle > state.tasks.len() {
             return Ok(());
@@ -88,7 +68,7 @@ impl Crew {
     /// # Errors
     ///
     /// What the system says if there can be no more threads.
-    pub(super) fn run(&self, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn run(&self, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let task: Task = Box::new(task);
         let mut state = self.queue.state.lock();
         if state.idle > state.tasks.len() {
@@ -109,7 +89,7 @@ impl Crew {
     }
 
     /// Has idle threads end.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.queue.state.lock().ended = true;
         self.queue.changed.notify_all();
     }
@@ -157,20 +137,6 @@ impl Queue {
     }
 }
 
-struct Places {
-    taken: AtomicUsize,
-    limit: usize,
-}
-
-/// The place of a handler. Dropping it gives it back.
-pub(super) struct Place(Arc<Places>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl fmt::Debug for Crew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Crew").finish_non_exhaustive()
@@ -184,22 +150,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_few_but_the_first_has_one() {
-        let crew = Crew::new(2);
-        let places = [crew.place(false), crew.place(true)];
-        assert!(places.iter().all(Option::is_some));
-        assert!(crew.place(false).is_none());
-        let first = crew.place(true);
-        assert!(first.is_some());
-        drop(places);
-        assert!(crew.place(false).is_some());
-        drop(first);
-        assert_eq!(crew.places.taken.load(Ordering::Acquire), 0);
-    }
-
-    #[test]
     fn threads_are_used_again_and_a_panic_ends_none() {
-        let crew = Crew::new(1);
+        let crew = Crew::default();
         let (say, said) = mpsc::channel();
         for number in 0..100 {
             let say = say.clone();

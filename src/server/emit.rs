@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::budget::StreamPlace;
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
-use super::crew::Place;
 use super::handler::Payload;
 use super::requests::Asked;
 use super::share::Hold;
@@ -89,7 +89,10 @@ impl Connection {
     ///
     /// A stream may have ended whose handler has not noticed, or has more to do: these do not count as requests any more,
     /// but there is an end to them as well.
-    fn room_for_handler(self: &Arc<Self>, over: bool) -> Result<(Hold, Place), Failure<'static>> {
+    fn room_for_handler(
+        self: &Arc<Self>,
+        over: bool,
+    ) -> Result<(Hold, StreamPlace), Failure<'static>> {
         let over_limit = |what| Failure::new(Code::OverLimit, what);
         if self.shared.is_draining() {
             return Err(Failure::new(Code::Unavailable, "ending"));
@@ -101,7 +104,8 @@ impl Connection {
         let before = self.handlers.add_by(limit, Deadline::after(TO_NOTICE));
         let before = before.ok_or(over_limit("handlers of streams"))?;
         let hold = Hold::new(Arc::clone(self), &self.handlers);
-        let place = self.shared.crew.place(before == 0);
+        let most = self.shared.options.stream_handlers;
+        let place = self.holder.begin_stream(most, before == 0);
         let place = place.ok_or(over_limit("handlers of streams of all clients"))?;
         match self.shared.crew.make_ready() {
             Ok(()) => Ok((hold, place)),
@@ -139,8 +143,11 @@ impl Connection {
                 state.talk.session.answered();
             }
             let waker = state.talk.sent(outbound);
+            let wakers = state.talk.relieved();
             drop(state);
             wake(waker);
+            wake(wakers);
+            wake(self.holder.budget().relieved());
             if last && self.shared.is_draining() && self.in_flight() == 0 {
                 return self.part(Deadline::after(COURTESY));
             }
@@ -155,7 +162,7 @@ struct Handling {
     serial: u64,
     method: u32,
     payload: Payload,
-    _place: Place,
+    _place: StreamPlace,
     hold: Hold,
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::budget::Lease;
 use super::call::Call;
 use super::sink::{ItemSink, Opening};
 use crate::blob;
@@ -105,9 +106,19 @@ impl std::error::Error for HandleError {}
 pub struct Payload {
     pub(crate) message: Arc<Vec<u8>>,
     pub(crate) start: usize,
+    /// Its share of the server's memory, if it has one.
+    pub(crate) lease: Option<Box<Lease>>,
 }
 
 impl Payload {
+    pub(crate) fn new(message: Arc<Vec<u8>>, start: usize, lease: Option<Box<Lease>>) -> Payload {
+        Payload {
+            message,
+            start,
+            lease,
+        }
+    }
+
     /// The bytes that the codec made.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

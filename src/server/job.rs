@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::budget::SMALL;
 use super::call::Call;
 use super::connection::{Buffer, COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
-use super::outbox::SMALL;
 use super::share::Hold;
 use crate::caught::{Panicked, caught};
 use crate::outgoing::Outgoing;
@@ -178,7 +178,7 @@ pub(crate) struct OwnFailure {
 impl OwnFailure {
     /// The text names the limit.
     #[cold]
-    fn over_limit(text: &str) -> Option<OwnFailure> {
+    pub(crate) fn over_limit(text: &str) -> Option<OwnFailure> {
         Some(OwnFailure {
             code: Code::OverLimit,
             text: text.to_owned(),
@@ -299,6 +299,12 @@ impl Running {
         }
     }
 
+    /// Whether nothing is being handled, or waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let mut places = self.places.iter();
+        places.all(|place| place.held == Held::Nothing)
+    }
+
     pub(crate) fn cancel(&self, id: u32) {
         self.cancel_all(|held| held == Held::Request(id));
     }
@@ -313,6 +319,10 @@ impl Running {
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.cancel_all(|held| held != Held::Nothing);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn cancel_all(&self, which: impl Fn(Held) -> bool) {

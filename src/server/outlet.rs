@@ -3,10 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard};
 
 use super::ServerHandle;
+use super::budget::Budget;
 use super::connection::{Buffer, Connection};
 use super::emit::PAUSE;
 use super::job::Running;
@@ -35,6 +37,10 @@ pub(super) struct State {
     pub(super) talk: Conversation,
     pub(super) running: Running,
     pub(super) handling: Handling,
+    /// Since when it is known that the client is idle, until it is not.
+    pub(super) idle_since: Option<Instant>,
+    /// The client has been told that no more is read, for another one to have its place.
+    pub(super) evicted: bool,
     /// Buffers to receive into, kept for the next message.
     spare: Spare<Buffer>,
     /// Messages to send, kept for the next one.
@@ -54,14 +60,17 @@ impl Outlet {
     pub(super) fn new(
         max_in_flight: usize,
         handle: ServerHandle,
+        budget: Arc<Budget>,
         kept: Arc<Kept>,
         connection: Weak<Connection>,
     ) -> Outlet {
         Outlet {
             state: Mutex::new(State {
-                talk: Conversation::new(ServerSession::new(max_in_flight)),
+                talk: Conversation::new(ServerSession::new(max_in_flight), budget),
                 running: Running::default(),
                 handling: Handling::default(),
+                idle_since: None,
+                evicted: false,
                 spare: Spare::new(&kept),
                 spare_out: Spare::new(&kept),
             }),
@@ -125,6 +134,7 @@ impl Outlet {
     pub(super) fn let_go(&self) {
         let mut state = self.state.lock();
         state.talk.streams.let_go();
+        state.talk.streams.unsent.clear();
         state.spare.clear();
         state.spare_out.clear();
     }
@@ -161,6 +171,25 @@ impl Line for Outlet {
 }
 
 impl State {
+    /// Whether the client waits for nothing, and there is nothing to do for it.
+    fn is_idle(&self) -> bool {
+        let greeted = self.talk.session.client().is_some();
+        greeted && self.talk.session.in_flight() == 0 && self.running.is_idle() && !self.evicted
+    }
+
+    /// Since when it is known to be idle, if it is.
+    pub(super) fn idle_since(&mut self, now: Instant) -> Option<Instant> {
+        let idle = self.is_idle();
+        idle.then(|| *self.idle_since.get_or_insert(now))
+    }
+
+    /// Reads no more if it is idle, for another one to have its place.
+    pub(super) fn evict_if_idle(&mut self) -> bool {
+        let idle = self.is_idle();
+        self.evicted |= idle;
+        idle
+    }
+
     /// An empty message to send.
     #[inline]
     pub(super) fn blank(&mut self) -> Outgoing {

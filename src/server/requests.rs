@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
+use super::budget::SMALL;
 use super::call::{Call, Caller};
 use super::connection::{Buffer, Connection, End};
 use super::control;
@@ -41,6 +42,11 @@ impl Connection {
     ) -> Result<Buffer, End> {
         let ours = self.shared.ours.identity();
         let mut state = self.state();
+        if state.evicted {
+            // It came too late.
+            return Err(End::Gone);
+        }
+        state.idle_since = None;
         let event = state
             .talk
             .session
@@ -61,9 +67,10 @@ impl Connection {
             } => {
                 let start = message.len() - payload.len();
                 drop(state);
+                let lease = self.lease_of(&message);
                 let asked = Asked {
                     method,
-                    payload: Payload { message, start },
+                    payload: Payload::new(message, start, lease),
                     timeout,
                 };
                 return self.open_stream(id, asked);
@@ -112,18 +119,20 @@ impl Connection {
                 payload,
             } => {
                 let start = message.len() - payload.len();
+                let lease = self.lease_of(&message);
                 let asked = Asked {
                     method,
-                    payload: Payload { message, start },
+                    payload: Payload::new(message, start, lease),
                     timeout,
                 };
                 return self.run(stream, state, call, Some(id), asked);
             }
             ServerEvent::Notify { method, payload } => {
                 let start = message.len() - payload.len();
+                let lease = self.lease_of(&message);
                 let asked = Asked {
                     method,
-                    payload: Payload { message, start },
+                    payload: Payload::new(message, start, lease),
                     timeout: None,
                 };
                 return self.run(stream, state, call, None, asked);
@@ -176,8 +185,9 @@ impl Connection {
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         // Requests are never that many, but nobody answers notifications.
         self.jobs.add_below(self.shared.options.max_in_flight);
+        let payload = self.leased(payload);
         pool.give(
-            self.number,
+            self.holder.connection(),
             Job {
                 call: Call {
                     caller: Arc::clone(self) as Arc<dyn Caller>,
@@ -197,6 +207,17 @@ impl Connection {
             },
         );
         Ok(self.state().spare())
+    }
+
+    /// A request with its share of the server's memory, as it has to wait for its turn: only what is small needs none.
+    fn leased(&self, mut payload: Payload) -> Payload {
+        let size = payload.message.len();
+        if payload.lease.is_none() && size > SMALL / self.shared.options.max_in_flight {
+            let is_closed = || self.state().running.is_closed();
+            let lease = self.holder.lease(size).wait(Deadline::NEVER, is_closed);
+            payload.lease = lease.map(Box::new);
+        }
+        payload
     }
 
     /// Sees whether a request that has begun, and may have waited for its turn, was cancelled meanwhile.

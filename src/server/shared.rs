@@ -3,18 +3,19 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::thread;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::budget::{Budget, SMALL};
 use super::connection::{COURTESY, Connection};
 use super::control;
 use super::crew::Crew;
 use super::handler::AnyHandler;
 use super::kept::Kept;
-use super::outbox::Unread;
 use super::pool::Pool;
 use super::watch::Watch;
-use super::{Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
+use super::{ENDING, Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
 use crate::session::Party;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Stream};
@@ -27,13 +28,13 @@ pub(super) struct Shared {
     pub(super) methods: &'static [&'static str],
     pub(super) handler: Box<dyn AnyHandler>,
     pub(super) pool: Option<Pool>,
-    pub(super) unread: Arc<Unread>,
     pub(super) kept: Arc<Kept>,
     /// Threads for streams.
     pub(super) crew: Arc<Crew>,
     pub(super) roster: Arc<Roster>,
     /// Over handlers that run on the threads of their connections.
     pub(super) watch: Option<Watch>,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// The connections that there are.
@@ -46,7 +47,8 @@ pub(super) struct Roster {
 struct List {
     /// With their numbers. A connection is on the list for somewhat longer than it is there.
     connections: Vec<(u64, Weak<Connection>)>,
-    next: u64,
+    /// Those of them that have given up their places to others.
+    evicted: Vec<u64>,
 }
 
 impl Roster {
@@ -100,10 +102,23 @@ impl Drop for Listed {
         let Listed { roster, number } = self;
         let mut list = roster.list.lock();
         list.connections.retain(|(other, _)| other != number);
+        list.evicted.retain(|other| other != number);
         drop(list);
         // Whoever waits has either seen that, or sleeps by now.
         drop(roster.handle.0.state.lock());
         roster.handle.0.changed.notify_all();
+    }
+}
+
+/// Tells a client why it is not taken in.
+pub(super) fn turn_away(stream: &impl Stream, ours: &Party, failure: &Failure<'_>) {
+    let mut out = Vec::new();
+    wire::refusal(&mut out, &ours.identity(), failure);
+    // A client that does not read this goes without.
+    let _ = stream.send(&out, Deadline::after(TURNED_AWAY));
+    match failure.code {
+        Code::Unavailable => stream.part(out.len()),
+        _ => stream.close(),
     }
 }
 
@@ -126,20 +141,29 @@ impl Shared {
 
     /// Takes a client in, on a thread of its own, or tells it why not.
     pub(super) fn welcome(self: &Arc<Self>, stream: impl Stream) {
-        let peer = stream.peer().unwrap_or_default();
-        let admitted = self.options.admits(&peer);
-        let roster = &self.roster;
-        let mut list = roster.list.lock();
-        let why_not = self.options.why_not(admitted, list.connections.len());
-        if let Some(failure) = why_not {
-            drop(list);
-            return self.turn_away(&stream, &failure);
+        if self.is_draining() {
+            return turn_away(&stream, &self.ours, &ENDING);
         }
-        let number = list.next;
-        list.next += 1;
-        let connection = Connection::new(Arc::new(stream), peer, number, Arc::clone(self));
-        list.connections.push((number, Arc::downgrade(&connection)));
-        drop(list);
+        let peer = stream.peer().unwrap_or_default();
+        let options = &self.options;
+        let admitted = options.admits(&peer);
+        let mut holder = None;
+        let joins = || {
+            holder = self.budget.join(&peer, options.of_one_process());
+            holder.is_some()
+        };
+        let why_not = options.why_not(admitted, joins, || self.has_room());
+        let holder = match (why_not, holder) {
+            (None, Some(holder)) => holder,
+            (Some(failure), _) => return turn_away(&stream, &self.ours, &failure),
+            (None, None) => return,
+        };
+        stream.ask_before(SMALL);
+        let number = holder.connection();
+        let connection = Connection::new(Arc::new(stream), peer, holder, Arc::clone(self));
+        let roster = &self.roster;
+        let listed = (number, Arc::downgrade(&connection));
+        roster.list.lock().connections.push(listed);
         let listed = Listed {
             roster: Arc::clone(roster),
             number,
@@ -157,12 +181,44 @@ impl Shared {
         }
     }
 
-    fn turn_away(&self, stream: &impl Stream, failure: &Failure<'_>) {
-        let mut out = Vec::new();
-        wire::refusal(&mut out, &self.ours.identity(), failure);
-        // A client that does not read this goes without.
-        let _ = stream.send(&out, Deadline::after(TURNED_AWAY));
-        stream.close();
+    /// Whether another one may come: perhaps in the place of one that has been idle for long.
+    fn has_room(&self) -> bool {
+        let open = {
+            let list = self.roster.list.lock();
+            list.connections.len() - list.evicted.len()
+        };
+        open < self.options.max_connections || self.evict()
+    }
+
+    /// Ends the connection of those idle for long that has been idle longest, of the peer that has most.
+    fn evict(&self) -> bool {
+        let now = Instant::now();
+        let idle = |connection: &Connection| {
+            let since = connection.idle_since(now)?;
+            let is_long = now - since >= self.options.idle_when_full;
+            is_long.then(|| (connection.holder.siblings(), now - since))
+        };
+        let connections = self.roster.connections();
+        let longest = connections
+            .iter()
+            .filter_map(|connection| Some((idle(connection)?, connection)))
+            .max_by_key(|(idle, _)| *idle);
+        let Some((_, connection)) = longest else {
+            return false;
+        };
+        {
+            let mut list = self.roster.list.lock();
+            let number = connection.holder.connection();
+            let is_there = list.connections.iter().any(|(other, _)| *other == number);
+            // It may have asked for something just now, or have left.
+            if !is_there || !connection.evict_if_idle() {
+                return false;
+            }
+            list.evicted.push(number);
+        }
+        // A client that does not read goes without a word.
+        connection.part(Deadline::NOW);
+        true
     }
 
     /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.

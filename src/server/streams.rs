@@ -9,11 +9,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 
 use parking_lot::MappedMutexGuard;
 
+use super::budget::{Budget, Room, Unsent};
 use super::handler::HandleError;
 use super::job::Handled;
 use crate::caught::Panicked;
@@ -56,10 +58,13 @@ pub(crate) struct Conversation {
 }
 
 /// The streams of one connection that are open, and what is still to be sent of these and others.
-#[derive(Default)]
 pub(crate) struct Streams {
     open: Vec<Open>,
     queue: VecDeque<Outbound>,
+    /// All that the connection is to be sent, replies and what is on its way included.
+    pub(crate) unsent: Unsent,
+    /// Somebody has something to send, and that was too much.
+    crowded: bool,
     next_serial: u64,
     /// Nothing is sent any more.
     closed: bool,
@@ -111,10 +116,18 @@ pub(crate) enum Refused {
 }
 
 impl Conversation {
-    pub(crate) fn new(session: ServerSession) -> Conversation {
+    pub(crate) fn new(session: ServerSession, budget: Arc<Budget>) -> Conversation {
         Conversation {
             session,
-            streams: Streams::default(),
+            streams: Streams {
+                open: Vec::new(),
+                queue: VecDeque::new(),
+                unsent: Unsent::new(budget),
+                crowded: false,
+                next_serial: 0,
+                closed: false,
+                spare: Vec::new(),
+            },
         }
     }
 
@@ -132,6 +145,7 @@ impl Conversation {
     /// A message has been sent.
     #[must_use]
     pub(crate) fn sent(&mut self, mut outbound: Outbound) -> Option<Waker> {
+        self.streams.unsent.remove(outbound.message.len());
         outbound.message.clear();
         let spare = &mut self.streams.spare;
         if spare.len() < SPARE && outbound.message.bytes().capacity() <= KEPT {
@@ -146,13 +160,50 @@ impl Conversation {
         self.streams.find(outbound.serial)?.room(AHEAD / 2)
     }
 
+    /// Those who may send more now that less is to be sent of all streams together.
+    #[must_use]
+    pub(crate) fn relieved(&mut self) -> Vec<Waker> {
+        let Streams {
+            open,
+            unsent,
+            crowded,
+            ..
+        } = &mut self.streams;
+        if !*crowded || !unsent.is_relieved() {
+            return Vec::new();
+        }
+        *crowded = false;
+        open.iter_mut()
+            .filter_map(|open| open.room(AHEAD - 1))
+            .collect()
+    }
+
     /// Queues an item, if there is credit and room.
     fn offer(&mut self, serial: u64, message: Outgoing) -> Result<(), Refused> {
-        let Some(open) = self.streams.find(serial) else {
+        let Streams {
+            open,
+            queue,
+            unsent,
+            crowded,
+            ..
+        } = &mut self.streams;
+        let Some(open) = open.iter_mut().find(|open| open.serial == serial) else {
             return Err(Refused::Stopped);
         };
         let id = open.id;
-        let paid = match open.queued < AHEAD {
+        let has_room = open.queued < AHEAD
+            && match unsent.room_for(message.len()) {
+                Room::Here => true,
+                Room::Later => {
+                    *crowded = true;
+                    false
+                }
+                Room::Elsewhere => match &open.waker {
+                    Some(waker) => !unsent.budget().hold_up(Arc::clone(waker)),
+                    None => true,
+                },
+            };
+        let paid = match has_room {
             true => self.session.pay(id, message.len()),
             false => None,
         };
@@ -161,7 +212,8 @@ impl Conversation {
             return Err(Refused::Full(message));
         };
         open.queued = open.queued.saturating_add(price);
-        self.streams.queue.push_back(Outbound {
+        unsent.add(message.len());
+        queue.push_back(Outbound {
             message,
             id,
             last: false,
@@ -206,6 +258,7 @@ impl Streams {
         let Open { id, waker, .. } = self.open.swap_remove(place);
         let mut message = self.blank();
         write(message.bytes(), id);
+        self.unsent.add(message.len());
         self.queue.push_back(Outbound {
             message,
             id,
@@ -221,7 +274,14 @@ impl Streams {
     pub(crate) fn cancel(&mut self, id: u32) -> Option<Waker> {
         let open = self.open.iter_mut().find(|open| open.id == id)?;
         let (serial, waker) = (open.serial, open.waker.take());
-        self.queue.retain(|outbound| outbound.serial != serial);
+        let unsent = &mut self.unsent;
+        self.queue.retain(|outbound| {
+            let stays = outbound.serial != serial;
+            if !stays {
+                unsent.remove(outbound.message.len());
+            }
+            stays
+        });
         // It has no waker any more.
         let _ = self.finish(serial, |out, id| {
             wire::error(out, id, &Failure::new(Code::Cancelled, ""));
@@ -251,7 +311,9 @@ impl Streams {
     #[must_use]
     pub(crate) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
-        self.queue.clear();
+        for outbound in mem::take(&mut self.queue) {
+            self.unsent.remove(outbound.message.len());
+        }
         let open = self.open.drain(..);
         open.filter_map(|open| open.waker).collect()
     }

@@ -69,6 +69,10 @@ impl Listener for LocalListener {
     fn see_off(&self) -> bool {
         self.sys.see_off()
     }
+
+    fn close_door(&self) {
+        self.sys.close_door();
+    }
 }
 
 /// A connection over a Windows named pipe or a Unix domain socket, for async programs: the mirror of
@@ -202,6 +206,14 @@ impl Stream for LocalStream {
         deadline: Deadline,
     ) -> io::Result<Option<Part>> {
         self.sys.transact(request, reply, deadline).await
+    }
+
+    fn ask_before(&self, bytes: usize) {
+        self.sys.ask_before(bytes);
+    }
+
+    fn peer_listens(&self) -> bool {
+        self.sys.peer_listens()
     }
 
     fn peer(&self) -> io::Result<Peer> {

@@ -301,6 +301,10 @@ impl transport::Listener for Listener {
     fn stop(&self) {
         crate::Listener::stop(&self.0);
     }
+
+    fn close_door(&self) {
+        crate::Listener::close_door(&self.0);
+    }
 }
 
 /// What connects to a [`Listener`] in memory, in place of a name.

@@ -1,39 +1,50 @@
 //! [`Server`]: requests, from any number of clients, to one handler, whose futures run on the runtime.
 
-mod budget;
 mod connection;
+mod core;
 mod ending;
 mod handler;
 mod job;
+mod kept;
+mod list;
 mod state;
 mod streaming;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
-use ::tokio::sync::Notify;
-use parking_lot::Mutex;
+use ::tokio::runtime::Handle;
+use ::tokio::sync::{Notify, oneshot};
 
+use self::core::Core;
 use super::alarm::Alarm;
 use super::local::LocalListener;
 use super::transport::{Listener, Stream};
 use super::{fair, runtime};
+use crate::caught::caught;
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
+use crate::server::budget::{Budget, SMALL};
 use crate::server::connection::Buffer;
 use crate::server::control;
-use crate::server::{self, Call, HandleError, LINGER, Opening, Payload, SEEING_OFF, TURNED_AWAY};
+use crate::server::crew::Crew;
+use crate::server::{
+    self, Call, ENDING, HandleError, LINGER, Opening, Payload, SEEING_OFF, TURNED_AWAY,
+};
 use crate::session::Party;
 use crate::trace::Within;
-use crate::wire::{self, Failure};
+use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Error, ServerHandle, ServerOptions, ToName};
-use budget::Budget;
-use connection::Connection;
+use connection::{Connection, Listed};
 pub use handler::{Handler, Replied, Replies};
+use job::Reply;
+use list::List;
 use streaming::Opened;
 
 /// For async programs, with feature `tokio`: within a tokio runtime that has its drivers on.
@@ -53,9 +64,15 @@ impl ServerOptions {
     pub fn on_tokio<L: Listener>(self, listener: L) -> Server<L> {
         let listener = Arc::new(listener);
         let changed = Arc::new(Notify::new());
+        let serving = Arc::new(AtomicBool::new(false));
         let (stop, tell) = (Arc::clone(&listener), Arc::clone(&changed));
+        let is_served = Arc::clone(&serving);
         let handle = ServerHandle::new(move || {
-            stop.stop();
+            // Whoever serves tells those who have come before it stops.
+            stop.close_door();
+            if !is_served.load(Ordering::SeqCst) {
+                stop.stop();
+            }
             tell.notify_waiters();
         });
         Server {
@@ -63,6 +80,7 @@ impl ServerOptions {
             options: self,
             handle,
             changed,
+            serving,
         }
     }
 }
@@ -92,6 +110,8 @@ pub struct Server<L = LocalListener> {
     handle: ServerHandle,
     /// A client has left, or the end has come nearer.
     changed: Arc<Notify>,
+    /// Somebody accepts.
+    serving: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -146,10 +166,12 @@ impl<L: Listener> Server<L> {
         };
         let opener = Arc::clone(&handler);
         let open = move |method, payload, call, opening| {
-            Box::pin(Arc::clone(&opener).open(method, payload, call, opening)) as Opened
+            Ok(Box::pin(Arc::clone(&opener).open(method, payload, call, opening)) as Opened)
         };
         let start = move |request, call, reply| Arc::clone(&handler).handle(request, call, reply);
-        self.run(ours, methods, true, decode, start, open).await
+        let budget = Arc::new(self.options.budget());
+        self.run(ours, methods, true, budget, decode, start, open)
+            .await
     }
 
     /// As [`serve_blocking`](Self::serve_blocking), with a codec of your choice.
@@ -173,22 +195,27 @@ impl<L: Listener> Server<L> {
         );
         let methods = handler.methods();
         let handler = Arc::new(handler);
+        let budget = Arc::new(self.options.budget());
+        let counting = Arc::clone(&budget);
         let decode = |method, payload: Payload| (Ok((method, payload)), None);
         let opener = Arc::clone(&handler);
+        let crew = Crew::default();
         let open = move |method, payload: Payload, call: Call, opening| {
             let handler = Arc::clone(&opener);
-            Box::pin(on_a_thread(move || {
-                handler.open(method, &payload, &call, opening)
-            })) as Opened
+            let open = move || handler.open(method, &payload, &call, opening);
+            Ok(Box::pin(on_a_thread_of(&crew, open)?) as Opened)
         };
         let start = move |(method, payload): (u32, Payload), call: Call, mut reply: Outgoing| {
             let handler = Arc::clone(&handler);
+            let budget = Arc::clone(&counting);
             on_a_thread(move || {
                 let handled = handler.handle(method, &payload, &call, &mut reply);
-                (reply, handled)
+                // Replies may be made faster here than they are taken.
+                Reply::counted(reply, handled, &budget)
             })
         };
-        self.run(ours, methods, false, decode, start, open).await
+        self.run(ours, methods, false, budget, decode, start, open)
+            .await
     }
 
     async fn run<Q, F>(
@@ -196,21 +223,24 @@ impl<L: Listener> Server<L> {
         ours: Party,
         methods: &'static [&'static str],
         aborts: bool,
+        budget: Arc<Budget>,
         decode: impl Fn(u32, Payload) -> Decoded<Q> + Send + Sync + 'static,
         start: impl Fn(Q, Call, Outgoing) -> F + Send + Sync + 'static,
-        open: impl Fn(u32, Payload, Call, Opening) -> Opened + Send + Sync + 'static,
+        open: impl Fn(u32, Payload, Call, Opening) -> io::Result<Opened> + Send + Sync + 'static,
     ) -> io::Result<()>
     where
-        Q: 'static,
-        F: Future<Output = Replied> + Send + 'static,
+        Q: Send + 'static,
+        F: Future<Output: Into<Reply>> + Send + 'static,
     {
         let Server {
             listener,
             options,
             handle,
             changed,
+            serving,
         } = self;
         Alarm::check()?;
+        let list = Arc::new(List::new(changed, budget));
         let shared = Arc::new(Shared {
             ours,
             options,
@@ -219,36 +249,42 @@ impl<L: Listener> Server<L> {
             decode: Box::new(decode),
             start: Box::new(start),
             open: Box::new(open),
-            handle,
-            changed,
-            budget: Budget::default(),
-            connections: Mutex::default(),
+            handle: handle.clone(),
+            list: Arc::clone(&list),
         });
-        let mut stops = Stops(Some(&shared));
+        serving.store(true, Ordering::SeqCst);
+        let mut stops = Stops(Some((&handle, &*listener, &list)));
+        // By when those have to be told who have come before the end.
+        let mut until = None;
         let served = loop {
-            match listener.accept(Deadline::NEVER).await {
+            match shared.accept(&*listener, &mut until).await {
+                Ok(stream) if handle.is_draining() => shared.turn_away(stream, &ENDING).await,
                 Ok(stream) => {
                     shared.welcome(stream).await;
                     // Those who have come, and may have gone, have their turn before the next: a crowd at the door is
                     // not to count as connected.
                     fair::yield_now().await;
                 }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break Ok(()),
                 Err(error) if Error::of(&error) == Some(&Error::Stopped) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
-        if !shared.handle.is_draining() {
+        if !handle.is_draining() {
             // The listener failed, or was stopped behind the server's back.
-            shared.handle.stop();
+            handle.stop();
         }
-        shared.finish().await;
+        listener.stop();
+        // With the connections it is what is left of the service.
+        drop(shared);
+        list.finish(&handle).await;
         while !listener.see_off() {
             if runtime::sleep(SEEING_OFF).await.is_err() {
                 break;
             }
         }
         stops.0 = None;
-        shared.handle.has_ended();
+        handle.has_ended();
         served
     }
 }
@@ -270,14 +306,42 @@ fn on_a_thread<R: Send + 'static>(
     }
 }
 
+/// Runs what may block for long on a thread for that, which is as one of the runtime's in all else.
+fn on_a_thread_of<R, F>(
+    crew: &Crew,
+    run: F,
+) -> io::Result<impl Future<Output = R> + Send + use<R, F>>
+where
+    R: Send + 'static,
+    F: FnOnce() -> R + Send + 'static,
+{
+    let span = Within::current();
+    let runtime = Handle::current();
+    let (told, result) = oneshot::channel();
+    crew.run(move || {
+        let _entered = runtime.enter();
+        // Nobody waits for it any more where the runtime has gone.
+        let _ = told.send(caught(|| span.run(run)));
+    })?;
+    Ok(async move {
+        match result.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => panic::resume_unwind(Box::new(panicked)),
+            Err(_) => std::future::pending().await,
+        }
+    })
+}
+
 /// A request that was decoded, or not; and what it was received in, if that is not needed any more.
 type Decoded<Q> = (Result<Q, HandleError>, Option<Buffer>);
 
 type Decode<Q> = Box<dyn Fn(u32, Payload) -> Decoded<Q> + Send + Sync>;
 type Start<Q, F> = Box<dyn Fn(Q, Call, Outgoing) -> F + Send + Sync>;
 
+type Open = Box<dyn Fn(u32, Payload, Call, Opening) -> io::Result<Opened> + Send + Sync>;
+
 /// What the connections of a server share. `Q` is a decoded request, `F` the future of its handler.
-struct Shared<S, Q, F> {
+struct Shared<Q, F> {
     ours: Party,
     options: ServerOptions,
     /// The names of the service's methods.
@@ -286,101 +350,91 @@ struct Shared<S, Q, F> {
     aborts: bool,
     decode: Decode<Q>,
     start: Start<Q, F>,
-    open: Box<dyn Fn(u32, Payload, Call, Opening) -> Opened + Send + Sync>,
+    open: Open,
     handle: ServerHandle,
-    changed: Arc<Notify>,
-    budget: Budget,
-    connections: Mutex<Connections<S, Q, F>>,
+    list: Arc<List<F>>,
 }
 
-struct Connections<S, Q, F> {
-    open: HashMap<u64, Arc<Connection<S, Q, F>>>,
-    next: u64,
-}
-
-impl<S, Q, F> Default for Connections<S, Q, F> {
-    fn default() -> Self {
-        Connections {
-            open: HashMap::new(),
-            next: 0,
-        }
-    }
-}
-
-impl<S, Q, F> Shared<S, Q, F>
+impl<Q, F> Shared<Q, F>
 where
-    S: Stream,
-    Q: 'static,
-    F: Future<Output = Replied> + Send + 'static,
+    Q: Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
 {
+    /// The next client. Once the server is ending, those are still told so who have come before; `TimedOut` when there
+    /// are no more.
+    async fn accept<L: Listener>(
+        &self,
+        listener: &L,
+        until: &mut Option<Deadline>,
+    ) -> io::Result<L::Stream> {
+        {
+            let mut accepted = pin!(listener.accept(Deadline::NEVER));
+            let mut changed = pin!(self.list.changed.notified());
+            let accepted = poll_fn(|cx| {
+                // From here on nothing is missed.
+                while changed.as_mut().poll(cx).is_ready() {
+                    changed.set(self.list.changed.notified());
+                }
+                match self.handle.is_draining() {
+                    true => Poll::Ready(None),
+                    false => accepted.as_mut().poll(cx).map(Some),
+                }
+            });
+            if let Some(accepted) = accepted.await {
+                return accepted;
+            }
+        }
+        let until = *until.get_or_insert_with(|| Deadline::after(LINGER));
+        if until.has_passed() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        runtime::by(until, listener.accept(Deadline::NOW)).await?
+    }
+
     /// Takes a client in, in a task of its own, or tells it why not.
-    async fn welcome(self: &Arc<Self>, stream: S) {
+    async fn welcome<S: Stream>(self: &Arc<Self>, stream: S) {
         if let Err((stream, failure)) = self.take_in(stream) {
             self.turn_away(stream, &failure).await;
         }
     }
 
-    fn take_in(self: &Arc<Self>, stream: S) -> Result<(), (S, Failure<'static>)> {
+    fn take_in<S: Stream>(self: &Arc<Self>, stream: S) -> Result<(), (S, Failure<'static>)> {
         let peer = stream.peer().unwrap_or_default();
-        let admitted = self.options.admits(&peer);
-        let mut connections = self.connections.lock();
-        if let Some(failure) = self.options.why_not(admitted, connections.open.len()) {
-            return Err((stream, failure));
-        }
-        let number = connections.next;
-        connections.next += 1;
-        let connection = Connection::new(stream, peer, number, Arc::clone(self));
-        let connection = Arc::new(connection);
-        connections.open.insert(number, Arc::clone(&connection));
-        drop(connections);
-        ::tokio::spawn(connection.serve());
+        let options = &self.options;
+        let admitted = options.admits(&peer);
+        let mut holder = None;
+        let joins = || {
+            holder = self.list.budget.join(&peer, options.of_one_process());
+            holder.is_some()
+        };
+        let why_not = options.why_not(admitted, joins, || self.list.has_room(options));
+        let holder = match (why_not, holder) {
+            (None, Some(holder)) => holder,
+            (Some(failure), _) => return Err((stream, failure)),
+            (None, None) => return Ok(()),
+        };
+        stream.ask_before(SMALL);
+        let core = Arc::new(Core::new(peer, holder, &self.handle, self.aborts, options));
+        self.list.enter(&core);
+        let shared = Arc::clone(self);
+        let listed = Listed::new(Connection { core, shared }, Arc::clone(&self.list));
+        ::tokio::spawn(listed.serve(stream));
         Ok(())
     }
 
-    async fn turn_away(&self, stream: S, failure: &Failure<'_>) {
+    async fn turn_away<S: Stream>(&self, stream: S, failure: &Failure<'_>) {
         let mut out = Vec::new();
         wire::refusal(&mut out, &self.ours.identity(), failure);
         // A client that does not read this goes without.
         let _ = stream.send(&out, Deadline::after(TURNED_AWAY)).await;
-        stream.close();
-    }
-
-    fn leave(&self, number: u64) {
-        let gone = self.connections.lock().open.remove(&number);
-        drop(gone);
-        self.changed.notify_waiters();
-    }
-
-    /// Lets the requests that are under way end, until the deadline of the drain, and then cancels them.
-    async fn finish(&self) {
-        let grace = self.handle.deadline();
-        self.each(|connection| connection.go_away(grace));
-        self.until_left(|| self.handle.deadline()).await;
-        self.each(Connection::wind_up);
-        let linger = Deadline::after(LINGER);
-        self.until_left(|| linger).await;
-    }
-
-    fn each(&self, what: impl Fn(&Connection<S, Q, F>)) {
-        let connections: Vec<_> = self.connections.lock().open.values().cloned().collect();
-        connections.iter().for_each(|connection| what(connection));
-    }
-
-    /// Waits until the last client has left, or until a deadline, which may come nearer.
-    async fn until_left(&self, until: impl Fn() -> Deadline) {
-        loop {
-            let changed = self.changed.notified();
-            let deadline = until();
-            if self.connections.lock().open.is_empty() || deadline.has_passed() {
-                return;
-            }
-            // When the time is up, it has passed.
-            let _ = runtime::by(deadline, changed).await;
+        match failure.code {
+            Code::Unavailable => stream.part(out.len()),
+            _ => stream.close(),
         }
     }
 
     fn info(&self) -> wire::Info<'_> {
-        let connections: Vec<_> = self.connections.lock().open.values().cloned().collect();
+        let connections = self.list.all();
         let in_flight = connections.iter().map(|connection| connection.in_flight());
         control::info(
             &self.ours,
@@ -391,7 +445,7 @@ where
     }
 }
 
-impl<S, Q, F> fmt::Debug for Shared<S, Q, F> {
+impl<Q, F> fmt::Debug for Shared<Q, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
             .field("service", &self.ours.service)
@@ -400,18 +454,15 @@ impl<S, Q, F> fmt::Debug for Shared<S, Q, F> {
 }
 
 /// Ends a server that nobody serves any more.
-struct Stops<'a, S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static>(
-    Option<&'a Arc<Shared<S, Q, F>>>,
-);
+struct Stops<'a, L: Listener, F>(Option<(&'a ServerHandle, &'a L, &'a Arc<List<F>>)>);
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop
-    for Stops<'_, S, Q, F>
-{
+impl<L: Listener, F> Drop for Stops<'_, L, F> {
     fn drop(&mut self) {
-        if let Some(shared) = self.0 {
-            shared.handle.stop();
-            shared.each(Connection::close);
-            shared.handle.has_ended();
+        if let Some((handle, listener, list)) = self.0 {
+            handle.stop();
+            listener.stop();
+            list.each(Core::close);
+            handle.has_ended();
         }
     }
 }

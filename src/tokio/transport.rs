@@ -190,6 +190,20 @@ pub trait Stream: Debug + Send + Sync + 'static {
         }
     }
 
+    /// From now on a receive of a whole message that is larger than so many bytes fails once, with [`Announced`](crate::transport::Announced), before
+    /// the rest of it is received; the next one gets the message. A transport that cannot do that receives it at once.
+    #[doc(hidden)]
+    fn ask_before(&self, bytes: usize) {
+        let _ = bytes;
+    }
+
+    /// Whether the peer, which has said that it sends no more, still receives. A transport that knows only one end, that
+    /// of both directions, says no.
+    #[doc(hidden)]
+    fn peer_listens(&self) -> bool {
+        false
+    }
+
     /// Who is at the other end.
     ///
     /// # Errors
@@ -231,6 +245,11 @@ pub trait Listener: Debug + Send + Sync + 'static {
     fn see_off(&self) -> bool {
         true
     }
+
+    /// From now on nobody can connect any more, where the transport can do that. Those who have are still accepted; then
+    /// it is as if it were stopped.
+    #[doc(hidden)]
+    fn close_door(&self) {}
 }
 
 /// A pointer to a stream is a stream, so that what takes one can share one.
@@ -304,6 +323,14 @@ impl<S: Stream> Stream for Arc<S> {
         (**self).transact(request, reply, deadline)
     }
 
+    fn ask_before(&self, bytes: usize) {
+        (**self).ask_before(bytes);
+    }
+
+    fn peer_listens(&self) -> bool {
+        (**self).peer_listens()
+    }
+
     fn peer(&self) -> io::Result<Peer> {
         (**self).peer()
     }
@@ -322,6 +349,10 @@ impl<L: Listener> Listener for Arc<L> {
 
     fn see_off(&self) -> bool {
         (**self).see_off()
+    }
+
+    fn close_door(&self) {
+        (**self).close_door();
     }
 }
 

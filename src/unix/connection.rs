@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::instances::Instance;
 use crate::{Error, Peer};
@@ -40,6 +41,14 @@ impl<S: AsFd> Connection<S> {
 
     pub(super) fn peer(&self) -> Peer {
         self.peer.clone().unwrap_or_default()
+    }
+
+    /// Whether the peer, which has shut down its writing side, has not closed altogether (`POLLHUP` of `poll(2)`).
+    pub(super) fn peer_listens(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::empty())];
+        let looked = poll(&mut socket, Some(&Timespec::default()));
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        self.check_open().is_ok() && looked.is_ok() && !socket[0].revents().intersects(gone)
     }
 
     /// Ends the connection for good; the first reason stays.

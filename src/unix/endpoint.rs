@@ -30,6 +30,8 @@ const GHOSTS: Duration = Duration::from_secs(1);
 pub(super) struct Endpoint {
     open: RwLock<Option<Open>>,
     stopped: AtomicBool,
+    /// Nobody connects any more.
+    closed: AtomicBool,
     pub(super) instances: Instances,
     pub(super) max_message: usize,
     buffer_size: Option<usize>,
@@ -74,6 +76,7 @@ impl Endpoint {
                 socket: socket.into(),
             })),
             stopped: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             instances: Instances::new(options.instances, backlog, address),
             max_message: options.max_message,
             buffer_size: options.buffer_size,
@@ -94,6 +97,18 @@ impl Endpoint {
     pub(super) fn begin_stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.instances.wake_all();
+    }
+
+    /// From now on connecting is refused, where the system can shut down a socket that listens. Those that have connected
+    /// are still accepted; then it is [stopped](Error::Stopped).
+    pub(super) fn close_door(&self) {
+        // The socket is that of a process which was forked as well.
+        if self.is_own() {
+            if let Some(open) = &*self.open.read() {
+                let _ = rustix::net::shutdown(&open.socket, rustix::net::Shutdown::Both);
+            }
+        }
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Gives the name back, when whoever uses the socket has let go of it.
@@ -138,6 +153,8 @@ impl Endpoint {
     pub(super) fn accept_now(&self, socket: &uds_local_socket::Listener) -> io::Result<Next> {
         loop {
             self.check_open()?;
+            // Asked before: whoever has come until then is there.
+            let closed = self.closed.load(Ordering::SeqCst);
             match socket.accept() {
                 Ok(accepted) => {
                     let accepted = OwnedFd::from(accepted);
@@ -145,7 +162,12 @@ impl Endpoint {
                         return Ok(Next::Connection(accepted));
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Next::Nobody),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return match closed {
+                        true => Err(Error::Stopped.into()),
+                        false => Ok(Next::Nobody),
+                    };
+                }
                 Err(error) if is_passing(&error) => return Ok(Next::Scarce),
                 Err(error) => return Err(error),
             }

@@ -2,11 +2,12 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
 use super::connection::{CLOSED, Connection};
 use super::read_ahead::{READ_AHEAD, ReadAhead};
-use crate::transport::TRUSTED_CLAIM;
+use crate::transport::{Announced, TRUSTED_CLAIM};
 use crate::{Error, MAX_MESSAGE, Part, Waiting};
 
 /// The length before each message, in bytes.
@@ -64,6 +65,10 @@ pub(super) struct Framing {
     stash: Vec<u8>,
     /// A message was cut off, and whoever receives has not been told yet.
     cut: bool,
+    /// Larger messages are [asked about](crate::Stream::ask_before).
+    pub(super) without_asking: Option<NonZeroUsize>,
+    /// The message at the head has been asked about.
+    asked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -295,6 +300,9 @@ impl Framing {
             self.head = Head::Discarding { left };
             return Err(Error::TooLarge { limit, size }.into());
         }
+        if let Some(without_asking) = self.without_asking {
+            Announced::check(size, without_asking.get(), &mut self.asked)?;
+        }
         if !self.stash.is_empty() {
             message.append(&mut mem::take(&mut self.stash));
         }
@@ -330,6 +338,7 @@ impl Framing {
             self.head = Head::Inside { left };
         }
         self.head = Head::Between;
+        self.asked = false;
         Ok(Some(size))
     }
 

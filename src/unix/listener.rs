@@ -150,6 +150,10 @@ impl Listener {
         Ok(Arc::clone(&wake))
     }
 
+    pub(crate) fn close_door(&self) {
+        self.endpoint.close_door();
+    }
+
     pub(crate) fn stop(&self) {
         self.begin_stop();
         self.endpoint.end_stop();

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 
 use parking_lot::Mutex;
@@ -179,6 +180,14 @@ impl Stream {
             self.connection.shut(POISONED);
         }
         part
+    }
+
+    pub(crate) fn ask_before(&self, bytes: usize) {
+        self.receiving.lock().framing.without_asking = NonZeroUsize::new(bytes);
+    }
+
+    pub(crate) fn peer_listens(&self) -> bool {
+        self.connection.peer_listens()
     }
 
     pub(crate) fn peer(&self) -> io::Result<Peer> {

@@ -6,6 +6,7 @@ use std::mem;
 use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED};
 
 use super::overlapped::Done;
+use crate::transport::Announced;
 use crate::{Error, ReadMode, Waiting};
 
 /// The message at the head, as far as it is known.
@@ -20,6 +21,10 @@ pub(super) struct Head {
     pub(super) discarding: bool,
     /// What has been read of the message, and not been handed out yet.
     pub(super) stash: Vec<u8>,
+    /// Larger messages are [asked about](crate::Stream::ask_before).
+    pub(super) without_asking: Option<usize>,
+    /// The message at the head has been asked about.
+    asked: bool,
 }
 
 impl Head {
@@ -34,6 +39,7 @@ impl Head {
                 // Byte mode has no messages to be inside of.
                 done.more &= mode == ReadMode::Message;
                 self.inside = done.more;
+                self.asked &= done.more;
                 Ok(Some(done))
             }
             Err(code) => self.after_failed_read(code),
@@ -81,5 +87,15 @@ impl Head {
             return Err(Error::TooLarge { limit, size }.into());
         }
         Ok(())
+    }
+
+    /// Asks about a message of which a part is still in the pipe.
+    pub(super) fn ask(&mut self, come: usize, left: usize) -> io::Result<()> {
+        match self.without_asking {
+            Some(most) if self.inside => {
+                Announced::check(come.saturating_add(left), most, &mut self.asked)
+            }
+            _ => Ok(()),
+        }
     }
 }

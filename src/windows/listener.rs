@@ -63,6 +63,9 @@ impl Listener {
         }
     }
 
+    /// There is one instance that waits for a client, and no backlog: it goes when the listener is stopped.
+    pub(crate) fn close_door(&self) {}
+
     pub(crate) fn stop(&self) {
         self.instances.stop(&mut self.instances.slot());
         self.stop.set();

@@ -275,6 +275,15 @@ impl Stream {
         }
     }
 
+    pub(crate) fn ask_before(&self, bytes: usize) {
+        self.receiving.lock().head.without_asking = Some(bytes);
+    }
+
+    /// A pipe has one end for both directions.
+    pub(crate) fn peer_listens(&self) -> bool {
+        false
+    }
+
     pub(crate) fn peer(&self) -> io::Result<Peer> {
         self.pipe.peer()
     }
@@ -497,6 +506,7 @@ impl Stream {
                 0
             };
             receiving.head.check_size(size, left, self.max_message)?;
+            receiving.head.ask(size, left)?;
             if !done.more {
                 return Ok(Some(()));
             }

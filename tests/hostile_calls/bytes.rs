@@ -13,12 +13,14 @@ pub(crate) const ERROR: u8 = 0x21;
 pub(crate) const ITEM: u8 = 0x22;
 pub(crate) const END: u8 = 0x23;
 pub(crate) const GOING_AWAY: u8 = 0x30;
+pub(crate) const GOODBYE: u8 = 0x31;
 
 /// The codes of failures.
 pub(crate) const CANCELLED: u16 = 1;
 pub(crate) const TOO_LARGE: u16 = 3;
 pub(crate) const OVER_LIMIT: u16 = 4;
 pub(crate) const INCOMPATIBLE: u16 = 5;
+pub(crate) const UNAVAILABLE: u16 = 6;
 pub(crate) const MALFORMED: u16 = 8;
 pub(crate) const DENIED: u16 = 9;
 

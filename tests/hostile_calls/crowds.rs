@@ -9,7 +9,7 @@ use pipetalk::{CallError, ClientOptions, Stream};
 use crate::bytes::{self, *};
 use crate::driver::{self, Client};
 use crate::town::{MAX_MESSAGE, Raw, Reply, Request, Town, encoded};
-use crate::util::{allow_many_descriptors, here, limit, rounds_or, until};
+use crate::util::{allow_many_descriptors, here, limit, rounds_or, slowness, soon, until};
 
 #[test]
 fn connections_opened_and_left_at_once_are_nothing() {
@@ -176,4 +176,56 @@ fn clients_of_this_crate_wait_their_turn() {
         });
     }
     town.assert_unharmed();
+}
+
+/// With as many connected as may be, one that has been idle for long gives way: nobody is kept out for ever.
+#[test]
+fn who_has_been_idle_for_long_gives_way_when_there_is_no_room() {
+    let _limit = limit(here!());
+    let idle_time = Duration::from_secs(1) * slowness();
+    for pool in driver::pools([0, 3]) {
+        let town = Town::with_pool(pool, |options| {
+            options.connections(5).idle_when_full(idle_time)
+        });
+        // These two wait for something.
+        let calls = town.guest();
+        calls.says(&bytes::request(1, FOR_EVER, &encoded(&Request::Gate)));
+        let streams = town.guest();
+        streams.says(&bytes::open(1, FOR_EVER, 0, &encoded(&Request::Gate)));
+        until("they wait", || town.gate.seen() == 2);
+        // Both of these are to lose their place, and this one does not notice.
+        let options = ClientOptions::new().reconnect(true);
+        let comes_back: Client<Request, Reply> =
+            driver::connect(options, town.place.name()).unwrap();
+        assert_eq!(comes_back.call(&Request::Echo(1)), Ok(Reply::Echo(1)));
+        let idle = town.guest();
+        let newcomers = [latecomer(&town), latecomer(&town)];
+        assert_eq!(idle.hears(), Said::Other(GOODBYE));
+        assert_eq!(idle.hears_or_end(), None);
+        for newcomer in newcomers {
+            newcomer.assert_goes_on();
+        }
+        assert_eq!(comes_back.call(&Request::Echo(2)), Ok(Reply::Echo(2)));
+        town.gate.open();
+        assert!(matches!(calls.hears(), Said::Reply { id: 1, .. }));
+        assert!(matches!(streams.hears(), Said::End { id: 1 }));
+        drop((calls, streams, idle, comes_back));
+        town.assert_unharmed();
+    }
+}
+
+/// A guest that is let in when there is room for one.
+fn latecomer(town: &Town) -> Raw {
+    let mut guest = None;
+    until("there is room for another one", || {
+        let stranger = town.stranger();
+        let _ = stranger.0.send(&hello(), soon());
+        guest = match stranger.hears() {
+            Said::Welcome => Some(stranger),
+            Said::Refusal(failure) if failure.text == "connections" => None,
+            other => panic!("{other:?}"),
+        };
+        guest.is_some()
+    });
+    guest.unwrap()
 }

@@ -15,7 +15,8 @@ fn clients_part() -> Vec<Vec<u8>> {
     vec![
         hello(),
         echo(1, 1),
-        bytes::request(2, 60_000, &encoded(&Request::UntilCancelled)),
+        // Long enough for the cancellation, if that comes.
+        bytes::request(2, 300, &encoded(&Request::UntilCancelled)),
         cancel(2),
         notification(&encoded(&Request::Text("note".to_owned()))),
         bytes::request(3, FOR_EVER, &encoded(&Request::Text("x".repeat(300)))),

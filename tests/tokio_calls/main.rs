@@ -10,6 +10,8 @@ mod dropped;
 mod ends;
 mod faulty;
 mod harness;
+mod kept;
+mod large;
 mod panics;
 mod runtimes;
 #[cfg(target_os = "linux")]

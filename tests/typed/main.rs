@@ -24,6 +24,8 @@ macro_rules! pair {
                 pub(super) use crate::drivers::$client::*;
                 pub(super) use crate::drivers::$server::*;
             }
+            #[path = "draining.rs"]
+            mod draining;
             #[path = "ends.rs"]
             mod ends;
             #[path = "limits.rs"]

@@ -71,8 +71,9 @@ fn receive(wire: &Wire, write: impl FnOnce(&mut Vec<u8>)) {
 
 /// A connection with a stream of so much credit.
 fn stream(credit: u32) -> (Arc<Wire>, Outflow, Arc<Woken>) {
+    let budget = Arc::new(Budget::new(1 << 20, 1 << 20));
     let wire = Arc::new(Wire {
-        conversation: Mutex::new(Conversation::new(ServerSession::new(9))),
+        conversation: Mutex::new(Conversation::new(ServerSession::new(9), budget)),
         queued: AtomicU32::new(0),
         takes: 5_000,
     });

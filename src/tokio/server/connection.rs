@@ -5,146 +5,173 @@
 //! its own. What has been replied goes out when no further request is at hand, in one write.
 
 mod handling;
+mod large;
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 
-use super::Shared;
-use super::budget::Budget;
-use super::handler::Replied;
+pub(super) use self::large::elsewhere;
+use super::core::Core;
+use super::job::Reply;
+use super::kept::Kept;
 use super::state::{Batch, IsThere, KEPT, State};
+use super::{Decoded, List, Shared};
+use crate::caught::Panicked;
 use crate::server::Payload;
-use crate::server::call::{Caller, KnownPeer};
+use crate::server::budget::{Lease, SMALL};
 use crate::server::connection::{Buffer, End, has_left, too_large};
 use crate::server::control::{self, Asked};
 use crate::server::emit::{TO_NOTICE, wake};
-use crate::server::job::Running;
-use crate::server::streams::Conversation;
-use crate::session::{Party, ServerEvent, ServerSession};
+use crate::session::{Party, ServerEvent};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
 use crate::tokio::transport::Stream;
 use crate::tokio::{fair, local, runtime};
 use crate::trace::Span;
+use crate::transport::Announced;
 use crate::wire::{self, Code, Failure};
-use crate::{Deadline, Error, Peer};
+use crate::{Deadline, Error};
 
-pub(super) struct Connection<S, Q, F> {
-    pub(super) stream: S,
-    peer: KnownPeer,
-    /// Its number on the server's list.
-    number: u64,
-    pub(super) shared: Arc<Shared<S, Q, F>>,
-    pub(super) state: Mutex<State<F>>,
+/// What serves a client.
+pub(super) struct Connection<Q, F> {
+    pub(super) core: Arc<Core<F>>,
+    pub(super) shared: Arc<Shared<Q, F>>,
 }
 
 /// A request, or a notification, that is to be handled.
-pub(super) struct Request {
+pub(super) struct Request<Q> {
     pub(super) id: Option<u32>,
     pub(super) method: u32,
-    pub(super) payload: Payload,
+    pub(super) asked: What<Q>,
     pub(super) timeout: Option<Duration>,
+    /// Of one that is large, or one of many.
+    pub(super) lease: Option<Box<Lease>>,
+}
+
+/// What is asked for.
+pub(super) enum What<Q> {
+    Encoded(Payload),
+    /// Unless decoding it has panicked.
+    Decoded(Result<Decoded<Q>, Panicked>),
 }
 
 /// What becomes of a message that was received.
-enum Received {
+enum Received<Q> {
     /// It is dealt with, and the next one can be received into this.
     Done(Buffer),
     /// A client that does not read its replies is not asked for more: the message has to wait.
     TooMany(Buffer),
+    /// The same until there is a share of the server's memory for it.
+    Unleased(Buffer),
     /// The same until there is room for another handler: requests are never that many, but nobody answers
     /// notifications.
-    Early(Box<Request>),
+    Early(Box<Request<Q>>),
+    /// It is to be decoded where that holds up nobody.
+    Large(Box<Request<Q>>),
     /// A request for a stream.
-    Open(Box<Request>),
+    Open(Box<Request<Q>>),
 }
 
-impl<S, Q, F> Connection<S, Q, F>
+/// A connection with its place on the server's list. It goes in this order: the service before the place.
+pub(super) struct Listed<Q, F> {
+    connection: Connection<Q, F>,
+    leaves: Leaves<F>,
+}
+
+impl<Q, F> Listed<Q, F>
 where
-    S: Stream,
-    Q: 'static,
-    F: Future<Output = Replied> + Send + 'static,
+    Q: Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
 {
-    pub(super) fn new(
-        stream: S,
-        peer: Peer,
-        number: u64,
-        shared: Arc<Shared<S, Q, F>>,
-    ) -> Connection<S, Q, F> {
-        let now = Instant::now();
-        let options = &shared.options;
-        let state = State {
-            talk: Conversation::new(ServerSession::new(options.max_in_flight)),
-            streaming: Vec::new(),
-            running: Running::default(),
-            jobs: Vec::new(),
-            next_job: 0,
-            outbox: Vec::new(),
-            batch: Vec::new(),
-            sending: false,
-            replying: false,
-            stalled: None,
-            finished: false,
-            closed: false,
-            parted: false,
-            courtesy: 0,
-            task: None,
-            client_takes: u32::MAX,
-            hello_by: now.checked_add(options.hello_timeout),
-            heard: options.idle_timeout.map(|_| now),
-            read_by: None,
-            finish_by: None,
-            slots: Vec::new(),
-            spare: Vec::new(),
-            kept: 0,
-        };
-        Connection {
-            stream,
-            peer: KnownPeer::new(peer),
-            number,
-            shared,
-            state: Mutex::new(state),
+    pub(super) fn new(connection: Connection<Q, F>, list: Arc<List<F>>) -> Listed<Q, F> {
+        let core = Arc::clone(&connection.core);
+        Listed {
+            connection,
+            leaves: Leaves(list, core),
         }
     }
 
     /// Serves the client until one of the two ends it.
-    pub(super) async fn serve(self: Arc<Self>) {
-        let _leaves = Leaves(&self);
-        let mut reader = pin!(self.read());
-        let mut writer = pin!(self.write());
+    // No async function: that would have place for the stream twice.
+    pub(super) fn serve<S: Stream>(self, stream: S) -> impl Future<Output = ()> + Send {
+        async move {
+            self.connection.talk(&self.leaves.0.kept, &stream).await;
+            // Whoever still has something of the connection does not have the stream.
+            let core = &self.connection.core;
+            core.close_stream(&stream);
+            drop(stream);
+            let mut task = None;
+            poll_fn(|cx| {
+                core.runs_as(cx, &mut task);
+                match core.state.lock().is_over() {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+        }
+    }
+}
+
+impl<F> Core<F> {
+    /// Notes the task that serves the connection; `noted` is the one that was noted last.
+    fn runs_as(&self, cx: &mut Context<'_>, noted: &mut Option<Waker>) {
+        if noted
+            .as_ref()
+            .is_none_or(|task| !task.will_wake(cx.waker()))
+        {
+            *noted = Some(cx.waker().clone());
+            self.state.lock().task.clone_from(noted);
+        }
+    }
+
+    /// Whether the server is ending, and there is nothing to wait for here.
+    fn is_drained(&self, state: &State<F>) -> bool {
+        self.is_draining() && state.talk.session.in_flight() == 0
+    }
+}
+
+impl<Q, F> Connection<Q, F>
+where
+    Q: Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
+{
+    /// Receives and sends, until there will be no more of either.
+    async fn talk<S: Stream>(&self, kept: &Kept, stream: &S) {
+        let core = &*self.core;
+        let mut reader = pin!(self.read(kept, stream));
+        let mut writer = pin!(self.write(stream));
         let (mut reading, mut writing) = (true, true);
         let mut alarm = Alarm::default();
         let mut armed: Option<Instant> = None;
         let mut greeted = false;
         let mut task = None;
         poll_fn(|cx| {
-            self.runs_as(cx, &mut task);
+            core.runs_as(cx, &mut task);
             loop {
                 if reading && reader.as_mut().poll(cx).is_ready() {
                     reading = false;
                 }
                 // Asked first, because it takes no lock.
-                let draining = self.shared.handle.is_draining();
-                if draining && self.is_drained(&self.state.lock()) {
-                    self.part();
+                let draining = core.is_draining();
+                if draining && core.is_drained(&core.state.lock()) {
+                    core.part();
                 }
-                if writing && self.is_to_write() && writer.as_mut().poll(cx).is_ready() {
+                if writing && self.is_to_write(stream) && writer.as_mut().poll(cx).is_ready() {
                     writing = false;
                 }
-                let mut state = self.state.lock();
+                let mut state = core.state.lock();
                 reading &= !state.parted;
                 writing &= !state.closed;
-                let idle = state.jobs.is_empty() && state.streaming.is_empty();
-                if !reading && !writing && idle {
+                if !reading && !writing {
                     return Poll::Ready(());
                 }
-                if !state.parted && self.is_drained(&state) {
+                if !state.parted && core.is_drained(&state) {
                     // The end of a stream was what was left.
                     continue;
                 }
@@ -156,13 +183,9 @@ where
                 {
                     continue;
                 }
-                state.settle(&self.shared.budget);
-                // A client may stay away from its streams for as long as it likes, but not from its replies.
-                let owes = state.sending && (state.replying || !state.outbox.is_empty());
-                if owes && state.read_by.is_none() && !state.closed {
-                    state.read_by = Instant::now().checked_add(self.shared.options.send_timeout);
-                }
-                let next = state.next_deadline(&self.shared);
+                state.settle(kept);
+                state.watch(self.shared.options.send_timeout);
+                let next = state.next_deadline(core.aborts, core.idle_timeout);
                 let greets = !greeted && state.hello_by.is_none();
                 drop(state);
                 if greets && next.is_none() {
@@ -186,51 +209,45 @@ where
         .await;
     }
 
-    /// Notes the task that serves the connection; `noted` is the one that was noted last.
-    fn runs_as(&self, cx: &mut Context<'_>, noted: &mut Option<Waker>) {
-        if noted
-            .as_ref()
-            .is_none_or(|task| !task.will_wake(cx.waker()))
-        {
-            *noted = Some(cx.waker().clone());
-            self.state.lock().task.clone_from(noted);
-        }
-    }
-
-    /// Whether the server is ending, and there is nothing to wait for here.
-    fn is_drained(&self, state: &State<F>) -> bool {
-        self.shared.handle.is_draining() && state.talk.session.in_flight() == 0
-    }
-
     // ------------------------------------------------------------ receiving
 
-    async fn read(self: &Arc<Self>) {
+    async fn read<S: Stream>(&self, kept: &Kept, stream: &S) {
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let mut buffer = Buffer::default();
-        let mut held = Held {
-            budget: &self.shared.budget,
-            bytes: 0,
-        };
+        let mut held = Held { kept, bytes: 0 };
         let mut received = 0_u32;
         loop {
             held.fit(&mut buffer);
             let message = Arc::make_mut(&mut buffer);
-            let result = self.stream.recv_message(message, Deadline::NEVER).await;
+            let mut lease = None;
+            let mut result = stream.recv_message(message, Deadline::NEVER).await;
+            if let Some(size) = result.as_ref().err().and_then(Announced::size) {
+                // It takes place, which those that send nothing large need not have.
+                (lease, result) = Box::pin(self.receive_large(stream, message, size)).await;
+            }
             let end = match result {
                 Ok(Some(_)) => loop {
-                    match self.receive(buffer, &waker) {
+                    match self.receive(stream, buffer, &mut lease, &waker) {
                         Ok(Received::Done(kept)) => {
                             buffer = kept;
                             break None;
                         }
                         Ok(Received::TooMany(message)) => {
                             buffer = message;
-                            self.room(|state, limit| state.outbox.len() < limit).await;
+                            self.room(State::takes_more).await;
+                        }
+                        Ok(Received::Unleased(message)) => {
+                            let wanted = self.core.holder.lease(message.len());
+                            lease = Some(Box::new(Box::pin(wanted).await));
+                            buffer = message;
                         }
                         Ok(Received::Early(request)) => {
                             self.room(|state, limit| state.jobs.len() < limit).await;
-                            let place = self.state.lock().place(request.id);
-                            buffer = self.start(*request, place, &waker);
+                            buffer = self.start_later(*request, &waker).await;
+                            break None;
+                        }
+                        Ok(Received::Large(request)) => {
+                            buffer = self.start_later(*request, &waker).await;
                             break None;
                         }
                         Ok(Received::Open(request)) => {
@@ -250,7 +267,10 @@ where
                         }
                     }
                 },
-                Ok(None) => Some(End::Gone),
+                Ok(None) => {
+                    Box::pin(self.outlast(stream)).await;
+                    Some(End::Gone)
+                }
                 Err(error) => {
                     if let Some(Error::TooLarge { limit, size }) = Error::of(&error) {
                         self.refuse(&too_large(*limit, *size));
@@ -262,7 +282,7 @@ where
                 if let End::Malformed(malformed) = end {
                     self.refuse(&Failure::new(Code::Malformed, malformed.0));
                 }
-                return self.client_has_gone(true);
+                return self.core.client_has_gone(true);
             }
             received = (received + 1) % fair::AT_ONCE;
             if received == 0 {
@@ -271,11 +291,31 @@ where
         }
     }
 
+    /// A client that sends no more may still wait for what it has asked for.
+    async fn outlast<S: Stream>(&self, stream: &S) {
+        while stream.peer_listens() {
+            let answered = self.room(|state, _| state.talk.session.in_flight() == 0);
+            if runtime::by(Deadline::after(LOOK), answered).await.is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Waits until there is room, which the connection's task looks for whenever it runs.
     async fn room(&self, is_there: IsThere<F>) {
+        /// Nobody looks any more, also where this was not waited for until it came about.
+        struct Stalled<'a, F>(&'a Core<F>);
+
+        impl<F> Drop for Stalled<'_, F> {
+            fn drop(&mut self) {
+                self.0.state.lock().stalled = None;
+            }
+        }
+
         let limit = self.shared.options.max_in_flight;
+        let _stalled = Stalled(&self.core);
         poll_fn(|_| {
-            let mut state = self.state.lock();
+            let mut state = self.core.state.lock();
             let stalled = !is_there(&state, limit) && !state.finished;
             state.stalled = stalled.then_some(is_there);
             match stalled {
@@ -287,16 +327,30 @@ where
     }
 
     /// Does what a message asks for, as far as that need not wait.
-    fn receive(self: &Arc<Self>, message: Buffer, waker: &Waker) -> Result<Received, End> {
+    fn receive<S: Stream>(
+        &self,
+        stream: &S,
+        message: Buffer,
+        lease: &mut Option<Box<Lease>>,
+        waker: &Waker,
+    ) -> Result<Received<Q>, End> {
         let ours = self.shared.ours.identity();
         let limit = self.shared.options.max_in_flight;
-        let mut state = self.state.lock();
-        if state.outbox.len() >= limit && !state.finished {
+        let mut state = self.core.state.lock();
+        if state.parted {
+            // It came too late: the client has been told that no more is read.
+            return Err(End::Gone);
+        }
+        if !state.takes_more(limit) && !state.finished {
             return Ok(Received::TooMany(message));
+        }
+        if state.held + message.len() > SMALL && lease.is_none() && wire::asks(&message) {
+            return Ok(Received::Unleased(message));
         }
         if state.heard.is_some() {
             state.heard = Some(Instant::now());
         }
+        state.idle_since = None;
         let event = state
             .talk
             .session
@@ -308,7 +362,7 @@ where
                 method,
                 timeout,
                 payload,
-            } if method < wire::control::FIRST && !self.shared.handle.is_draining() => {
+            } if method < wire::control::FIRST && !self.core.is_draining() => {
                 (false, Some(id), method, payload.len(), timeout)
             }
             ServerEvent::Notify { method, payload } => (false, None, method, payload.len(), None),
@@ -319,7 +373,7 @@ where
                 payload,
             } => (true, Some(id), method, payload.len(), timeout),
             event => {
-                self.tend(event, state)?;
+                self.tend(stream, event, state)?;
                 return Ok(Received::Done(message));
             }
         };
@@ -327,8 +381,9 @@ where
         let request = Request {
             id,
             method,
-            payload: Payload { message, start },
+            asked: What::Encoded(Payload::new(message, start, None)),
             timeout,
+            lease: lease.take(),
         };
         if opens {
             return Ok(Received::Open(Box::new(request)));
@@ -336,13 +391,21 @@ where
         if state.jobs.len() >= limit {
             return Ok(Received::Early(Box::new(request)));
         }
+        if length > SMALL && self.core.aborts {
+            return Ok(Received::Large(Box::new(request)));
+        }
         let place = state.place(id);
         drop(state);
         Ok(Received::Done(self.start(request, place, waker)))
     }
 
     /// Does what a message asks for that is none for a handler.
-    fn tend(&self, event: ServerEvent<'_>, mut state: MutexGuard<'_, State<F>>) -> Result<(), End> {
+    fn tend<S: Stream>(
+        &self,
+        stream: &S,
+        event: ServerEvent<'_>,
+        mut state: MutexGuard<'_, State<F>>,
+    ) -> Result<(), End> {
         match event {
             ServerEvent::Hello => {
                 state.hello_by = None;
@@ -352,7 +415,7 @@ where
                 state.client_takes = state.talk.session.client().map_or(u32::MAX, Party::takes);
                 state.push(out);
                 drop(state);
-                self.peer.ask_again(|| self.stream.peer());
+                self.core.peer.ask_again(|| stream.peer());
             }
             ServerEvent::Reject { id, failure } => state.fail(id, &failure),
             ServerEvent::Credit { id } => {
@@ -361,7 +424,7 @@ where
                 wake(waker);
             }
             ServerEvent::Cancel { id } => {
-                let waker = self.cancel(&mut state, id);
+                let waker = self.core.cancel(&mut state, id);
                 drop(state);
                 wake(waker);
             }
@@ -373,8 +436,8 @@ where
             } if method >= wire::control::FIRST => {
                 state.talk.session.answer(id);
                 drop(state);
-                self.control(id, method, payload)?;
-                self.state.lock().talk.session.answered();
+                self.control(stream, id, method, payload)?;
+                self.core.state.lock().talk.session.answered();
             }
             // The server is ending.
             ServerEvent::Request { id, .. } => {
@@ -389,27 +452,36 @@ where
     }
 
     /// What every server answers, whatever its service.
-    fn control(&self, id: u32, method: u32, payload: &[u8]) -> Result<(), End> {
+    fn control<S: Stream>(
+        &self,
+        stream: &S,
+        id: u32,
+        method: u32,
+        payload: &[u8],
+    ) -> Result<(), End> {
         let span = self.span(method);
-        let answered = span.run(|| self.answer_control(id, method, payload));
+        let answered = span.run(|| self.answer_control(stream, id, method, payload));
         span.end_request(answered.as_ref().ok().copied());
         answered.map(drop)
     }
 
-    fn answer_control(&self, id: u32, method: u32, payload: &[u8]) -> Result<Option<Code>, End> {
+    fn answer_control<S: Stream>(
+        &self,
+        stream: &S,
+        id: u32,
+        method: u32,
+        payload: &[u8],
+    ) -> Result<Option<Code>, End> {
         // Asked again: on Windows the system knows the user only once something was received.
-        let peer = || {
-            self.stream
-                .peer()
-                .unwrap_or_else(|_| self.peer.get().clone())
-        };
+        let known = || self.core.peer.get().clone();
+        let peer = || stream.peer().unwrap_or_else(|_| known());
         let may = || self.shared.options.may_control(&peer());
         let asked = control::asked(method, payload, may).map_err(End::Malformed)?;
         let info = match asked {
             Asked::Info => Some(self.shared.info()),
             _ => None,
         };
-        let mut state = self.state.lock();
+        let mut state = self.core.state.lock();
         if let Asked::No(failure) = asked {
             state.fail(id, &failure);
             return Ok(Some(failure.code));
@@ -433,117 +505,102 @@ where
     pub(super) fn span(&self, method: u32) -> Span {
         let Shared { ours, methods, .. } = &*self.shared;
         let span = Span::of_request(&ours.service, methods, method);
-        span.peer(|| self.peer.get().pid);
+        span.peer(|| self.core.peer.get().pid);
         span
     }
 
     // ------------------------------------------------------------ sending
 
     /// Sends a reply that is alone. Whether there is anything to do for the writer, which sends the rest.
-    fn is_to_write(&self) -> bool {
-        let mut state = self.state.lock();
+    fn is_to_write<S: Stream>(&self, stream: &S) -> bool {
+        let mut state = self.core.state.lock();
         let tries = local::tries_to_send::<S>();
         if let Some(reply) = tries.then(|| state.take_alone()).flatten() {
             drop(state);
             let message = reply.plain();
-            let sent = message.is_some_and(|message| local::try_send(&self.stream, message));
-            state = self.state.lock();
+            let sent = message.is_some_and(|message| local::try_send(stream, message));
+            state = self.core.state.lock();
             state.sent_alone(reply, sent);
         }
         state.is_to_write()
     }
 
     /// Sends what there is, until there will be no more.
-    async fn write(&self) {
+    async fn write<S: Stream>(&self, stream: &S) {
+        let core = &*self.core;
         // What is to be sent next, once it has been looked for: the connection's task polls this again when it may have
         // changed.
         let mut next = None;
         loop {
             let batch = poll_fn(|_| match next.take() {
                 Some(looked) => looked,
-                None => self.state.lock().take_batch(),
+                None => core.state.lock().take_batch(),
             });
             let sent = match batch.await {
                 Some(Batch::Replies(mut batch)) => {
-                    let sent = send_batch(&self.stream, &batch, Deadline::NEVER).await;
-                    let mut state = self.state.lock();
-                    batch.drain(..).for_each(|message| state.keep(message));
+                    let sent = send_batch(stream, &batch, Deadline::NEVER).await;
+                    let mut state = core.state.lock();
+                    for message in batch.drain(..) {
+                        state.talk.streams.unsent.remove(message.len());
+                        state.keep(message);
+                    }
                     state.batch = batch;
-                    (state.sending, state.read_by) = (false, None);
+                    state.has_sent();
                     if sent.is_ok() {
                         next = Some(state.take_batch());
                     }
+                    let wakers = state.talk.relieved();
+                    drop(state);
+                    wake(wakers);
                     sent
                 }
                 Some(Batch::Items(items)) => {
-                    let sent = send_batch(&self.stream, &items, Deadline::NEVER).await;
-                    let mut state = self.state.lock();
+                    let sent = send_batch(stream, &items, Deadline::NEVER).await;
+                    let mut state = core.state.lock();
                     let sent_items = items.into_iter();
-                    let wakers: Vec<_> = sent_items
+                    let mut wakers: Vec<_> = sent_items
                         .filter_map(|item| state.talk.sent(item))
                         .collect();
-                    (state.sending, state.read_by) = (false, None);
+                    wakers.extend(state.talk.relieved());
+                    state.has_sent();
                     drop(state);
                     wake(wakers);
                     sent
                 }
                 None => break,
             };
+            wake(core.holder.budget().relieved());
             match sent {
                 Ok(()) => {}
                 // It may have left once it had said all that it had to say, and not waited for any answer.
-                Err(failed) if has_left(&failed.error) => return self.client_has_gone(false),
-                Err(_) => return self.close(),
+                Err(failed) if has_left(&failed.error) => return core.client_has_gone(false),
+                Err(_) => return core.close(),
             }
         }
-        self.client_has_gone(true);
-        self.close_stream();
+        core.client_has_gone(true);
+        core.close_stream(stream);
     }
-}
-
-impl<S, Q, F> Caller for Connection<S, Q, F>
-where
-    S: Stream,
-    Q: 'static,
-    F: Send + 'static,
-{
-    fn peer(&self) -> &Peer {
-        self.peer.get()
-    }
-
-    fn client_version(&self) -> String {
-        let state = self.state.lock();
-        let client = state.talk.session.client();
-        client
-            .map(|client| client.version.clone())
-            .unwrap_or_default()
-    }
-
-    /// The connection's task receives while handlers wait.
-    fn look_ahead(&self) {}
 }
 
 /// Takes the connection off the server's list, however its task ends.
-struct Leaves<'a, S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static>(
-    &'a Connection<S, Q, F>,
-);
+struct Leaves<F>(Arc<List<F>>, Arc<Core<F>>);
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop
-    for Leaves<'_, S, Q, F>
-{
+impl<F> Drop for Leaves<F> {
     fn drop(&mut self) {
-        let Leaves(connection) = self;
-        connection.close();
-        let mut state = connection.state.lock();
-        connection.shared.budget.keep(&mut state.kept, 0);
+        let Leaves(list, core) = self;
+        core.close();
+        let mut state = core.state.lock();
+        list.kept.keep(&mut state.kept, 0);
+        state.let_go();
         drop(state);
-        connection.shared.leave(connection.number);
+        wake(core.holder.budget().relieved());
+        list.leave(core);
     }
 }
 
-/// A buffer to receive into, as far as the server's budget covers it.
+/// A buffer to receive into, as far as what idle connections may keep covers it.
 struct Held<'a> {
-    budget: &'a Budget,
+    kept: &'a Kept,
     bytes: usize,
 }
 
@@ -551,7 +608,7 @@ impl Held<'_> {
     /// Sees to it that a buffer is nobody else's, and no larger than may be kept.
     fn fit(&mut self, buffer: &mut Buffer) {
         let size = Arc::get_mut(buffer).map(|buffer| buffer.capacity());
-        if size.is_none_or(|size| size > KEPT || !self.budget.keep(&mut self.bytes, size)) {
+        if size.is_none_or(|size| size > KEPT || !self.kept.keep(&mut self.bytes, size)) {
             *buffer = Buffer::default();
         }
     }
@@ -559,15 +616,9 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.budget.keep(&mut self.bytes, 0);
+        self.kept.keep(&mut self.bytes, 0);
     }
 }
 
-impl<S: fmt::Debug, Q, F> fmt::Debug for Connection<S, Q, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("stream", &self.stream)
-            .field("peer", self.peer.get())
-            .finish_non_exhaustive()
-    }
-}
+/// How often to look whether a client is still there that sends no more.
+const LOOK: Duration = Duration::from_millis(100);

@@ -1,10 +1,9 @@
 //! How a connection ends, and what ends it.
 
-use std::future::Future;
 use std::time::Instant;
 
 use super::connection::Connection;
-use super::handler::Replied;
+use super::core::Core;
 use crate::Deadline;
 use crate::server::connection::COURTESY;
 use crate::server::emit::wake;
@@ -12,22 +11,7 @@ use crate::sys;
 use crate::tokio::transport::Stream;
 use crate::wire::{self, Code, Failure};
 
-impl<S, Q, F> Connection<S, Q, F>
-where
-    S: Stream,
-    Q: 'static,
-    F: Future<Output = Replied> + Send + 'static,
-{
-    /// Says why the connection ends.
-    pub(super) fn refuse(&self, failure: &Failure<'_>) {
-        let mut state = self.state.lock();
-        let mut out = state.blank();
-        wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
-        state.push(out);
-        state.finished = true;
-        state.finish_by = Instant::now().checked_add(COURTESY);
-    }
-
+impl<F> Core<F> {
     /// Tells the client that the server ends.
     pub(super) fn go_away(&self, grace: Deadline) {
         let mut state = self.state.lock();
@@ -47,19 +31,7 @@ where
 
     /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
     pub(super) fn part(&self) {
-        let mut state = self.state.lock();
-        if state.parted {
-            return;
-        }
-        let mut out = state.blank();
-        wire::goodbye(out.bytes());
-        if self.shared.handle.is_draining() {
-            state.courtesy += out.len();
-        }
-        state.push(out);
-        state.running.close();
-        (state.parted, state.finished) = (true, true);
-        state.finish_by = Instant::now().checked_add(COURTESY);
+        self.state.lock().part(self.is_draining());
     }
 
     /// Ends the connection as soon as it has been said what became of the requests that are under way.
@@ -84,32 +56,31 @@ where
         wake(wakers);
     }
 
-    /// Ends the connection at once: nobody waits for any answer any more.
+    /// Ends the connection at once: nobody waits for any answer any more. Its task closes the stream.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.running.close();
         self.abort(&mut state, |_| true);
         (state.parted, state.finished, state.closed) = (true, true, true);
         (state.hello_by, state.heard) = (None, None);
-        (state.read_by, state.finish_by) = (None, None);
-        state.outbox.clear();
+        (state.read_by, state.owing, state.finish_by) = (None, None, None);
+        state.drop_outbox();
         self.abort_streams(&mut state, |_| true);
         let wakers = state.talk.streams.close();
         state.wake();
         drop(state);
         wake(wakers);
-        self.close_stream();
     }
 
     /// Closes the stream: in good order, if goodbye has been said.
-    pub(super) fn close_stream(&self) {
+    pub(super) fn close_stream<S: Stream>(&self, stream: &S) {
         let courtesy = match self.state.lock() {
             state if state.parted => state.courtesy,
             _ => 0,
         };
         match courtesy {
-            0 => self.stream.close(),
-            courtesy => self.stream.part(courtesy),
+            0 => stream.close(),
+            courtesy => stream.part(courtesy),
         }
     }
 
@@ -123,44 +94,52 @@ where
         state.finished = true;
         self.abort(&mut state, |job| job.id.is_some());
         if !all_read {
-            state.outbox.clear();
+            state.drop_outbox();
         }
         drop(state);
         wake(wakers);
+    }
+}
+
+impl<Q, F> Connection<Q, F> {
+    /// Says why the connection ends.
+    pub(super) fn refuse(&self, failure: &Failure<'_>) {
+        let mut state = self.core.state.lock();
+        let mut out = state.blank();
+        wire::refusal(out.bytes(), &self.shared.ours.identity(), failure);
+        state.push(out);
+        state.finished = true;
+        state.finish_by = Instant::now().checked_add(COURTESY);
     }
 
     /// Something's time has come, perhaps.
     pub(super) fn look_at_the_clock(&self) {
         let now = Instant::now();
         let has_come = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let mut state = self.state.lock();
+        let core = &*self.core;
+        let mut state = core.state.lock();
         if has_come(state.hello_by.take_if(|at| *at <= now)) {
             drop(state);
             self.refuse(&Failure::new(Code::OverLimit, "time for a hello"));
-            state = self.state.lock();
+            state = core.state.lock();
             state.parted = true;
         }
-        if has_come(state.read_by) || has_come(state.finish_by) {
+        if has_come(state.read_by) || has_come(state.finish_by) || state.holds_up_others(now) {
             // A client that does not read is as good as gone.
             drop(state);
-            return self.close();
+            return core.close();
         }
         let time = sys::now();
-        self.abort(&mut state, |job| {
+        core.abort(&mut state, |job| {
             job.id.is_some() && job.deadline.has_passed_at(time)
         });
-        let idle = self.shared.options.idle_timeout;
-        if has_come(state.idle_by(idle)) {
+        if has_come(state.idle_by(core.idle_timeout)) {
             if state.talk.session.in_flight() > 0 {
                 state.heard = Some(now);
             } else {
                 drop(state);
-                self.part();
+                core.part();
             }
         }
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.state.lock().talk.session.in_flight()
     }
 }

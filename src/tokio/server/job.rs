@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use super::connection::Connection;
+use super::core::Core;
 use super::handler::Replied;
 use crate::Deadline;
 use crate::caught::caught;
 use crate::outgoing::Outgoing;
+use crate::server::HandleError;
+use crate::server::budget::{Budget, Counted, Lease, SMALL};
 use crate::server::job::Handled;
-use crate::tokio::transport::Stream;
 use crate::trace::Span;
 
 /// The place of a handler's future, kept for one after the other.
@@ -27,6 +28,9 @@ pub(super) struct Ending {
     pub(super) deadline: Deadline,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) span: Span,
+    /// Its share of the server's memory, or how many bytes it has without one.
+    pub(super) lease: Option<Box<Lease>>,
+    pub(super) held: usize,
 }
 
 impl Ending {
@@ -37,15 +41,68 @@ impl Ending {
     }
 }
 
+/// What comes of a handler.
+pub(super) struct Reply {
+    pub(super) out: Outgoing,
+    pub(super) handled: Handled,
+    pub(super) made: Made,
+}
+
+/// Where a reply was made.
+pub(super) enum Made {
+    /// Where it is answered.
+    Here,
+    /// On a thread, where it counts among what is to be sent.
+    Elsewhere { _counted: Counted },
+    /// The same, and it was too much.
+    TooMuch,
+}
+
+impl Reply {
+    /// Counts a reply from when it was made.
+    pub(super) fn counted(
+        mut out: Outgoing,
+        handled: Result<(), HandleError>,
+        budget: &Arc<Budget>,
+    ) -> Reply {
+        let size = out.len();
+        let made = if size <= SMALL {
+            Made::Here
+        } else if budget.is_out(size) {
+            out.clear();
+            Made::TooMuch
+        } else {
+            let _counted = budget.count(size);
+            Made::Elsewhere { _counted }
+        };
+        Reply {
+            out,
+            handled: Ok(handled),
+            made,
+        }
+    }
+}
+
+impl From<Replied> for Reply {
+    #[inline]
+    fn from((out, handled): Replied) -> Reply {
+        Reply {
+            out,
+            handled: Ok(handled),
+            made: Made::Here,
+        }
+    }
+}
+
 /// Polls a handler, and does before that what belongs to it. A place whose handler is over is empty again.
-pub(super) fn poll<F: Future<Output = Replied>>(
+pub(super) fn poll<F: Future<Output: Into<Reply>>>(
     slot: &mut Slot<F>,
     cx: &mut Context<'_>,
     begin: impl FnOnce(&mut Slot<F>) -> Result<(), Replied>,
-) -> Poll<(Outgoing, Handled)> {
+) -> Poll<Reply> {
     let polled = caught(|| {
         if let Err(replied) = begin(slot) {
-            return Poll::Ready(replied);
+            return Poll::Ready(replied.into());
         }
         let Some(future) = slot.as_mut().as_pin_mut() else {
             return Poll::Pending;
@@ -54,38 +111,38 @@ pub(super) fn poll<F: Future<Output = Replied>>(
         if polled.is_ready() {
             slot.set(None);
         }
-        polled
+        polled.map(Into::into)
     });
-    match polled {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready((out, handled))) => Poll::Ready((out, Ok(handled))),
-        Err(panic) => {
-            // What it drops may panic as well, and is gone all the same.
-            let _ = caught(|| slot.set(None));
-            Poll::Ready((Outgoing::default(), Err(panic)))
-        }
-    }
+    polled.unwrap_or_else(|panicked| {
+        // What it drops may panic as well, and is gone all the same.
+        let _ = caught(|| slot.set(None));
+        Poll::Ready(Reply {
+            out: Outgoing::default(),
+            handled: Err(panicked),
+            made: Made::Here,
+        })
+    })
 }
 
 /// A handler that waits, in a task of its own.
-pub(super) struct Job<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> {
-    connection: Arc<Connection<S, Q, F>>,
+pub(super) struct Job<F: Future<Output: Into<Reply>> + Send + 'static> {
+    core: Arc<Core<F>>,
     /// Until it is over.
     begun: Option<(Ending, Slot<F>)>,
 }
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Job<S, Q, F> {
-    pub(super) fn spawn(connection: Arc<Connection<S, Q, F>>, ending: Ending, slot: Slot<F>) {
+impl<F: Future<Output: Into<Reply>> + Send + 'static> Job<F> {
+    pub(super) fn spawn(core: Arc<Core<F>>, ending: Ending, slot: Slot<F>) {
         let job = ending.job;
         let task = ::tokio::spawn(Job {
-            connection: Arc::clone(&connection),
+            core: Arc::clone(&core),
             begun: Some((ending, slot)),
         });
-        connection.has_task(job, task.abort_handle());
+        core.has_task(job, task.abort_handle());
     }
 }
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future for Job<S, Q, F> {
+impl<F: Future<Output: Into<Reply>> + Send + 'static> Future for Job<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -93,22 +150,22 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
             return Poll::Ready(());
         };
         let polled = ending.span.run(|| poll(slot, cx, |_| Ok(())));
-        let Poll::Ready((out, handled)) = polled else {
+        let Poll::Ready(reply) = polled else {
             return Poll::Pending;
         };
         if let Some((ending, slot)) = self.begun.take() {
-            self.connection.answer(slot, ending, handled, out);
+            self.core.answer(slot, ending, reply);
         }
         Poll::Ready(())
     }
 }
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop for Job<S, Q, F> {
+impl<F: Future<Output: Into<Reply>> + Send + 'static> Drop for Job<F> {
     fn drop(&mut self) {
         if let Some((ending, slot)) = self.begun.take() {
             // What the handler says as it is dropped is said in its span.
             let _ = caught(|| ending.span.run(|| drop(slot)));
-            self.connection.dropped(ending);
+            self.core.dropped(ending);
         }
     }
 }

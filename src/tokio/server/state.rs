@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use ::tokio::task::AbortHandle;
 
-use super::Shared;
-use super::budget::Budget;
 use super::job::Slot;
+use super::kept::Kept;
 use super::streaming::Streaming;
-use crate::Deadline;
 use crate::outgoing::Outgoing;
+use crate::server::budget::{Budget, LOOK};
+use crate::server::connection::COURTESY;
 use crate::server::job::Running;
 use crate::server::streams::{self, Conversation, Outbound};
+use crate::session::ServerSession;
 use crate::wire::{self, Failure};
+use crate::{Deadline, ServerOptions};
 
 /// What the connection's task shares with those of its handlers.
 pub(super) struct State<F> {
@@ -35,6 +37,10 @@ pub(super) struct State<F> {
     pub(super) replying: bool,
     /// There is no room for what has been read: what has to come about.
     pub(super) stalled: Option<IsThere<F>>,
+    /// What goes on elsewhere than in tasks that are known here.
+    pub(super) elsewhere: usize,
+    /// The bytes of small requests whose handlers wait.
+    pub(super) held: usize,
     /// No more messages are taken to be sent.
     pub(super) finished: bool,
     /// Nothing is sent any more either.
@@ -53,6 +59,12 @@ pub(super) struct State<F> {
     pub(super) heard: Option<Instant>,
     /// By when the client has to read what is being sent.
     pub(super) read_by: Option<Instant>,
+    /// A client that has much to read: since when it is being sent, and how often was looked whether that holds up
+    /// others.
+    pub(super) owing: Option<Instant>,
+    looks: u32,
+    /// Since when it is known that the client is idle, until it is not.
+    pub(super) idle_since: Option<Instant>,
     /// By when all has to be sent that is still to be sent.
     pub(super) finish_by: Option<Instant>,
     pub(super) slots: Vec<Slot<F>>,
@@ -73,6 +85,8 @@ pub(super) struct Waiting {
     pub(super) cancelled: Arc<AtomicBool>,
     /// In place of the handler.
     pub(super) answered: bool,
+    /// How much of what is [held](State::held) is its request's.
+    pub(super) held: usize,
     pub(super) task: Option<AbortHandle>,
 }
 
@@ -93,6 +107,75 @@ pub(super) enum Batch {
 }
 
 impl<F> State<F> {
+    pub(super) fn new(options: &ServerOptions, budget: Arc<Budget>) -> State<F> {
+        let now = Instant::now();
+        State {
+            talk: Conversation::new(ServerSession::new(options.max_in_flight), budget),
+            streaming: Vec::new(),
+            running: Running::default(),
+            jobs: Vec::new(),
+            next_job: 0,
+            outbox: Vec::new(),
+            batch: Vec::new(),
+            sending: false,
+            replying: false,
+            stalled: None,
+            elsewhere: 0,
+            held: 0,
+            finished: false,
+            closed: false,
+            parted: false,
+            courtesy: 0,
+            task: None,
+            client_takes: u32::MAX,
+            hello_by: now.checked_add(options.hello_timeout),
+            heard: options.idle_timeout.map(|_| now),
+            read_by: None,
+            owing: None,
+            looks: 0,
+            idle_since: None,
+            finish_by: None,
+            slots: Vec::new(),
+            spare: Vec::new(),
+            kept: 0,
+        }
+    }
+
+    /// Whether a client may be asked for more: one that does not read its replies is not.
+    pub(super) fn takes_more(&self, limit: usize) -> bool {
+        self.outbox.len() < limit && self.talk.streams.unsent.has_room()
+    }
+
+    /// Whether the client waits for nothing, and there is nothing to do for it.
+    pub(super) fn is_idle(&self) -> bool {
+        let greeted = self.talk.session.client().is_some();
+        let nothing_to_say =
+            self.outbox.is_empty() && !self.sending && !self.talk.streams.has_next();
+        let nothing_to_do = self.talk.session.in_flight() == 0 && self.is_over();
+        greeted && nothing_to_say && nothing_to_do && !self.parted && !self.finished
+    }
+
+    /// Ends the connection in good order: everything that was read has been answered, and the client is told so.
+    pub(super) fn part(&mut self, draining: bool) {
+        if self.parted {
+            return;
+        }
+        let mut out = self.blank();
+        wire::goodbye(out.bytes());
+        if draining {
+            self.courtesy += out.len();
+        }
+        self.push(out);
+        self.running.close();
+        (self.parted, self.finished) = (true, true);
+        self.finish_by = Instant::now().checked_add(COURTESY);
+    }
+
+    /// Whether everything that was begun has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.jobs.is_empty() && self.streaming.is_empty() && self.elsewhere == 0
+    }
+
     /// An empty message to send.
     pub(super) fn blank(&mut self) -> Outgoing {
         self.spare.pop().unwrap_or_default()
@@ -129,6 +212,7 @@ impl<F> State<F> {
         if self.finished {
             self.keep(message);
         } else {
+            self.talk.streams.unsent.add(message.len());
             push_exactly(&mut self.outbox, message);
         }
     }
@@ -158,9 +242,64 @@ impl<F> State<F> {
     pub(super) fn sent_alone(&mut self, reply: Outgoing, sent: bool) {
         self.sending = false;
         match sent {
-            true => self.keep(reply),
+            true => {
+                self.talk.streams.unsent.remove(reply.len());
+                self.keep(reply);
+            }
             false => self.outbox.insert(0, reply),
         }
+    }
+
+    /// Drops what is to be sent, except what is being sent.
+    pub(super) fn drop_outbox(&mut self) {
+        for message in self.outbox.drain(..) {
+            self.talk.streams.unsent.remove(message.len());
+        }
+    }
+
+    /// Keeps nothing: the connection is over.
+    pub(super) fn let_go(&mut self) {
+        (self.slots, self.spare) = (Vec::new(), Vec::new());
+        (self.outbox, self.batch) = (Vec::new(), Vec::new());
+        self.talk.streams.unsent.clear();
+        self.talk.streams.let_go();
+        self.task = None;
+    }
+
+    /// Begins to mind how long the client takes for what is being sent.
+    pub(super) fn watch(&mut self, send_timeout: Duration) {
+        if !self.sending || self.closed {
+            return;
+        }
+        // A client may stay away from its streams for as long as it likes, but not from its replies.
+        let owes = self.replying || !self.outbox.is_empty();
+        if owes && self.read_by.is_none() {
+            self.read_by = Instant::now().checked_add(send_timeout);
+        }
+        if self.owing.is_none() && self.talk.streams.unsent.is_large() {
+            (self.owing, self.looks) = (Some(Instant::now()), 0);
+        }
+    }
+
+    /// Whether what is being sent has been there for so long that it holds up others.
+    pub(super) fn holds_up_others(&mut self, now: Instant) -> bool {
+        let look = self.next_look().filter(|look| *look <= now);
+        let Some((since, _)) = self.owing.zip(look) else {
+            return false;
+        };
+        self.looks = self.looks.saturating_add(1).min(1 << 20);
+        let unsent = &self.talk.streams.unsent;
+        unsent.budget().is_short() && now - since >= Budget::patience(unsent.bytes())
+    }
+
+    /// When to look next whether what is being sent holds up others.
+    fn next_look(&self) -> Option<Instant> {
+        self.owing?.checked_add(LOOK * (self.looks + 1))
+    }
+
+    /// What was being sent has been sent, or not.
+    pub(super) fn has_sent(&mut self) {
+        (self.sending, self.read_by, self.owing) = (false, None, None);
     }
 
     /// Ready with what is to be sent next, or with nothing when there will be no more: replies, or items, by turns where
@@ -228,7 +367,11 @@ impl<F> State<F> {
     /// Takes a job off the list; whether its request was answered in its place.
     pub(super) fn end_job(&mut self, number: Option<u64>) -> bool {
         let place = number.and_then(|it| self.jobs.iter().position(|job| job.number == it));
-        place.is_some_and(|place| self.jobs.swap_remove(place).answered)
+        place.is_some_and(|place| {
+            let job = self.jobs.swap_remove(place);
+            self.held -= job.held;
+            job.answered
+        })
     }
 
     pub(super) fn wake(&self) {
@@ -243,17 +386,15 @@ impl<F> State<F> {
     }
 
     /// When to look at the clock next.
-    pub(super) fn next_deadline<S, Q>(&self, shared: &Shared<S, Q, F>) -> Option<Instant> {
-        let jobs = self
-            .jobs
-            .iter()
-            .filter(|job| shared.aborts && job.is_wanted());
+    pub(super) fn next_deadline(&self, aborts: bool, idle: Option<Duration>) -> Option<Instant> {
+        let jobs = self.jobs.iter().filter(|job| aborts && job.is_wanted());
         let deadlines = jobs.filter_map(|job| job.deadline.instant());
         [
             self.hello_by,
             self.read_by,
+            self.next_look(),
             self.finish_by,
-            self.idle_by(shared.options.idle_timeout),
+            self.idle_by(idle),
         ]
         .into_iter()
         .flatten()
@@ -268,7 +409,7 @@ impl<F> State<F> {
     }
 
     /// Lets go of what is kept for the next messages, if that is too much.
-    pub(super) fn settle(&mut self, budget: &Budget) {
+    pub(super) fn settle(&mut self, kept: &Kept) {
         let queues = self.outbox.capacity() + self.batch.capacity();
         let bytes = queues * size_of::<Outgoing>()
             + self.spare.capacity() * size_of::<Outgoing>()
@@ -276,7 +417,7 @@ impl<F> State<F> {
             + self.spare.iter().map(Outgoing::capacity).sum::<usize>()
             + self.slots.len() * size_of::<Option<F>>()
             + self.slots.capacity() * size_of::<Slot<F>>();
-        if !budget.keep(&mut self.kept, bytes) {
+        if !kept.keep(&mut self.kept, bytes) {
             self.slots = Vec::new();
             self.spare = Vec::new();
             self.batch = Vec::new();

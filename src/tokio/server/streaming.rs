@@ -1,26 +1,27 @@
 //! How a connection of a server for async programs drives its streams: the handler of each is a task of its own, and
 //! the connection's task sends what all have to say.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use ::tokio::task::AbortHandle;
-use parking_lot::{MappedMutexGuard, MutexGuard};
 
-use super::connection::{Connection, Request};
-use super::handler::Replied;
+use super::connection::{Connection, Request, What, elsewhere};
+use super::core::Core;
+use super::job::Reply;
 use super::state::State;
 use crate::Deadline;
 use crate::caught::caught;
+use crate::server::budget::{Lease, SMALL, StreamPlace};
 use crate::server::call::Caller;
 use crate::server::job::Handled;
 use crate::server::sink::Opening;
-use crate::server::streams::{Conversation, Line, Outflow, settle};
+use crate::server::streams::{Line, Outflow, settle};
 use crate::server::{Call, HandleError};
-use crate::tokio::transport::Stream;
 use crate::trace::Span;
 use crate::wire::{Code, Failure};
 
@@ -32,58 +33,51 @@ pub(super) struct Streaming {
     serial: u64,
     pub(super) id: u32,
     task: Option<AbortHandle>,
+    /// Among all streams of the server.
+    _place: StreamPlace,
 }
 
-impl<S: Stream, Q: 'static, F: Send + 'static> Line for Connection<S, Q, F> {
-    fn lock(&self) -> MappedMutexGuard<'_, Conversation> {
-        MutexGuard::map(self.state.lock(), |state| &mut state.talk)
-    }
-
-    fn is_queued(&self) {
-        self.state.lock().wake();
-    }
-
-    fn client_takes(&self) -> u32 {
-        self.state.lock().client_takes
-    }
-
-    fn is_draining(&self) -> bool {
-        self.shared.handle.is_draining()
-    }
-}
-
-impl<S, Q, F> Connection<S, Q, F>
+impl<Q, F> Connection<Q, F>
 where
-    S: Stream,
-    Q: 'static,
-    F: Future<Output = Replied> + Send + 'static,
+    Q: Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
 {
     /// Opens a stream.
-    pub(super) fn open_stream(self: &Arc<Self>, request: Request) {
+    pub(super) fn open_stream(&self, request: Request<Q>) {
         let Request {
             id: Some(id),
             method,
-            payload,
+            asked: What::Encoded(payload),
             timeout,
+            lease,
         } = request
         else {
             return;
         };
-        let mut state = self.state.lock();
-        let limit = self.shared.options.max_in_flight;
-        let why_not = if self.shared.handle.is_draining() {
-            Some(Failure::new(Code::Unavailable, "ending"))
-        } else if !state.has_room_for_stream(limit) {
-            Some(Failure::new(Code::OverLimit, "handlers of streams"))
+        let core = &self.core;
+        let options = &self.shared.options;
+        let mut state = core.state.lock();
+        let is_first = state.streaming.is_empty();
+        let place = core.holder.begin_stream(options.stream_handlers, is_first);
+        let place = if core.is_draining() {
+            Err(Failure::new(Code::Unavailable, "ending"))
+        } else if !state.has_room_for_stream(options.max_in_flight) {
+            Err(Failure::new(Code::OverLimit, "handlers of streams"))
         } else {
-            None
+            place.ok_or(Failure::new(
+                Code::OverLimit,
+                "handlers of streams of all clients",
+            ))
         };
-        if let Some(failure) = why_not {
-            state.talk.session.answer(id);
-            state.fail(id, &failure);
-            state.talk.session.answered();
-            return;
-        }
+        let place = match place {
+            Ok(place) => place,
+            Err(failure) => {
+                state.talk.session.answer(id);
+                state.fail(id, &failure);
+                state.talk.session.answered();
+                return;
+            }
+        };
         let cancelled = state.running.flag();
         state.running.begin(&cancelled, Some(id));
         let serial = state.talk.streams.open(id);
@@ -91,39 +85,80 @@ where
             serial,
             id,
             task: None,
+            _place: place,
         });
         drop(state);
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         let call = Call {
-            caller: Arc::clone(self) as Arc<dyn Caller>,
+            caller: Arc::clone(core) as Arc<dyn Caller>,
             deadline,
             cancelled: Arc::clone(&cancelled),
             inline: false,
         };
-        let line = Arc::clone(self) as Arc<dyn Line>;
-        let opening = Opening::new(Outflow::new(line, serial, deadline));
+        let line = Arc::clone(core) as Arc<dyn Line>;
+        let outflow = Outflow::new(Arc::clone(&line), serial, deadline);
+        let opening = Opening::new(outflow);
         let begun = Begun {
             serial,
             cancelled,
             span: self.span(method),
         };
-        let open = || (self.shared.open)(method, payload, call, opening);
-        match caught(|| begun.span.run(open)) {
-            Ok(handler) => {
+        // What is large is decoded where it holds up nobody, and the handler does that itself.
+        let large = core.aborts && payload.bytes().len() > SMALL;
+        let shared = Arc::clone(&self.shared);
+        let open = move || (shared.open)(method, payload, call, opening);
+        let opened = caught(|| {
+            begun.span.run(|| match large {
+                true => Ok(Box::pin(begun_elsewhere(Arc::clone(core), open, lease)) as Opened),
+                false => open(),
+            })
+        });
+        match opened {
+            Ok(Ok(handler)) => {
                 let task = ::tokio::spawn(Handling {
-                    connection: Arc::clone(self),
+                    core: Arc::clone(core),
                     begun: Some((begun, handler)),
                 });
-                self.has_stream_task(serial, task.abort_handle());
+                core.has_stream_task(serial, task.abort_handle());
             }
-            Err(panic) => self.handled(begun, Some(Err(panic)), None),
+            Ok(Err(_)) => {
+                let failure = Failure::new(Code::OverLimit, "threads");
+                Outflow::new(line, serial, deadline).fail(&failure);
+                core.handled(begun, Some(Ok(Ok(()))), None);
+            }
+            Err(panic) => core.handled(begun, Some(Err(panic)), None),
         }
     }
+}
 
+/// Opens a stream on a thread that may block, where its handler runs until it waits for the first time; from then on it
+/// runs here.
+async fn begun_elsewhere<F: Send + 'static>(
+    core: Arc<Core<F>>,
+    open: impl FnOnce() -> io::Result<Opened> + Send + 'static,
+    lease: Option<Box<Lease>>,
+) -> Result<(), HandleError> {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let begun = elsewhere(&core, move || {
+        // What it keeps of the request from then on is the handler's own affair.
+        let _lease = lease;
+        let mut handler = open()?;
+        let polled = handler.as_mut().poll(&mut Context::from_waker(&waker));
+        io::Result::Ok((handler, polled))
+    });
+    match begun.await {
+        Ok((handler, Poll::Pending)) => handler.await,
+        Ok((_, Poll::Ready(handled))) => handled,
+        // Only a thread of its own could be missing, and there is one already.
+        Err(_) => Ok(()),
+    }
+}
+
+impl<F> Core<F> {
     /// Notes the task of a stream's handler, to end it when nobody takes the items any more.
     fn has_stream_task(&self, serial: u64, task: AbortHandle) {
         let mut state = self.state.lock();
-        let over = !state.talk.streams.is_open(serial) && self.shared.aborts;
+        let over = !state.talk.streams.is_open(serial) && self.aborts;
         let mut streaming = state.streaming.iter_mut();
         if let Some(stream) = streaming.find(|stream| stream.serial == serial) {
             // It may have happened already.
@@ -136,7 +171,7 @@ where
 
     /// Ends the tasks of streams of which nobody takes the items any more.
     pub(super) fn abort_streams(&self, state: &mut State<F>, which: impl Fn(&Streaming) -> bool) {
-        if !self.shared.aborts {
+        if !self.aborts {
             // A thread cannot be ended: it notices when it sends the next item.
             return;
         }
@@ -145,7 +180,9 @@ where
             .filter_map(|stream| stream.task.as_ref())
             .for_each(AbortHandle::abort);
     }
+}
 
+impl<F: Send + 'static> Core<F> {
     /// The handler of a stream has returned or panicked, and its future is still to be dropped; or `None`: it was
     /// dropped before.
     fn handled(&self, begun: Begun, handled: Option<Handled>, handler: Option<Opened>) {
@@ -175,15 +212,13 @@ struct Begun {
 }
 
 /// The handler of a stream, in its task.
-struct Handling<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> {
-    connection: Arc<Connection<S, Q, F>>,
+struct Handling<F: Send + 'static> {
+    core: Arc<Core<F>>,
     /// Until it is over.
     begun: Option<(Begun, Opened)>,
 }
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
-    for Handling<S, Q, F>
-{
+impl<F: Send + 'static> Future for Handling<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -197,19 +232,17 @@ impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Future
             Err(panic) => Err(panic),
         };
         if let Some((begun, handler)) = self.begun.take() {
-            self.connection.handled(begun, Some(handled), Some(handler));
+            self.core.handled(begun, Some(handled), Some(handler));
         }
         Poll::Ready(())
     }
 }
 
-impl<S: Stream, Q: 'static, F: Future<Output = Replied> + Send + 'static> Drop
-    for Handling<S, Q, F>
-{
+impl<F: Send + 'static> Drop for Handling<F> {
     fn drop(&mut self) {
         if let Some((begun, handler)) = self.begun.take() {
             let _ = caught(|| begun.span.run(|| drop(handler)));
-            self.connection.handled(begun, None, None);
+            self.core.handled(begun, None, None);
         }
     }
 }

@@ -151,6 +151,10 @@ impl Listener {
         self.endpoint.accept_now(&open.socket)
     }
 
+    pub(crate) fn close_door(&self) {
+        self.endpoint.close_door();
+    }
+
     pub(crate) fn stop(&self) {
         self.begin_stop();
         self.endpoint.end_stop();

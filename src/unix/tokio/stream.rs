@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::atomic::AtomicU8;
@@ -181,6 +182,17 @@ impl Stream {
         unanswered.armed = matches!(&part, Err(error)
             if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Other));
         part
+    }
+
+    /// Before anybody receives.
+    pub(crate) fn ask_before(&self, bytes: usize) {
+        if let Some(mut receiving) = self.receiving.try_take() {
+            receiving.get_or_insert_default().without_asking = NonZeroUsize::new(bytes);
+        }
+    }
+
+    pub(crate) fn peer_listens(&self) -> bool {
+        self.connection.peer_listens()
     }
 
     pub(crate) fn peer(&self) -> io::Result<Peer> {

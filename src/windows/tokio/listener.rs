@@ -136,6 +136,9 @@ impl Listener {
         stream
     }
 
+    /// There is one instance that waits for a client, and no backlog: it goes when the listener is stopped.
+    pub(crate) fn close_door(&self) {}
+
     pub(crate) fn stop(&self) {
         let mut slot = self.instances.slot();
         self.instances.stop(&mut slot);

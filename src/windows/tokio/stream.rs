@@ -231,6 +231,18 @@ impl Stream {
         part
     }
 
+    /// Before anybody receives.
+    pub(crate) fn ask_before(&self, bytes: usize) {
+        if let Some(mut receiving) = self.receiving.try_take() {
+            receiving.head.without_asking = Some(bytes);
+        }
+    }
+
+    /// A pipe has one end for both directions.
+    pub(crate) fn peer_listens(&self) -> bool {
+        false
+    }
+
     pub(crate) fn peer(&self) -> io::Result<Peer> {
         self.pipe.peer()
     }
@@ -532,6 +544,7 @@ impl Stream {
                 receiving.next();
                 return Err(too_large);
             }
+            receiving.head.ask(receiving.held(), left)?;
             if receiving.head.whole {
                 return Ok(Some(()));
             }

@@ -1,45 +1,46 @@
 //! The handlers of a connection: how they begin, and how their requests are answered, whatever becomes of them.
 
 use std::future::Future;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use ::tokio::task::AbortHandle;
 
-use super::super::handler::Replied;
-use super::super::job::{Ending, Job, Slot, poll};
+use super::super::core::Core;
+use super::super::job::{Ending, Job, Made, Reply, Slot, poll};
 use super::super::state::{Place, State, Waiting};
-use super::{Connection, Request};
+use super::{Connection, Request, What};
 use crate::Deadline;
-use crate::outgoing::Outgoing;
 use crate::server::Call;
+use crate::server::budget::SMALL;
 use crate::server::call::Caller;
 use crate::server::connection::Buffer;
-use crate::server::job::{Handled, failure};
+use crate::server::emit::wake;
+use crate::server::job::{OwnFailure, failure};
 use crate::server::streams;
-use crate::tokio::transport::Stream;
 use crate::wire::{self, Code, Failure};
 
-impl<S, Q, F> Connection<S, Q, F>
+impl<Q, F> Connection<Q, F>
 where
-    S: Stream,
-    Q: 'static,
-    F: Future<Output = Replied> + Send + 'static,
+    Q: Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
 {
     /// Starts the handler of a request, and gives a buffer for the next message.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        request: Request,
-        place: Place<F>,
-        waker: &Waker,
-    ) -> Buffer {
+    pub(super) fn start(&self, request: Request<Q>, place: Place<F>, waker: &Waker) -> Buffer {
+        let core = &self.core;
         let Request {
             id,
             method,
-            payload,
+            asked,
             timeout,
+            lease,
         } = request;
+        let held = match (&asked, &lease) {
+            (What::Encoded(payload), None) => payload.message.len(),
+            _ => 0,
+        };
         let Place {
             cancelled,
             mut out,
@@ -54,22 +55,32 @@ where
             deadline: timeout.map_or(Deadline::NEVER, Deadline::after),
             cancelled,
             span: self.span(method),
+            lease,
+            held,
         };
         if ending.is_too_late() {
             ending.cancelled.store(true, Ordering::Release);
-            self.answer(slot, ending, Ok(Ok(())), out);
-            return payload.message;
+            core.answer(slot, ending, (out, Ok(())).into());
+            return match asked {
+                What::Encoded(payload) => payload.message,
+                What::Decoded(_) => Buffer::default(),
+            };
         }
         let mut buffer = None;
         let begin = |slot: &mut Slot<F>| {
-            let (request, received_in) = (self.shared.decode)(method, payload);
+            let (request, received_in) = match asked {
+                What::Encoded(payload) => (self.shared.decode)(method, payload),
+                What::Decoded(decoded) => {
+                    decoded.unwrap_or_else(|panicked| resume_unwind(Box::new(panicked)))
+                }
+            };
             buffer = received_in;
             let request = match request {
                 Ok(request) => request,
                 Err(error) => return Err((out, Err(error))),
             };
             let call = Call {
-                caller: Arc::clone(self) as Arc<dyn Caller>,
+                caller: Arc::clone(core) as Arc<dyn Caller>,
                 deadline: ending.deadline,
                 cancelled: Arc::clone(&ending.cancelled),
                 inline: false,
@@ -80,15 +91,17 @@ where
         let mut cx = Context::from_waker(waker);
         let polled = ending.span.run(|| poll(&mut slot, &mut cx, begin));
         match polled {
-            Poll::Ready((out, handled)) => self.answer(slot, ending, handled, out),
+            Poll::Ready(reply) => core.answer(slot, ending, reply),
             Poll::Pending => {
-                ending.job = Some(self.enlist(&ending));
-                Job::spawn(Arc::clone(self), ending, slot);
+                ending.job = Some(core.enlist(&ending));
+                Job::spawn(Arc::clone(core), ending, slot);
             }
         }
         buffer.unwrap_or_default()
     }
+}
 
+impl<F> Core<F> {
     /// Puts a handler that waits on the list.
     fn enlist(&self, ending: &Ending) -> u64 {
         let mut state = self.state.lock();
@@ -100,15 +113,17 @@ where
             deadline: ending.deadline,
             cancelled: Arc::clone(&ending.cancelled),
             answered: false,
+            held: ending.held,
             task: None,
         });
+        state.held += ending.held;
         number
     }
 
     /// Notes the task of a handler that waits, to end it when nobody waits for it any more.
     pub(in super::super) fn has_task(&self, job: Option<u64>, task: AbortHandle) {
         let mut state = self.state.lock();
-        let closed = state.closed && self.shared.aborts;
+        let closed = state.closed && self.aborts;
         let mut jobs = state.jobs.iter_mut();
         if let Some(waiting) = jobs.find(|waiting| Some(waiting.number) == job) {
             // It may have happened already.
@@ -137,19 +152,20 @@ where
     }
 
     /// Answers a request, whatever has become of its handler, and takes back the place of the handler's future.
-    pub(in super::super) fn answer(
-        &self,
-        slot: Slot<F>,
-        ending: Ending,
-        handled: Handled,
-        mut out: Outgoing,
-    ) {
+    pub(in super::super) fn answer(&self, slot: Slot<F>, ending: Ending, reply: Reply) {
+        let Reply {
+            mut out,
+            handled,
+            made,
+        } = reply;
         let Ending {
             id,
             job,
             deadline,
             cancelled,
             span,
+            lease: _lease,
+            held: _,
         } = ending;
         // One that did not wait is in time, and a look at the clock would cost as much as a lock does.
         let late = || job.is_some() && !deadline.is_never() && deadline.has_passed();
@@ -160,7 +176,16 @@ where
             Some(_) => state.client_takes,
             None => u32::MAX,
         };
-        let failure = failure(handled, unwanted, out.len(), limit);
+        let size = out.len();
+        let mut failure = failure(handled, unwanted, size, limit);
+        let too_much = || match made {
+            Made::Here => size > SMALL && self.holder.budget().is_out(size),
+            Made::Elsewhere { .. } => false,
+            Made::TooMuch => true,
+        };
+        if failure.is_none() && too_much() {
+            failure = OwnFailure::over_limit("replies that wait to be read");
+        }
         let code = failure.as_ref().map(|failure| failure.code);
         let answered = state.end_job(job);
         match id {
@@ -180,11 +205,16 @@ where
             state.wake();
         }
         drop(state);
+        if let Made::Elsewhere { .. } = made {
+            // From here on it is counted where it is queued.
+            drop(made);
+            wake(self.holder.budget().relieved());
+        }
         span.end_request(Some(code));
     }
 
     /// A client cancels a request, or a stream; who is to know.
-    pub(super) fn cancel(&self, state: &mut State<F>, id: u32) -> Option<streams::Waker> {
+    pub(in super::super) fn cancel(&self, state: &mut State<F>, id: u32) -> Option<streams::Waker> {
         state.running.cancel(id);
         self.abort(state, |job| job.id == Some(id));
         self.abort_streams(state, |stream| stream.id == id);
@@ -193,7 +223,7 @@ where
 
     /// Ends the tasks of handlers for which nobody waits any more, and answers in their place.
     pub(in super::super) fn abort(&self, state: &mut State<F>, which: impl Fn(&Waiting) -> bool) {
-        if !self.shared.aborts {
+        if !self.aborts {
             // A thread cannot be ended: it answers when it sees what has happened.
             return;
         }

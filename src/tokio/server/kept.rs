@@ -1,10 +1,10 @@
-//! What idle connections may keep.
+//! What idle connections may keep of memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How much memory all connections of a server together keep for their next messages, beyond a little each.
 #[derive(Debug, Default)]
-pub(super) struct Budget(AtomicUsize);
+pub(super) struct Kept(AtomicUsize);
 
 /// What one connection keeps without asking, in bytes.
 const FREE: usize = 1 << 10;
@@ -12,7 +12,7 @@ const FREE: usize = 1 << 10;
 /// What all of them keep together beyond that.
 const TOTAL: usize = 16 << 20;
 
-impl Budget {
+impl Kept {
     /// Sees to it that `held`, which is somebody's share, covers so many bytes. If they are too many, it is given up
     /// and the answer is no.
     pub(super) fn keep(&self, held: &mut usize, bytes: usize) -> bool {
@@ -39,19 +39,19 @@ mod tests {
 
     #[test]
     fn a_little_is_free_and_much_is_shared() {
-        let budget = Budget::default();
+        let kept = Kept::default();
         let (mut one, mut other) = (0, 0);
-        assert!(budget.keep(&mut one, FREE));
+        assert!(kept.keep(&mut one, FREE));
         assert_eq!(one, 0);
-        assert!(budget.keep(&mut one, TOTAL));
-        assert!(!budget.keep(&mut other, FREE + 1));
-        assert!(budget.keep(&mut other, FREE));
-        assert!(budget.keep(&mut one, TOTAL - 4096));
-        assert!(budget.keep(&mut other, 4096));
-        assert!(!budget.keep(&mut other, 4097));
+        assert!(kept.keep(&mut one, TOTAL));
+        assert!(!kept.keep(&mut other, FREE + 1));
+        assert!(kept.keep(&mut other, FREE));
+        assert!(kept.keep(&mut one, TOTAL - 4096));
+        assert!(kept.keep(&mut other, 4096));
+        assert!(!kept.keep(&mut other, 4097));
         assert_eq!(other, 0);
-        assert!(budget.keep(&mut one, TOTAL));
-        assert!(budget.keep(&mut one, 0));
-        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+        assert!(kept.keep(&mut one, TOTAL));
+        assert!(kept.keep(&mut one, 0));
+        assert_eq!(kept.0.load(Ordering::Relaxed), 0);
     }
 }
