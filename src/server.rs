@@ -14,6 +14,7 @@ mod kept;
 mod outbox;
 mod outlet;
 mod pool;
+mod relief;
 mod requests;
 mod share;
 mod shared;
@@ -45,6 +46,7 @@ use crew::Crew;
 use handler::Erased;
 pub use handler::{Closure, HandleError, Handler, Payload, StreamClosure, encode_reply};
 use pool::Pool;
+use relief::Relief;
 use shared::{Roster, Shared, turn_away};
 pub use sink::{ItemSink, Opening, SinkError};
 use watch::Watch;
@@ -490,16 +492,29 @@ impl<L: Listener> Server<L> {
             None
         };
         let crew = Arc::new(Crew::default());
+        let budget = Arc::new(options.budget());
+        let relief = Arc::new(Relief::default());
         let roster = Arc::new(Roster::new(handle));
         let watch = match pool {
             Some(_) => None,
             None => Some(Watch::start(Arc::clone(&roster))?),
         };
+        let (relieves, of, over) = (
+            Arc::clone(&relief),
+            Arc::downgrade(&budget),
+            Arc::clone(&roster),
+        );
+        budget.when_short(move || {
+            if let Some(budget) = of.upgrade() {
+                relieves.begin(&budget, &over);
+            }
+        });
         // From here on, whoever ends it tells those who wait to be accepted.
         let _ = identity.set(ours.clone());
         let shared = Arc::new(Shared {
             ours,
-            budget: Arc::new(options.budget()),
+            budget,
+            relief,
             options,
             methods,
             handler: Box::new(Erased::<_, C, Marker>(handler, PhantomData)),

@@ -14,8 +14,8 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub(crate) struct Budget {
     waiting: AtomicUsize,
     /// What is to be sent beyond what each connection has for nothing.
     unsent: AtomicUsize,
+    /// What is called when there is too much.
+    on_short: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Streams that wait until the server has less to send.
     held_up: Mutex<Vec<streams::Waker>>,
     any_held_up: AtomicUsize,
@@ -103,6 +105,7 @@ impl Budget {
             received: Mutex::default(),
             waiting: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
+            on_short: OnceLock::new(),
             held_up: Mutex::default(),
             any_held_up: AtomicUsize::new(0),
         }
@@ -162,9 +165,26 @@ impl Budget {
         more > SMALL && unsent > 0 && all > self.most.saturating_mul(2)
     }
 
+    /// Has this called whenever there is too much to send from then on. The caller may hold locks.
+    pub(crate) fn when_short(&self, call: impl Fn() + Send + Sync + 'static) {
+        // It is set once.
+        let _ = self.on_short.set(Box::new(call));
+    }
+
+    fn add_unsent(&self, bytes: usize) {
+        let before = self.unsent.fetch_add(bytes, Ordering::SeqCst);
+        let after = before.saturating_add(bytes);
+        if let (true, Some(call)) = (
+            before <= self.most && after > self.most,
+            self.on_short.get(),
+        ) {
+            call();
+        }
+    }
+
     /// Counts so many bytes among what is to be sent.
     pub(crate) fn count(self: &Arc<Self>, bytes: usize) -> Counted {
-        self.unsent.fetch_add(bytes, Ordering::SeqCst);
+        self.add_unsent(bytes);
         Counted {
             budget: Arc::clone(self),
             bytes,
@@ -567,11 +587,12 @@ impl Unsent {
     #[cold]
     fn charge(&mut self) {
         let charge = self.bytes.saturating_sub(SMALL);
-        let unsent = &self.budget.unsent;
+        let budget = &self.budget;
         if charge > self.charged {
-            unsent.fetch_add(charge - self.charged, Ordering::SeqCst);
+            budget.add_unsent(charge - self.charged);
         } else {
-            unsent.fetch_sub(self.charged - charge, Ordering::SeqCst);
+            let less = self.charged - charge;
+            budget.unsent.fetch_sub(less, Ordering::SeqCst);
         }
         self.charged = charge;
     }

@@ -142,10 +142,10 @@ impl Connection {
     fn write_out(&self, outbox: &Outbox) {
         while let Some(mut message) = outbox.next() {
             let size = message.len();
-            if self
-                .send_now(&mut message, self.patience_for(size))
-                .is_err()
-            {
+            let owes = self.owes(size);
+            let sent = self.send_now(&mut message, self.patience_for(size));
+            drop(owes);
+            if sent.is_err() {
                 return;
             }
             if outbox.has_sent(size) {
@@ -628,7 +628,7 @@ impl Connection {
     ) -> (io::Result<()>, Option<Outgoing>) {
         let size = message.len();
         // What waits in the outbox is counted there.
-        let counted = stream.map(|_| self.holder.budget().count(size));
+        let counted = stream.map(|_| (self.holder.budget().count(size), self.owes(size)));
         let done = self.hand_over(stream, message, self.patience_for(size));
         drop(counted);
         wake(self.holder.budget().relieved());

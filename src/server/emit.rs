@@ -132,10 +132,10 @@ impl Connection {
             }
             // A client may stay away from its streams for as long as it likes: that costs the server what is queued,
             // and this thread. If it is a reply that waits behind this, the reply's patience ends the connection.
-            if self
-                .send_now(&mut outbound.message, Deadline::NEVER)
-                .is_err()
-            {
+            let owes = self.owes(outbound.message.len());
+            let sent = self.send_now(&mut outbound.message, Deadline::NEVER);
+            drop(owes);
+            if sent.is_err() {
                 return;
             }
             let mut state = self.state();

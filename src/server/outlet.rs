@@ -13,6 +13,7 @@ use super::connection::{Buffer, Connection};
 use super::emit::PAUSE;
 use super::job::Running;
 use super::kept::{Kept, Spare};
+use super::relief::Owing;
 use super::share::{Hold, Share};
 use super::streams::{Conversation, Line, Outbound, Waker};
 use crate::outgoing::Outgoing;
@@ -37,6 +38,8 @@ pub(super) struct State {
     pub(super) talk: Conversation,
     pub(super) running: Running,
     pub(super) handling: Handling,
+    /// What is being sent that is large.
+    pub(super) owing: Option<Owing>,
     /// Since when it is known that the client is idle, until it is not.
     pub(super) idle_since: Option<Instant>,
     /// The client has been told that no more is read, for another one to have its place.
@@ -69,6 +72,7 @@ impl Outlet {
                 talk: Conversation::new(ServerSession::new(max_in_flight), budget),
                 running: Running::default(),
                 handling: Handling::default(),
+                owing: None,
                 idle_since: None,
                 evicted: false,
                 spare: Spare::new(&kept),

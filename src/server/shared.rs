@@ -14,6 +14,7 @@ use super::crew::Crew;
 use super::handler::AnyHandler;
 use super::kept::Kept;
 use super::pool::Pool;
+use super::relief::Relief;
 use super::watch::Watch;
 use super::{ENDING, Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
 use crate::session::Party;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     /// Over handlers that run on the threads of their connections.
     pub(super) watch: Option<Watch>,
     pub(super) budget: Arc<Budget>,
+    pub(super) relief: Arc<Relief>,
 }
 
 /// The connections that there are.
@@ -238,6 +240,7 @@ impl Shared {
         if let Some(watch) = &self.watch {
             watch.end();
         }
+        self.relief.end();
     }
 
     fn each(&self, what: impl Fn(&Connection)) {

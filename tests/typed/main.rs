@@ -24,8 +24,6 @@ macro_rules! pair {
                 pub(super) use crate::drivers::$client::*;
                 pub(super) use crate::drivers::$server::*;
             }
-            #[path = "draining.rs"]
-            mod draining;
             #[path = "ends.rs"]
             mod ends;
             #[path = "limits.rs"]
@@ -91,3 +89,26 @@ one_by_one!(threads_in_turn: threads_call threads_serve);
 one_by_one!(bare_threads_in_turn: bare_threads_call bare_threads_serve);
 #[cfg(feature = "tokio")]
 one_by_one!(tasks_call_threads_in_turn: tasks_call threads_serve);
+
+/// Over the crate's own transports, which can let in nobody more and still those who have come.
+macro_rules! draining {
+    ($name:ident: $client:ident $server:ident) => {
+        #[path = "."]
+        mod $name {
+            mod driver {
+                pub(super) use crate::drivers::$client::*;
+                pub(super) use crate::drivers::$server::*;
+            }
+            #[path = "draining.rs"]
+            mod draining;
+        }
+    };
+}
+
+draining!(threads_drained: threads_call threads_serve);
+#[cfg(feature = "tokio")]
+draining!(tasks_drained: tasks_call tasks_serve);
+#[cfg(feature = "tokio")]
+draining!(threads_call_tasks_drained: threads_call tasks_serve);
+#[cfg(feature = "tokio")]
+draining!(tasks_call_threads_drained: tasks_call threads_serve);
