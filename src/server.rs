@@ -11,6 +11,7 @@ pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
 mod kept;
+mod large;
 mod outbox;
 mod outlet;
 mod pool;
@@ -179,9 +180,12 @@ impl ServerOptions {
     /// most.
     ///
     /// Messages of up to 64 KiB get through in any case: each client has so much beside this, either way. A larger one
-    /// waits for its share before it is received, and it has it at some time, whatever its size. While clients have
-    /// more to read than this, those that do not read are cut off within seconds; and a large reply, for which there is
-    /// no room even so, becomes an error with the name of the limit.
+    /// waits for its share before it is received, whatever its size, and has it in its turn. (A transport from outside
+    /// this crate receives it before that.) While clients have more to read than this, those that do not read are [cut off
+    /// soon](Self::send_timeout), streams send no large items, and replies that would make it twice as much become errors
+    /// with the name of the limit.
+    ///
+    /// It does not count what handlers make of requests: values decoded, and replies in hand.
     #[must_use]
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
@@ -211,8 +215,8 @@ impl ServerOptions {
     /// each client. One other process has a half of them, or one for each of its connections. What is beyond is answered
     /// with the name of the limit.
     ///
-    /// A handler that blocks has a thread until it returns. One that only hands its sink on, to a [`Broadcast`] or to another thread,
-    /// returns at once: then the stream takes up none of these.
+    /// A handler that blocks has a thread until it returns. One that only hands its sink on, to a [`Broadcast`] or to
+    /// another thread, returns at once: then the stream takes up none of these.
     #[must_use]
     pub fn stream_handlers(mut self, limit: usize) -> Self {
         self.stream_handlers = limit;
@@ -236,9 +240,11 @@ impl ServerOptions {
     /// How long a client may take to read a reply before it is cut off; 30 seconds unless set. The items of streams wait
     /// for longer: a client may stay away from its streams for as long as it likes.
     ///
-    /// A client that has more than a mebibyte to read is not asked for more. Where all of them together have 64 MiB to read,
-    /// each has a second for a large reply, and one for each 4 MiB of it; and where that is no help, a large reply becomes
-    /// an error with the name of the limit.
+    /// It is also how long a client may take to send a request of more than 64 KiB that it has begun.
+    ///
+    /// A client that has more than a mebibyte to read is not asked for more. Where all of them together have more to read
+    /// than the server's [memory](Self::memory), or others wait for a share of that, each has a second for a large message,
+    /// and one for each 4 MiB of it.
     #[must_use]
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.send_timeout = timeout;
@@ -588,7 +594,8 @@ impl ServerHandle {
     }
 
     /// Takes no more clients and no more requests, tells the clients, and gives those requests that are under way
-    /// until `timeout` to end; then they are cancelled. So it is with streams, except those of a [`Broadcast`], which end
+    /// until `timeout` to end; then they are cancelled. Clients that have connected and were not accepted yet are told as
+    /// well. So it is with streams, except those of a [`Broadcast`], which end
     /// behind what they have to say. Returns at once; [`Server::serve`] returns when it is
     /// done. Draining again can only make it shorter.
     ///

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::ahead::{Ahead, Came, Next, Seen};
-use super::budget::{Budget, Holder, LOOK, Lease, SMALL};
+use super::budget::{Budget, Holder, Lease, SMALL};
 use super::call::{Call, Caller, KnownPeer};
 use super::emit::wake;
 use super::kept::{self, FREE};
@@ -58,7 +58,7 @@ pub(crate) struct Connection {
     /// The handlers of streams.
     pub(super) handlers: Arc<Share>,
     /// The share of the server's memory that a large message has which was just received.
-    lease: Mutex<Option<Box<Lease>>>,
+    pub(super) lease: Mutex<Option<Box<Lease>>>,
 }
 
 /// What ends a connection.
@@ -504,55 +504,6 @@ impl Connection {
         }
     }
 
-    /// Receives a message of that size, once it has its share of the server's memory.
-    #[cold]
-    fn receive_large(
-        &self,
-        stream: &dyn Stream,
-        message: &mut Vec<u8>,
-        size: usize,
-    ) -> io::Result<Option<usize>> {
-        let is_closed = || self.state().running.is_closed();
-        let lease = self.holder.lease(size).wait(Deadline::NEVER, is_closed);
-        *self.lease.lock() = Some(Box::new(lease.ok_or(Error::Closed)?));
-        let begun = Instant::now();
-        loop {
-            let look = Deadline::after(LOOK);
-            match unless_it_panics(|| stream.recv_in_place(message, look)) {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-                received => return received,
-            }
-            let usually = self.shared.options.send_timeout;
-            let most = self.holder.budget().patience_for_message(size, usually);
-            if begun.elapsed() >= most {
-                self.refuse(&Failure::new(Code::OverLimit, "time for a message"));
-                return Err(Error::Closed.into());
-            }
-        }
-    }
-
-    /// The share of the server's memory of the message that was just received, if it has one.
-    pub(super) fn lease_of(&self, message: &Buffer) -> Option<Box<Lease>> {
-        (message.len() > SMALL)
-            .then(|| self.lease.lock().take())
-            .flatten()
-    }
-
-    /// It was not for a handler.
-    fn drop_lease(&self) {
-        let lease = self.lease.lock().take();
-        drop(lease);
-    }
-
-    /// A client that sends no more may still wait for what it has asked for.
-    #[cold]
-    fn outlast(&self, stream: &dyn Stream) {
-        let waits = || self.in_flight() > 0 && self.stream().is_some();
-        while waits() && stream.peer_listens() {
-            thread::sleep(WHILE_IT_LISTENS);
-        }
-    }
-
     pub(super) fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
         self.send(self.patience(), |out| {
             wire::reply(out, id);
@@ -732,9 +683,6 @@ impl Connection {
 
 /// How long a client may take to read what it is told out of courtesy.
 pub(crate) const COURTESY: Duration = Duration::from_millis(100);
-
-/// How often to look whether a client is still there that sends no more.
-const WHILE_IT_LISTENS: Duration = Duration::from_millis(20);
 
 /// How large a buffer is kept to receive into.
 const KEPT: usize = 4 << 20;
