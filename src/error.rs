@@ -53,8 +53,8 @@ pub enum Error {
     Stopped,
     /// This end of the stream was closed. Kind `NotConnected`.
     Closed,
-    /// An earlier send or transaction stopped half-way, so that what follows would be taken for its rest: the
-    /// connection was closed for good. Kind `BrokenPipe`.
+    /// An earlier send or transaction stopped half-way, at its deadline or because the system could not go on, so that
+    /// what follows would be taken for its rest: the connection was closed for good. Kind `BrokenPipe`.
     Poisoned,
     /// The peer does not speak the wire format; the text says what is wrong. The connection was closed. Kind
     /// `InvalidData`.

@@ -10,6 +10,9 @@ use std::str::FromStr;
 /// `LOCAL_PEERCRED`, which has no process id). On a named pipe the process ids are those of the ends; the
 /// client's user comes from its impersonation token and the server's is the owner of the pipe.
 ///
+/// A Unix process in another namespace of process ids, as in another container, has its user but no process id here. A
+/// user that has no number in this namespace of users is nobody's: neither this one's nor the system's, and not told.
+///
 /// A process id may be reused once its process has ended: make no security decision by it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -4,21 +4,25 @@
 //! a message to about the size of the send buffer, loses the tail of a short read, cannot tell an empty message
 //! from the end, and does not exist on macOS.
 //!
-//! From interprocess come accepting (close-on-exec everywhere) and the peer's credentials. The rest is done here on the descriptor, because interprocess takes a
+//! From interprocess come accepting (close-on-exec everywhere) and, on macOS and the BSDs, the peer's credentials. The
+//! rest is done here on the descriptor, because interprocess takes a
 //! full backlog for a connection, and takes over or unlinks names without looking whose they are.
 
 mod binding;
 mod claim;
+mod closing;
 mod connection;
 mod endpoint;
 mod framing;
 mod instances;
 mod listener;
+mod listening;
 mod lock;
 mod patience;
 mod place;
 mod probe;
 mod read_ahead;
+mod socket;
 mod stream;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
@@ -34,7 +38,6 @@ cfg_if::cfg_if! {
 }
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::thread;
 
 use rustix::io::Errno;
@@ -45,6 +48,7 @@ use crate::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode, UserId};
 use patience::Patience;
 use place::{Place, Search};
+use socket::Socket;
 
 pub(crate) fn current_user() -> io::Result<UserId> {
     Ok(UserId::Uid(rustix::process::geteuid().as_raw()))
@@ -84,6 +88,7 @@ pub(crate) fn connect(
     deadline: Deadline,
 ) -> io::Result<Stream> {
     check_read_mode(options.read_mode)?;
+    os::prepare_to_identify();
     let mut backoff = Backoff::new();
     let search = Search::new(name)?;
     let socket = loop {
@@ -105,17 +110,19 @@ pub(crate) use listener::Listener;
 pub(crate) use stream::Stream;
 
 /// One `connect(2)`, which on Linux waits in the kernel for room in the backlog, if there is none.
-fn dial(place: &Place, deadline: Deadline) -> io::Result<OwnedFd> {
+fn dial(place: &Place, deadline: Deadline) -> io::Result<Socket> {
     let address = place.address()?;
-    let socket = os::socket()?;
+    let socket = Socket::new(os::socket()?);
     let mut waits = false;
     loop {
         match rustix::net::connect(&socket, &address) {
             Ok(()) => break,
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR) if !waits => {}
             // A full backlog: never a connection that is under way, as it would be on another kind of socket.
             Err(Errno::AGAIN) if deadline == Deadline::NOW => return Err(Error::Busy.into()),
-            Err(Errno::AGAIN) => {
+            // A wait that a signal has interrupted goes on for what is left of the time, or each signal would give it
+            // all of the time again.
+            Err(Errno::AGAIN | Errno::INTR) => {
                 let left = deadline.remaining();
                 if left.is_some_and(|left| left.is_zero()) {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -158,31 +165,16 @@ fn refused(error: Errno, place: &Place) -> io::Error {
 }
 
 /// What a socket that has been connected still needs.
-fn dialed(options: &ConnectOptions, socket: OwnedFd) -> io::Result<(OwnedFd, Option<Peer>)> {
+fn dialed(options: &ConnectOptions, socket: Socket) -> io::Result<(Socket, Option<Peer>)> {
     if let Some(bytes) = options.buffer_size {
         sockopt::set_socket_send_buffer_size(&socket, bytes)?;
     }
-    let (socket, peer) = identify(socket);
+    let (socket, peer) = os::identify(socket);
     let peer = peer.ok();
-    options
-        .trust
-        .check(peer.as_ref().and_then(|peer| peer.user.as_ref()))?;
+    let user = peer.as_ref().and_then(|peer| peer.user.as_ref());
+    // Whatever one that is not trusted has sent is not to hold this thread up.
+    options.trust.check(user).inspect_err(|_| socket.shut())?;
     Ok((socket, peer))
-}
-
-/// Asks the system who is at the other end.
-///
-/// It cannot tell of a peer that is in no process-id namespace of ours: such a one has no user here.
-fn identify(socket: OwnedFd) -> (OwnedFd, io::Result<Peer>) {
-    use interprocess::local_socket::traits::StreamCommon;
-    use interprocess::os::unix::uds_local_socket;
-
-    let socket = uds_local_socket::Stream::from(socket);
-    let peer = socket.peer_creds().map(|credentials| Peer {
-        pid: credentials.pid().and_then(|pid| u32::try_from(pid).ok()),
-        user: credentials.euid().map(UserId::Uid),
-    });
-    (socket.into(), peer)
 }
 
 fn impersonate<R>(_act: impl FnOnce() -> R) -> io::Result<R> {

@@ -103,7 +103,7 @@ mod system_calls {
     fn assert_one_send_and_one_receive(counts: &BTreeMap<String, usize>) {
         let mut others = counts.clone();
         let sends = others.remove("sendto").unwrap_or(0);
-        let receives = others.remove("recvfrom").unwrap_or(0);
+        let receives = others.remove("recvmsg").unwrap_or(0);
         assert_eq!((sends, receives), (CALLS, CALLS), "{counts:?}");
         assert!(others.values().sum::<usize>() <= 10, "{counts:?}");
     }

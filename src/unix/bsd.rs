@@ -3,10 +3,19 @@
 pub(super) mod files;
 
 use std::io;
+#[cfg(feature = "tokio")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 
+#[cfg(feature = "tokio")]
+use ::tokio::io::{Interest, unix::AsyncFd};
+use interprocess::local_socket::traits::StreamCommon;
+use interprocess::os::unix::uds_local_socket;
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, sockopt};
+
+use super::socket::Socket;
+use crate::{Peer, UserId};
 
 /// Not all of these systems have a coarse clock.
 pub(super) use crate::clock::by_instant::{epoch, now, now as recently};
@@ -19,6 +28,15 @@ pub(super) const SYSTEM_DIRECTORY: &str = "/var/run";
 /// There is no flag everywhere; [`prepare`] sets an option on the socket instead.
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
+/// Not all of these systems can have descriptors come with close-on-exec.
+pub(super) const RECEIVE: RecvFlags = RecvFlags::empty();
+
+/// More descriptors than the control data of one message holds anywhere: 2 KiB.
+pub(super) const MAX_RIGHTS: usize = 512;
+
+/// A look at a message does not say everywhere whether it has descriptors.
+pub(super) const PEEK_TELLS_RIGHTS: bool = false;
+
 /// A socket that does not block yet.
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
@@ -29,7 +47,7 @@ pub(super) fn socket() -> io::Result<OwnedFd> {
 }
 
 /// What an accepted socket still needs: it takes over the listener's non-blocking mode here.
-pub(super) fn prepare(socket: &OwnedFd, buffer_size: Option<usize>) -> io::Result<()> {
+pub(super) fn prepare(socket: &impl AsFd, buffer_size: Option<usize>) -> io::Result<()> {
     rustix::io::ioctl_fionbio(socket, false)?;
     let set = sockopt::set_socket_nosigpipe(socket, true).and_then(|()| match buffer_size {
         Some(bytes) => sockopt::set_socket_send_buffer_size(socket, bytes),
@@ -40,6 +58,32 @@ pub(super) fn prepare(socket: &OwnedFd, buffer_size: Option<usize>) -> io::Resul
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Asks the system what process and which user is at the other end.
+pub(super) fn identify(socket: Socket) -> (Socket, io::Result<Peer>) {
+    let socket = uds_local_socket::Stream::from(OwnedFd::from(socket));
+    let peer = socket.peer_creds().map(|credentials| Peer {
+        pid: credentials
+            .pid()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid != 0),
+        user: credentials.euid().map(UserId::Uid),
+    });
+    (Socket::new(socket.into()), peer)
+}
+
+/// Every user has a number here: there is nothing to know.
+pub(super) fn prepare_to_identify() {}
+
+/// What the runtime watches a socket for.
+#[cfg(feature = "tokio")]
+pub(super) const READABLE: Interest = Interest::READABLE;
+
+/// Nothing is sent out of band on a Unix socket here.
+#[cfg(feature = "tokio")]
+pub(super) fn is_urgent<T: AsRawFd>(_socket: &AsyncFd<T>) -> bool {
+    false
 }
 
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {
@@ -54,11 +98,15 @@ pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {
 pub(super) struct Plug;
 
 impl Plug {
-    pub(super) fn new(_address: &SocketAddrUnix) -> io::Result<Option<Plug>> {
-        Ok(None)
+    pub(super) fn new() -> io::Result<Plug> {
+        Ok(Plug)
     }
 
-    pub(super) fn is(&self, _accepted: &impl AsFd) -> io::Result<bool> {
+    pub(super) fn fill(&self, _address: &SocketAddrUnix) -> io::Result<bool> {
         Ok(false)
+    }
+
+    pub(super) fn is(&self, _accepted: &impl AsFd) -> bool {
+        false
     }
 }

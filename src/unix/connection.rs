@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::instances::Instance;
+use super::socket::Socket;
 use crate::{Error, Peer};
 
 #[derive(Debug)]
@@ -24,7 +25,19 @@ const OPEN: u8 = 0;
 pub(super) const CLOSED: u8 = 1;
 pub(super) const POISONED: u8 = 2;
 
-impl<S: AsFd> Connection<S> {
+/// A socket, or what watches one.
+pub(super) trait Holds: AsFd {
+    fn socket(&self) -> &Socket;
+}
+
+impl Holds for Socket {
+    #[inline]
+    fn socket(&self) -> &Socket {
+        self
+    }
+}
+
+impl<S: Holds> Connection<S> {
     pub(super) fn new(socket: S, peer: Option<Peer>, max_message: usize) -> Connection<S> {
         Connection {
             socket,
@@ -56,8 +69,8 @@ impl<S: AsFd> Connection<S> {
         let _ = self
             .state
             .compare_exchange(OPEN, why, Ordering::SeqCst, Ordering::SeqCst);
-        // Wakes whoever waits on the socket. It fails only where the peer has gone already.
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        // Wakes whoever waits on the socket.
+        self.socket.socket().shut();
         drop(self.instance.lock().take());
     }
 
@@ -76,12 +89,15 @@ impl<S: AsFd> Connection<S> {
             return closed;
         }
         match error.kind() {
-            io::ErrorKind::TimedOut if sent > 0 => {
+            // Two words for one thing: the peer has closed, with or without having read everything.
+            io::ErrorKind::ConnectionReset => io::ErrorKind::BrokenPipe.into(),
+            // Nobody takes the next message for the rest of this one, and what the peer has said is still to be received.
+            io::ErrorKind::BrokenPipe => error,
+            // Whatever it was, be it the time or the system's memory: a part of the message has gone.
+            _ if sent > 0 => {
                 self.shut(POISONED);
                 error
             }
-            // Two words for one thing: the peer has closed, with or without having read everything.
-            io::ErrorKind::ConnectionReset => io::ErrorKind::BrokenPipe.into(),
             _ => error,
         }
     }

@@ -1,22 +1,21 @@
 //! The listening socket and its name, however it is waited for.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use interprocess::local_socket::traits::Listener as _;
-use interprocess::os::unix::uds_local_socket;
 use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::io::Errno;
 
 use super::binding::{self, Binding};
 use super::claim::Claim;
 use super::instances::Instances;
+use super::listening::Listening;
 use super::os;
 use super::place::Place;
+use super::socket::Socket;
 use crate::{Access, Error, ListenOptions, Name, Peer, UserId};
 
 /// How long to wait before trying again when the system has run out of something.
@@ -46,13 +45,13 @@ pub(super) struct Endpoint {
 pub(super) struct Open {
     claim: Option<Claim>,
     place: Place,
-    pub(super) socket: uds_local_socket::Listener,
+    pub(super) socket: Listening,
 }
 
 /// What one try to accept has found.
 #[derive(Debug)]
 pub(super) enum Next {
-    Connection(OwnedFd),
+    Connection(Socket),
     /// Nobody is waiting.
     Nobody,
     /// The system has run out of something: to be tried again after [`BACKOFF`].
@@ -61,6 +60,7 @@ pub(super) enum Next {
 
 impl Endpoint {
     pub(super) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Endpoint> {
+        os::prepare_to_identify();
         let backlog = options.backlog.map_or(i32::MAX, clamp);
         let bound = binding::bind(options, name, backlog)?;
         let address = bound.place.lasting_address();
@@ -73,7 +73,7 @@ impl Endpoint {
             open: RwLock::new(Some(Open {
                 claim,
                 place,
-                socket: socket.into(),
+                socket: Listening::new(socket.into()),
             })),
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -113,7 +113,15 @@ impl Endpoint {
 
     /// Gives the name back, when whoever uses the socket has let go of it.
     pub(super) fn end_stop(&self) {
-        self.close(Claim::give_back);
+        let is_own = self.is_own();
+        self.close(|open| {
+            if let Some(claim) = &mut open.claim {
+                claim.give_back();
+            }
+            if is_own {
+                open.socket.turn_away();
+            }
+        });
     }
 
     /// Lets go of the socket, and of its name if no other process has it as well.
@@ -121,7 +129,7 @@ impl Endpoint {
         self.close(|_| {});
     }
 
-    fn close(&self, end: impl FnOnce(&mut Claim)) {
+    fn close(&self, end: impl FnOnce(&mut Open)) {
         let open = if self.is_own() {
             Some(self.open.write())
         } else {
@@ -129,8 +137,8 @@ impl Endpoint {
         };
         // Within the lock: whoever finds the listener stopped finds the name free as well.
         if let Some(mut open) = open {
-            if let Some(claim) = open.as_mut().and_then(|open| open.claim.as_mut()) {
-                end(claim);
+            if let Some(open) = &mut *open {
+                end(open);
             }
             *open = None;
         }
@@ -150,14 +158,13 @@ impl Endpoint {
     }
 
     /// Takes the next connection out of the backlog, whoever it is from.
-    pub(super) fn accept_now(&self, socket: &uds_local_socket::Listener) -> io::Result<Next> {
+    pub(super) fn accept_now(&self, socket: &Listening) -> io::Result<Next> {
         loop {
             self.check_open()?;
             // Asked before: whoever has come until then is there.
             let closed = self.closed.load(Ordering::SeqCst);
             match socket.accept() {
                 Ok(accepted) => {
-                    let accepted = OwnedFd::from(accepted);
                     if !self.instances.is_plug(&accepted) {
                         return Ok(Next::Connection(accepted));
                     }
@@ -175,10 +182,12 @@ impl Endpoint {
     }
 
     /// Makes an accepted socket ready for use; `None` if its peer is not let in.
-    pub(super) fn admit(&self, socket: OwnedFd) -> io::Result<Option<(OwnedFd, Option<Peer>)>> {
-        let (socket, peer) = super::identify(socket);
+    pub(super) fn admit(&self, socket: Socket) -> io::Result<Option<(Socket, Option<Peer>)>> {
+        let (socket, peer) = os::identify(socket);
         let peer = peer.ok();
         if !self.lets_in(peer.as_ref()) {
+            // Whatever it has sent is not to hold this thread up.
+            socket.shut();
             return Ok(None);
         }
         os::prepare(&socket, self.buffer_size)?;

@@ -5,7 +5,7 @@ use std::mem;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
-use super::connection::{CLOSED, Connection};
+use super::connection::{CLOSED, Connection, Holds};
 use super::read_ahead::{READ_AHEAD, ReadAhead};
 use crate::transport::{Announced, TRUSTED_CLAIM};
 use crate::{Error, MAX_MESSAGE, Part, Waiting};
@@ -18,6 +18,10 @@ const RESERVED: u32 = !(MAX_MESSAGE as u32);
 
 /// No system takes more slices than this at once: `IOV_MAX`.
 pub(super) const MAX_SLICES: usize = 1024;
+
+/// How much room a message is given at a time: bytes have to be there to be written over, and those that have just been
+/// made are still in the processor's cache when the system writes to them.
+const STEP: usize = 128 << 10;
 
 /// Messages up to this size are sent as one slice behind their length, which costs less than two do.
 pub(super) const SMALL: usize = 8 << 10;
@@ -35,7 +39,7 @@ pub(super) const NOTHING: Waiting = Waiting {
 
 /// Where the bytes of a connection come from. Each call receives once, and is 0 where the peer has closed.
 pub(super) trait Source {
-    type Socket: AsFd;
+    type Socket: Holds;
 
     fn connection(&self) -> &Connection<Self::Socket>;
 
@@ -44,9 +48,6 @@ pub(super) trait Source {
 
     /// Into a slice.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
-
-    /// Behind what is in a vector, as far as it has room.
-    fn append(&mut self, message: &mut Vec<u8>) -> io::Result<usize>;
 
     /// Into one slice and then another.
     fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize>;
@@ -194,31 +195,80 @@ impl Framing {
         Ok(Some(Part { len, last }))
     }
 
+    /// Receives a whole message. What has come of one that fails is put aside.
+    #[inline]
+    pub(super) fn recv_message(
+        &mut self,
+        source: &mut impl Source,
+        message: &mut Vec<u8>,
+    ) -> io::Result<Option<usize>> {
+        if message.len() <= READ_AHEAD && self.is_idle() {
+            message.clear();
+            source.connection().check_open()?;
+            if source.fill(&mut self.buffer)? == 0 {
+                return self.end(source, false);
+            }
+            if let Some(whole) = self.take_alone(source.connection().max_message) {
+                message.try_reserve(whole.len())?;
+                message.extend_from_slice(whole);
+                return Ok(Some(whole.len()));
+            }
+        }
+        self.recv_any(source, message)
+    }
+
+    /// A small message that has been read ahead in whole, with nothing behind it, as most are.
+    #[inline]
+    fn take_alone(&mut self, max_message: usize) -> Option<&[u8]> {
+        let (header, rest) = self.buffer.unread().split_first_chunk::<HEADER>()?;
+        let size = u32::from_le_bytes(*header) as usize;
+        if size != rest.len() || size > max_message {
+            return None;
+        }
+        Some(&self.buffer.take_all()[HEADER..])
+    }
+
+    fn recv_any(
+        &mut self,
+        source: &mut impl Source,
+        message: &mut Vec<u8>,
+    ) -> io::Result<Option<usize>> {
+        let mut filled = 0;
+        let begun = self.begin_whole(source, message, &mut filled);
+        let received = begun.and_then(|()| self.recv_whole(source, message, &mut filled));
+        if received.is_err() {
+            self.put_aside(&message[..filled]);
+            message.clear();
+        }
+        received
+    }
+
     /// Begins to receive a whole message. When the last one was large, the next is thought to be alike, and its first
-    /// read goes to where it belongs in one system call. Afterwards `message` holds what has come of it; if that read
-    /// fails, it is as it was.
+    /// read goes to where it belongs in one system call. Afterwards `message` holds what has come of it, which is as much
+    /// as is `filled`, and room behind; if that read fails, it is as it was.
     #[inline]
     pub(super) fn begin_whole(
         &mut self,
         source: &mut impl Source,
         message: &mut Vec<u8>,
+        filled: &mut usize,
     ) -> io::Result<()> {
         let at_head = matches!(self.head, Head::Between) && self.buffer.len() == 0;
         if at_head && message.len() > READ_AHEAD {
-            return self.read_in_place(source, message);
+            *filled = self.read_in_place(source, message)?;
+        } else {
+            message.clear();
         }
-        message.clear();
         Ok(())
     }
 
-    fn read_in_place(&mut self, source: &mut impl Source, message: &mut Vec<u8>) -> io::Result<()> {
+    fn read_in_place(&mut self, source: &mut impl Source, message: &mut [u8]) -> io::Result<usize> {
         source.connection().check_open()?;
         let mut header = [0; HEADER];
         let received = source.read_both(&mut header, message)?;
         let Some(came) = received.checked_sub(HEADER) else {
             self.buffer.keep(&header[..received]);
-            message.clear();
-            return Ok(());
+            return Ok(0);
         };
         let length = parse_header(source, header)?;
         let (own, ahead) = message[..came].split_at(came.min(length));
@@ -226,76 +276,25 @@ impl Framing {
             left: length - own.len(),
         };
         self.buffer.keep(ahead);
-        let own = own.len();
-        message.truncate(own);
-        Ok(())
+        Ok(own.len())
     }
 
-    /// Receives a whole message with one read, if it has come, and says where in the vector it begins: behind its length,
-    /// or at the start. If this fails, what has come is put aside.
-    #[inline]
-    pub(super) fn recv_in_place(
-        &mut self,
-        source: &mut impl Source,
-        message: &mut Vec<u8>,
-    ) -> io::Result<Option<usize>> {
-        message.clear();
-        if !self.is_idle() {
-            return self.recv_rest(source, message, 0);
-        }
-        source.connection().check_open()?;
-        if message.capacity() < READ_AHEAD {
-            message.try_reserve_exact(READ_AHEAD)?;
-        }
-        let came = source.append(message)?;
-        let Some(header) = message.first_chunk::<HEADER>() else {
-            if came == 0 {
-                return self.end(source, false);
-            }
-            self.buffer.keep(message);
-            message.clear();
-            return self.recv_rest(source, message, 0);
-        };
-        let size = parse_header(source, *header)?;
-        let whole = HEADER + size;
-        let own = came.min(whole);
-        self.buffer.keep(&message[own..]);
-        message.truncate(own);
-        if own < whole || size > source.connection().max_message {
-            self.head = Head::Inside { left: whole - own };
-            return self.recv_rest(source, message, HEADER);
-        }
-        Ok(Some(HEADER))
-    }
-
-    fn recv_rest(
-        &mut self,
-        source: &mut impl Source,
-        message: &mut Vec<u8>,
-        start: usize,
-    ) -> io::Result<Option<usize>> {
-        let received = self.recv_whole(source, message, start);
-        if received.is_err() {
-            self.put_aside(message.get(start..).unwrap_or_default());
-        }
-        Ok(received?.map(|_| start))
-    }
-
-    /// Receives the rest of a whole message, of which `message` holds the beginning from `start` on.
+    /// Receives the rest of a whole message, of which `message` holds the beginning, and room behind what is `filled`.
     #[inline]
     pub(super) fn recv_whole(
         &mut self,
         source: &mut impl Source,
         message: &mut Vec<u8>,
-        start: usize,
+        filled: &mut usize,
     ) -> io::Result<Option<usize>> {
         let Some(mut left) = self.begin(source)? else {
+            message.truncate(*filled);
             return Ok(None);
         };
-        let size = message.len() - start + self.stash.len() + left;
+        let size = *filled + self.stash.len() + left;
         let limit = source.connection().max_message;
         if size > limit {
-            message.clear();
+            *filled = 0;
             self.stash = Vec::new();
             self.head = Head::Discarding { left };
             return Err(Error::TooLarge { limit, size }.into());
@@ -303,43 +302,72 @@ impl Framing {
         if let Some(without_asking) = self.without_asking {
             Announced::check(size, without_asking.get(), &mut self.asked)?;
         }
-        if !self.stash.is_empty() {
+        let n = self.buffer.len().min(left);
+        if n > 0 || !self.stash.is_empty() {
+            message.truncate(*filled);
             message.append(&mut mem::take(&mut self.stash));
-        }
-        while left > 0 {
-            if message.capacity() - message.len() < left {
-                let room = left.min(TRUSTED_CLAIM.max(message.len()));
-                if let Err(error) = message.try_reserve_exact(room) {
-                    // The message costs itself, and not the next one.
-                    message.clear();
-                    self.head = Head::Discarding { left };
-                    return Err(error.into());
-                }
-            }
-            let buffered = self.buffer.unread();
-            let n = buffered.len().min(left);
-            if n > 0 {
-                message.extend_from_slice(&buffered[..n]);
-                self.buffer.consume(n);
-                left -= n;
-            } else {
-                let n = source.append(message)?;
-                if n == 0 {
-                    message.clear();
-                    return self.end(source, true);
-                }
-                // The vector may have more room than the message needs: the rest belongs to the next.
-                let ahead = n.saturating_sub(left);
-                let end = message.len() - ahead;
-                self.buffer.keep(&message[end..]);
-                message.truncate(end);
-                left -= n - ahead;
-            }
+            *filled = message.len();
+            self.reserve(message, filled, left)?;
+            message.extend_from_slice(&self.buffer.unread()[..n]);
+            self.buffer.consume(n);
+            *filled += n;
+            left -= n;
             self.head = Head::Inside { left };
         }
+        if left > 0 && !self.recv_into(source, message, filled, left)? {
+            message.clear();
+            *filled = 0;
+            return self.end(source, true);
+        }
+        message.truncate(*filled);
         self.head = Head::Between;
         self.asked = false;
         Ok(Some(size))
+    }
+
+    /// Sets memory aside for what is left of a message.
+    fn reserve(
+        &mut self,
+        message: &mut Vec<u8>,
+        filled: &mut usize,
+        left: usize,
+    ) -> io::Result<()> {
+        if message.capacity() - message.len() >= left {
+            return Ok(());
+        }
+        let room = left.min(TRUSTED_CLAIM.max(message.len()));
+        message.try_reserve_exact(room).map_err(|error| {
+            // The message costs itself, and not the next one.
+            message.clear();
+            *filled = 0;
+            self.head = Head::Discarding { left };
+            error.into()
+        })
+    }
+
+    /// Receives so many bytes behind those of a message; false where the peer has closed.
+    fn recv_into(
+        &mut self,
+        source: &mut impl Source,
+        message: &mut Vec<u8>,
+        filled: &mut usize,
+        mut left: usize,
+    ) -> io::Result<bool> {
+        while left > 0 {
+            if message.len() == *filled {
+                self.reserve(message, filled, left)?;
+                message.resize(*filled + left.min(STEP), 0);
+            }
+            let end = message.len().min(*filled + left);
+            let n = source.read(&mut message[*filled..end])?;
+            if n == 0 {
+                return Ok(false);
+            }
+            *filled += n;
+            left -= n;
+            self.head = Head::Inside { left };
+        }
+        Ok(true)
     }
 
     /// Keeps for the next receive what one that gives up has of the message at the head.

@@ -1,7 +1,6 @@
 //! The limit on connections that are open at once.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use rustix::net::SocketAddrUnix;
 
 use super::endpoint::Endpoint;
 use super::os;
+use super::socket::Socket;
 use crate::signal::Signal;
 
 #[derive(Debug)]
@@ -31,6 +31,22 @@ pub(super) struct Counts {
     connected: usize,
     /// What keeps the backlog full while there is no instance to serve it.
     plugs: Vec<os::Plug>,
+    /// The next of these, if there is a limit.
+    spare: Option<os::Plug>,
+}
+
+impl Counts {
+    fn fill(&mut self, address: &SocketAddrUnix) {
+        let Ok(plug) = self.spare.take().map_or_else(os::Plug::new, Ok) else {
+            return;
+        };
+        match plug.fill(address) {
+            Ok(true) => self.plugs.push(plug),
+            Ok(false) => self.spare = Some(plug),
+            // A listener that is being stopped needs none.
+            Err(_) => {}
+        }
+    }
 }
 
 impl Instances {
@@ -39,11 +55,15 @@ impl Instances {
         backlog: i32,
         address: Option<SocketAddrUnix>,
     ) -> Instances {
+        let spare = limit.and_then(|_| os::Plug::new().ok());
         Instances {
             limit,
             backlog,
             address,
-            counts: Mutex::default(),
+            counts: Mutex::new(Counts {
+                spare,
+                ..Counts::default()
+            }),
             freed: Signal::new(),
         }
     }
@@ -52,18 +72,25 @@ impl Instances {
         self.counts.lock()
     }
 
+    /// Of a listener that stops: there is nothing to wait for any more.
     pub(super) fn wake_all(&self) {
-        drop(self.counts.lock());
+        let mut counts = self.counts.lock();
+        counts.plugs.clear();
+        counts.spare = None;
+        drop(counts);
         self.freed.notify_all();
     }
 
-    pub(super) fn is_plug(&self, accepted: &OwnedFd) -> bool {
+    pub(super) fn is_plug(&self, accepted: &Socket) -> bool {
         let mut counts = self.counts.lock();
         let before = counts.plugs.len();
-        counts
-            .plugs
-            .retain(|plug| !plug.is(accepted).unwrap_or(false));
-        counts.plugs.len() < before
+        counts.plugs.retain(|plug| !plug.is(accepted));
+        let was_plug = counts.plugs.len() < before;
+        if was_plug {
+            // Of the descriptor that has just become free.
+            counts.spare = os::Plug::new().ok();
+        }
+        was_plug
     }
 }
 
@@ -105,9 +132,8 @@ impl Instance {
             counts.connected += 1;
             if endpoint.instances.limit == Some(counts.connected) {
                 endpoint.set_backlog(0);
-                let address = endpoint.instances.address.as_ref();
-                if let Some(Ok(Some(plug))) = address.map(os::Plug::new) {
-                    counts.plugs.push(plug);
+                if let Some(address) = &endpoint.instances.address {
+                    counts.fill(address);
                 }
             }
         }

@@ -1,12 +1,10 @@
 //! The listening socket, for threads that wait.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::Arc;
 
-use interprocess::os::unix::uds_local_socket;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,7 +12,9 @@ use rustix::io::Errno;
 use super::Stream;
 use super::endpoint::{BACKOFF, Endpoint, Next};
 use super::instances::Instance;
+use super::listening::Listening;
 use super::patience::Patience;
+use super::socket::Socket;
 use crate::{Deadline, Error, ListenOptions, Name, Spin};
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Listener {
         }
     }
 
-    fn next(&self, deadline: Deadline) -> io::Result<OwnedFd> {
+    fn next(&self, deadline: Deadline) -> io::Result<Socket> {
         let open = self.endpoint.open();
         let socket = &open.as_ref().ok_or(Error::Stopped)?.socket;
         loop {
@@ -113,11 +113,7 @@ impl Listener {
     }
 
     /// Waits for a connection, or only for the deadline, and in either case for [`Listener::stop`].
-    fn wait_readable(
-        &self,
-        socket: Option<&uds_local_socket::Listener>,
-        deadline: Deadline,
-    ) -> io::Result<()> {
+    fn wait_readable(&self, socket: Option<&Listening>, deadline: Deadline) -> io::Result<()> {
         let wake = self.wake()?;
         // Who has stopped it before this has not woken this one.
         self.endpoint.check_open()?;

@@ -15,14 +15,13 @@ use crate::{Deadline, Spin};
 /// Receives while a send has to wait, and says whether there was anything to receive.
 pub(super) type Meanwhile<'a> = Option<&'a mut dyn FnMut() -> bool>;
 
-/// How long a system call on the socket may wait: `SO_RCVTIMEO` or `SO_SNDTIMEO`, see socket(7).
+/// How long a receive may wait in the system call: `SO_RCVTIMEO`, see socket(7).
 ///
 /// The socket blocks, so that a receive which has to wait costs one system call and not three (try, poll, try
 /// again). The option is set rarely: it stays on a step that is well within the time to the deadline, and when
 /// the step has passed without success, the deadline is looked at again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Patience {
-    which: Timeout,
     step: Option<Duration>,
     /// For how far away a deadline the step is long enough.
     reach: Duration,
@@ -54,17 +53,57 @@ fn poll_until(
 /// No step is longer, so that a far deadline needs no other step than the farthest.
 const LONGEST_STEP: Duration = Duration::from_millis(1 << 22);
 
-impl Patience {
-    pub(super) fn new(which: Timeout) -> Patience {
-        Patience {
-            which,
-            step: None,
-            reach: Duration::ZERO,
-            spinner: Spinner::default(),
-            try_first: false,
+/// Runs a system call that sends until it succeeds, fails, or the deadline has passed. `call` is told whether it may
+/// wait. Where it has to, `meanwhile` is called for what arrives.
+///
+/// With a deadline it never waits in the system call: `SO_SNDTIMEO` is how long each part of a message waits for room, and
+/// for a peer that reads slowly there are many.
+#[inline]
+pub(super) fn send<T>(
+    socket: BorrowedFd<'_>,
+    deadline: Deadline,
+    meanwhile: &mut Meanwhile<'_>,
+    mut call: impl FnMut(bool) -> rustix::io::Result<T>,
+) -> io::Result<T> {
+    let may_wait = deadline.is_never() && meanwhile.is_none();
+    let mut alone = false;
+    loop {
+        match call(may_wait) {
+            Ok(done) => return Ok(done),
+            Err(Errno::AGAIN) if deadline.has_passed() => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(Errno::AGAIN) => alone = wait_for_room(socket, deadline, meanwhile, alone)?,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+}
 
+/// Waits until there may be room, or something has been received. `alone`: what has come belongs to another thread that is
+/// receiving, and would be seen again and again; whether that is so the next time.
+#[cold]
+fn wait_for_room(
+    socket: BorrowedFd<'_>,
+    deadline: Deadline,
+    meanwhile: &mut Meanwhile<'_>,
+    alone: bool,
+) -> io::Result<bool> {
+    let Some(receive) = meanwhile else {
+        poll_until(socket, PollFlags::OUT, deadline)?;
+        return Ok(false);
+    };
+    let (interest, until) = if alone {
+        let until = deadline.min(Deadline::after(SOMEBODY_ELSE));
+        (PollFlags::OUT, until)
+    } else {
+        (PollFlags::IN | PollFlags::OUT, deadline)
+    };
+    let seen = poll_until(socket, interest, until)?;
+    Ok(seen == PollFlags::IN && !receive())
+}
+
+impl Patience {
     /// For an accepted connection: its client has said something by now, and so the option is not worth its system call
     /// yet.
     pub(super) fn trying_first(self) -> Patience {
@@ -74,7 +113,7 @@ impl Patience {
         }
     }
 
-    /// For receiving, with or without spinning.
+    /// With or without spinning.
     pub(super) fn spinning(spin: Spin) -> Patience {
         Patience {
             spinner: Spinner::new(spin),
@@ -100,9 +139,7 @@ impl Patience {
                 return result.map_err(Into::into);
             }
         }
-        // There is nearly always room to send: then it does not matter what time it is.
-        let mut try_first = mem::take(&mut self.try_first) || self.which == Timeout::Send;
-        try_first &= deadline.is_timed();
+        let mut try_first = mem::take(&mut self.try_first) && deadline.is_timed();
         loop {
             let wait = !try_first && self.prepare(socket, deadline)?;
             match call(wait) {
@@ -115,48 +152,9 @@ impl Patience {
         }
     }
 
-    /// As [`run`](Patience::run), but where the call has to wait, `meanwhile` is called for what arrives.
-    #[inline]
-    pub(super) fn run_with<T>(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        deadline: Deadline,
-        meanwhile: &mut Meanwhile<'_>,
-        mut call: impl FnMut(bool) -> rustix::io::Result<T>,
-    ) -> io::Result<T> {
-        let Some(receive) = meanwhile else {
-            return self.run(socket, deadline, call);
-        };
-        let mut interest = PollFlags::IN | PollFlags::OUT;
-        loop {
-            match call(false) {
-                Ok(done) => return Ok(done),
-                Err(Errno::AGAIN) if deadline.has_passed() => {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let until = match interest.contains(PollFlags::IN) {
-                true => deadline,
-                false => deadline.min(Deadline::after(SOMEBODY_ELSE)),
-            };
-            let seen = poll_until(socket, interest, until)?;
-            interest = PollFlags::IN | PollFlags::OUT;
-            if seen == PollFlags::IN && !receive() {
-                // What has come belongs to another thread that is receiving, and would be seen again and again.
-                interest = PollFlags::OUT;
-            }
-        }
-    }
-
     /// Makes the socket wait no longer than the deadline allows; whether it may wait at all.
     #[inline]
-    pub(super) fn prepare(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        deadline: Deadline,
-    ) -> io::Result<bool> {
+    fn prepare(&mut self, socket: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
         let step = match deadline.remaining_at_least() {
             None if self.step.is_none() => return Ok(true),
             None => None,
@@ -166,7 +164,7 @@ impl Patience {
                 _ => Some(step_within(left)),
             },
         };
-        sockopt::set_socket_timeout(socket, self.which, step)?;
+        sockopt::set_socket_timeout(socket, Timeout::Recv, step)?;
         self.step = step;
         self.reach = match step {
             Some(LONGEST_STEP) => Duration::MAX,
@@ -174,12 +172,6 @@ impl Patience {
             None => Duration::ZERO,
         };
         Ok(true)
-    }
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Patience::new(Timeout::Recv)
     }
 }
 
@@ -222,7 +214,7 @@ mod tests {
     #[test]
     fn a_deadline_that_stays_as_far_away_sets_the_option_once() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut patience = Patience::new(Timeout::Recv);
+        let mut patience = Patience::default();
         patience
             .prepare(socket.as_fd(), Deadline::after(Duration::from_secs(30)))
             .unwrap();

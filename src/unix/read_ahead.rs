@@ -7,24 +7,34 @@ pub(super) const READ_AHEAD: usize = 4096;
 /// What has been received but not asked for yet.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
+    /// Behind the end is room, whose bytes are there to be written over.
     bytes: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl ReadAhead {
     #[inline]
     pub(super) fn unread(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        &self.bytes[self.start..self.end]
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.end - self.start
     }
 
     #[inline]
     pub(super) fn consume(&mut self, n: usize) {
         self.start += n;
+    }
+
+    /// What is unread, which is thereby read.
+    #[inline]
+    pub(super) fn take_all(&mut self) -> &[u8] {
+        let start = self.start;
+        self.start = self.end;
+        &self.bytes[start..self.end]
     }
 
     pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
@@ -34,27 +44,47 @@ impl ReadAhead {
         n
     }
 
-    /// The vector with what is unread at its start, and room behind.
+    /// Room behind what is unread: [`received`](Self::received) says how much of it is used.
     #[inline]
-    pub(super) fn room(&mut self) -> &mut Vec<u8> {
-        self.bytes.drain(..self.start);
-        self.start = 0;
-        if self.bytes.is_empty() && self.bytes.capacity() > 16 * READ_AHEAD {
-            // It grew for what came behind a large message.
-            self.bytes = Vec::new();
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            let unread = self.len();
+            if unread > 0 {
+                self.bytes.copy_within(self.start..self.end, 0);
+            }
+            (self.start, self.end) = (0, unread);
         }
-        if self.bytes.capacity() - self.bytes.len() < READ_AHEAD / 2 {
-            self.bytes.reserve_exact(READ_AHEAD);
+        if self.bytes.len() < self.end + READ_AHEAD / 2 || self.bytes.len() > 16 * READ_AHEAD {
+            self.make_room();
         }
-        &mut self.bytes
+        &mut self.bytes[self.end..]
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        // Not more than that: it may have grown for what came behind a large message.
+        self.bytes.truncate(self.end);
+        let room = self.end + READ_AHEAD;
+        if self.bytes.capacity() > 2 * room {
+            self.bytes.shrink_to(room);
+        }
+        self.bytes.reserve_exact(READ_AHEAD);
+        self.bytes.resize(room, 0);
+    }
+
+    /// So many bytes of the room have been written to.
+    #[inline]
+    pub(super) fn received(&mut self, n: usize) {
+        self.end += n;
     }
 
     /// Keeps what was received behind a message. There was nothing unread, or it would have come first.
     pub(super) fn keep(&mut self, ahead: &[u8]) {
         if !ahead.is_empty() {
             self.bytes.clear();
-            self.start = 0;
             self.bytes.extend_from_slice(ahead);
+            self.start = 0;
+            self.end = ahead.len();
         }
     }
 }
@@ -64,16 +94,18 @@ impl ReadAhead {
 impl ReadAhead {
     /// Puts what was received behind what is unread.
     pub(super) fn extend(&mut self, received: &[u8]) {
+        self.bytes.truncate(self.end);
         self.bytes.drain(..self.start);
-        self.start = 0;
         self.bytes.extend_from_slice(received);
+        self.start = 0;
+        self.end = self.bytes.len();
     }
 
     /// Exchanges the vector behind it, when there is nothing in it.
     pub(super) fn exchange(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         debug_assert!(self.len() == 0);
         bytes.clear();
-        self.start = 0;
+        (self.start, self.end) = (0, 0);
         std::mem::replace(&mut self.bytes, bytes)
     }
 
@@ -81,7 +113,7 @@ impl ReadAhead {
     pub(super) fn shrink(&mut self) {
         if self.bytes.capacity() > self.len() {
             self.bytes = self.unread().to_vec();
-            self.start = 0;
+            (self.start, self.end) = (0, self.bytes.len());
         }
     }
 }

@@ -3,35 +3,35 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use parking_lot::Mutex;
-use rustix::buffer::spare_capacity;
-use rustix::net::sockopt::Timeout;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::connection::{CLOSED, Connection, POISONED};
 use super::framing::{Framing, HEADER, MAX_SLICES, NOTHING, SMALL, Source, header, with_slices};
 use super::instances::Instance;
 use super::os;
-use super::patience::{Meanwhile, Patience};
+use super::patience::{self, Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
+use super::socket::Socket;
 use crate::callback::Callbacks;
 use crate::transport::{check_sendable, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 #[derive(Debug)]
 pub(crate) struct Stream {
-    connection: Connection<OwnedFd>,
+    connection: Connection<Socket>,
     receiving: Mutex<Receiving>,
-    sending: Mutex<Sending>,
+    /// Held by who sends; in it a small message is put behind its length, each anew.
+    sending: Mutex<Vec<u8>>,
     callbacks: Callbacks,
 }
 
 impl Stream {
     /// With what a receive has of patience.
     pub(super) fn new(
-        socket: OwnedFd,
+        socket: Socket,
         peer: Option<Peer>,
         max_message: usize,
         patience: Patience,
@@ -42,10 +42,7 @@ impl Stream {
                 framing: Framing::default(),
                 patience,
             }),
-            sending: Mutex::new(Sending {
-                patience: Patience::new(Timeout::Send),
-                small: Vec::new(),
-            }),
+            sending: Mutex::default(),
             callbacks: Callbacks::default(),
         })
     }
@@ -84,14 +81,13 @@ impl Stream {
         check_sendable(size)?;
         message[room - HEADER..room].copy_from_slice(&header(size));
         let message = &message[room - HEADER..];
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        let _sending = self.callbacks.lock(&self.sending, deadline)?;
         self.connection.check_open()?;
-        let patience = &mut sending.patience;
         match receive {
             Some(receive) => self.calling_back(receive, |meanwhile| {
-                self.send_slice(patience, message, deadline, Some(meanwhile))
+                self.send_slice(message, deadline, Some(meanwhile))
             }),
-            None => self.send_slice(patience, message, deadline, None),
+            None => self.send_slice(message, deadline, None),
         }
         .map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
     }
@@ -119,16 +115,7 @@ impl Stream {
     ) -> io::Result<Option<usize>> {
         let mut receiving = deadline.lock(&self.receiving)?;
         let (framing, mut source) = self.source(&mut receiving, deadline);
-        if let Err(error) = framing.begin_whole(&mut source, message) {
-            message.clear();
-            return Err(error);
-        }
-        let received = framing.recv_whole(&mut source, message, 0);
-        if received.is_err() {
-            framing.put_aside(message);
-            message.clear();
-        }
-        received
+        framing.recv_message(&mut source, message)
     }
 
     #[inline]
@@ -137,9 +124,7 @@ impl Stream {
         message: &mut Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
-        let mut receiving = deadline.lock(&self.receiving)?;
-        let (framing, mut source) = self.source(&mut receiving, deadline);
-        framing.recv_in_place(&mut source, message)
+        Ok(self.recv_message(message, deadline)?.map(|_| 0))
     }
 
     pub(crate) fn max_message(&self) -> usize {
@@ -176,7 +161,8 @@ impl Stream {
         self.send_message(&mut sending, &[IoSlice::new(request)], deadline, None)?;
         drop(sending);
         let part = self.recv_part(&mut receiving, reply, deadline);
-        if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+        // Whatever the system could not do, the reply may still come, and would be taken for that of the next request.
+        if matches!(&part, Err(error) if Error::of(error).is_none()) {
             self.connection.shut(POISONED);
         }
         part
@@ -243,7 +229,7 @@ impl Stream {
     #[inline]
     fn send_message(
         &self,
-        Sending { patience, small }: &mut Sending,
+        small: &mut Vec<u8>,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
         meanwhile: Meanwhile<'_>,
@@ -252,9 +238,9 @@ impl Stream {
         let length = total_len(pieces);
         let result = if length <= SMALL {
             write_small(small, pieces);
-            self.send_slice(patience, small, deadline, meanwhile)
+            self.send_slice(small, deadline, meanwhile)
         } else {
-            self.send_pieces(patience, &header(length), pieces, deadline, meanwhile)
+            self.send_pieces(&header(length), pieces, deadline, meanwhile)
         };
         result.map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
     }
@@ -262,7 +248,6 @@ impl Stream {
     #[inline]
     fn send_slice(
         &self,
-        patience: &mut Patience,
         mut rest: &[u8],
         deadline: Deadline,
         mut meanwhile: Meanwhile<'_>,
@@ -270,10 +255,8 @@ impl Stream {
         let whole = rest.len();
         let socket = self.connection.socket.as_fd();
         while !rest.is_empty() {
-            let sent = patience
-                .run_with(socket, deadline, &mut meanwhile, |wait| {
-                    rustix::net::send(socket, rest, send_flags(wait))
-                })
+            let send = |wait| rustix::net::send(socket, rest, send_flags(wait));
+            let sent = patience::send(socket, deadline, &mut meanwhile, send)
                 .map_err(|error| (whole - rest.len(), error))?;
             rest = &rest[sent..];
         }
@@ -282,7 +265,6 @@ impl Stream {
 
     fn send_pieces(
         &self,
-        patience: &mut Patience,
         header: &[u8],
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
@@ -293,11 +275,11 @@ impl Stream {
             let mut sent = 0;
             while !rest.is_empty() {
                 let some = &rest[..rest.len().min(MAX_SLICES)];
-                let n = patience
-                    .run_with(socket, deadline, &mut meanwhile, |wait| {
-                        let mut nothing = SendAncillaryBuffer::default();
-                        rustix::net::sendmsg(socket, some, &mut nothing, send_flags(wait))
-                    })
+                let send = |wait| {
+                    let mut nothing = SendAncillaryBuffer::default();
+                    rustix::net::sendmsg(socket, some, &mut nothing, send_flags(wait))
+                };
+                let n = patience::send(socket, deadline, &mut meanwhile, send)
                     .map_err(|error| (sent, error))?;
                 sent += n;
                 IoSlice::advance_slices(&mut rest, n);
@@ -324,74 +306,59 @@ impl Stream {
 
 /// Receives from a socket that blocks, until the deadline.
 struct Waiter<'a> {
-    connection: &'a Connection<OwnedFd>,
+    connection: &'a Connection<Socket>,
     patience: &'a mut Patience,
     deadline: Deadline,
 }
 
 impl Waiter<'_> {
     #[inline]
-    fn run(
-        &mut self,
-        mut recv: impl FnMut(&OwnedFd, RecvFlags) -> rustix::io::Result<usize>,
-    ) -> io::Result<usize> {
+    fn run(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let socket = &self.connection.socket;
-        // Receiving without room for control messages makes the system close any descriptor that a peer sends.
-        match self.patience.run(socket.as_fd(), self.deadline, |wait| {
+        let receive = |wait| {
             let flags = if wait {
                 RecvFlags::empty()
             } else {
                 RecvFlags::DONTWAIT
             };
-            recv(socket, flags)
-        }) {
+            socket.receive(slices, flags)
+        };
+        match self.patience.run(socket.as_fd(), self.deadline, receive) {
+            Ok(received) => Ok(received.bytes),
             // The peer has closed without having read everything; all that it sent has been received by now.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
-            result => result,
+            Err(error) => Err(error),
         }
     }
 }
 
 impl Source for Waiter<'_> {
-    type Socket = OwnedFd;
+    type Socket = Socket;
 
     #[inline]
-    fn connection(&self) -> &Connection<OwnedFd> {
+    fn connection(&self) -> &Connection<Socket> {
         self.connection
     }
 
     #[inline]
     fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
-        self.append(ahead.room())
+        let n = self.read(ahead.room())?;
+        ahead.received(n);
+        Ok(n)
     }
 
     #[inline]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.run(|socket, flags| rustix::net::recv(socket, &mut *buf, flags).map(|(n, _)| n))
-    }
-
-    #[inline]
-    fn append(&mut self, message: &mut Vec<u8>) -> io::Result<usize> {
-        self.run(|socket, flags| {
-            rustix::net::recv(socket, spare_capacity(message), flags).map(|(n, _)| n)
-        })
+        self.run(&mut [IoSliceMut::new(buf)])
     }
 
     fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
-        let mut slices = [IoSliceMut::new(header), IoSliceMut::new(message)];
-        self.run(|socket, flags| {
-            if flags.is_empty() {
-                // The same as recvmsg(2) here, and cheaper.
-                return rustix::io::readv(socket, &mut slices);
-            }
-            let mut nothing = RecvAncillaryBuffer::default();
-            rustix::net::recvmsg(socket, &mut slices, &mut nothing, flags).map(|r| r.bytes)
-        })
+        self.run(&mut [IoSliceMut::new(header), IoSliceMut::new(message)])
     }
 }
 
 /// Ends the connection where a callback has panicked: a part of the message may have gone.
-struct ShutUnlessForgotten<'a>(&'a Connection<OwnedFd>);
+struct ShutUnlessForgotten<'a>(&'a Connection<Socket>);
 
 impl Drop for ShutUnlessForgotten<'_> {
     fn drop(&mut self) {
@@ -408,13 +375,6 @@ fn send_flags(wait: bool) -> SendFlags {
     } else {
         os::NO_SIGNAL | SendFlags::DONTWAIT
     }
-}
-
-#[derive(Debug)]
-struct Sending {
-    patience: Patience,
-    /// A small message behind its length, made anew for each.
-    small: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -440,7 +400,8 @@ mod tests {
     #[test]
     fn a_debug_print_holds_no_lock() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let stream = Stream::new(socket.into(), None, 1, Patience::default()).unwrap();
+        let socket = Socket::new(socket.into());
+        let stream = Stream::new(socket, None, 1, Patience::default()).unwrap();
         let _receiving = stream.receiving.lock();
         assert!(format!("{stream:?}").contains("locked"));
     }

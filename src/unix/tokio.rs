@@ -12,11 +12,11 @@ mod stream;
 mod tests;
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use super::place::{Place, Search};
+use super::socket::Socket;
 use super::{check_read_mode, dialed, os, refused, since};
 use crate::options::Backoff;
 use crate::tokio::runtime;
@@ -33,6 +33,7 @@ pub(crate) async fn connect(
     deadline: Deadline,
 ) -> io::Result<Stream> {
     check_read_mode(options.read_mode)?;
+    os::prepare_to_identify();
     let mut backoff = Backoff::new();
     let search = Search::new(name)?;
     let socket = loop {
@@ -56,9 +57,9 @@ pub(crate) use listener::Listener;
 pub(crate) use stream::Stream;
 
 /// One `connect(2)` that does not wait; `None` where the backlog is full. No event says when it has room again.
-fn dial(place: &Place) -> io::Result<Option<OwnedFd>> {
+fn dial(place: &Place) -> io::Result<Option<Socket>> {
     let address = place.address()?;
-    let socket = os::socket()?;
+    let socket = Socket::new(os::socket()?);
     loop {
         match rustix::net::connect(&socket, &address) {
             Ok(()) => return Ok(Some(socket)),

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 
 use super::super::endpoint::{BACKOFF, Endpoint, Next};
 use super::super::instances::Instance;
+use super::super::socket::Socket;
 use super::Stream;
 use crate::tokio::runtime;
 use crate::tokio::turn::Turn;
@@ -67,9 +68,16 @@ impl Listener {
                 continue;
             };
             rustix::io::ioctl_fionbio(&socket, true)?;
-            let stream = Stream::new(socket, peer, self.endpoint.max_message)?;
-            stream.occupy(instance.connected());
-            return Ok(stream);
+            match Stream::new(socket, peer, self.endpoint.max_message) {
+                Ok(stream) => {
+                    stream.occupy(instance.connected());
+                    return Ok(stream);
+                }
+                // The system cannot watch one socket more: this client is let go of, as the socket is by now, and the
+                // next may have better luck. Anything else is the runtime's.
+                Err(error) if error.raw_os_error().is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -87,7 +95,7 @@ impl Listener {
         }
     }
 
-    async fn next(&self, deadline: Deadline) -> io::Result<OwnedFd> {
+    async fn next(&self, deadline: Deadline) -> io::Result<Socket> {
         let mut timer = pin!(None);
         let mut pause = pin!(None);
         loop {

@@ -3,22 +3,23 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::AtomicU8;
 use std::task::{Poll, ready};
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags};
+use rustix::net::RecvFlags;
 
-use super::super::connection::{CLOSED, Connection, POISONED};
+use super::super::connection::{CLOSED, Connection, Holds, POISONED};
 use super::super::endpoint::{BACKOFF, is_passing};
 use super::super::framing::{Framing, HEADER, NOTHING, Source};
 use super::super::instances::Instance;
+use super::super::os;
 use super::super::read_ahead::{READ_AHEAD, ReadAhead};
+use super::super::socket::{Received, Socket};
 use super::outgoing::Outgoing;
 use super::scratch;
 use crate::tokio::runtime;
@@ -26,7 +27,13 @@ use crate::tokio::turn::Turn;
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 /// A socket, and what the runtime knows of it.
-type Watched = AsyncFd<OwnedFd>;
+type Watched = AsyncFd<Socket>;
+
+impl Holds for Watched {
+    fn socket(&self) -> &Socket {
+        self.get_ref()
+    }
+}
 
 /// Has the runtime watch a socket.
 ///
@@ -35,7 +42,7 @@ type Watched = AsyncFd<OwnedFd>;
     deprecated,
     reason = "tokio deprecates it for what its argument might be; this is a descriptor that is owned"
 )]
-fn watch(socket: OwnedFd, interest: Interest) -> io::Result<Watched> {
+fn watch<S: AsRawFd>(socket: S, interest: Interest) -> io::Result<AsyncFd<S>> {
     runtime::with_driver("enable_io", || AsyncFd::with_interest(socket, interest))
 }
 
@@ -52,11 +59,11 @@ pub(crate) struct Stream {
 impl Stream {
     /// Of a socket that does not block.
     pub(super) fn new(
-        socket: OwnedFd,
+        socket: Socket,
         peer: Option<Peer>,
         max_message: usize,
     ) -> io::Result<Stream> {
-        let socket = watch(socket, Interest::READABLE)?;
+        let socket = watch(socket, os::READABLE)?;
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
             receiving: Turn::default(),
@@ -134,7 +141,7 @@ impl Stream {
         let mut whole = Whole {
             framing: turn.get_or_insert_default(),
             message,
-            begun: false,
+            filled: None,
             done: false,
         };
         let received = self.receive(&mut whole, deadline).await;
@@ -178,9 +185,8 @@ impl Stream {
             armed: true,
         };
         let part = self.recv_part(framing, reply, deadline).await;
-        // Where the time is up, or the runtime has gone, the reply may still come.
-        unanswered.armed = matches!(&part, Err(error)
-            if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Other));
+        // Where the time is up, the runtime has gone, or the system could not receive, the reply may still come.
+        unanswered.armed = matches!(&part, Err(error) if Error::of(error).is_none());
         part
     }
 
@@ -249,7 +255,7 @@ impl Stream {
             // Watched once more, for as long as there is to be room: whoever is always told of that is woken whenever
             // the peer has read something, which costs as much again as the message did.
             let socket = self.connection.socket.get_ref();
-            let room = socket.try_clone();
+            let room = socket.as_fd().try_clone_to_owned();
             match room.and_then(|socket| watch(socket, Interest::WRITABLE)) {
                 Ok(room) => break unfinished.goes_on(&room, deadline).await?,
                 Err(error) if is_passing(&error) => {}
@@ -303,7 +309,7 @@ impl Stream {
         deadline: Deadline,
     ) -> io::Result<R::Received> {
         let idle = receive.framing().is_idle() && self.connection.check_open().is_ok();
-        let mut recv = |source: &mut Socket<'_>| in_time(receive.recv(source));
+        let mut recv = |source: &mut Ready<'_>| in_time(receive.recv(source));
         let too_late = || Err(io::ErrorKind::TimedOut.into());
         if deadline == Deadline::NOW {
             return recv(&mut self.source(Try::Now)).unwrap_or_else(too_late);
@@ -344,8 +350,8 @@ impl Stream {
         .await
     }
 
-    fn source(&self, attempt: Try) -> Socket<'_> {
-        Socket {
+    fn source(&self, attempt: Try) -> Ready<'_> {
+        Ready {
             connection: &self.connection,
             attempt,
             drained: false,
@@ -386,22 +392,22 @@ trait Receive {
     fn framing(&self) -> &Framing;
 
     /// Receives as far as that can be done now; `WouldBlock` if there is more to come.
-    fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Self::Received>;
+    fn recv(&mut self, source: &mut Ready<'_>) -> io::Result<Self::Received>;
 }
 
 /// One that wants a message in whole. Dropped before it has it, it leaves what has come to the next.
 struct Whole<'a> {
     framing: &'a mut Framing,
     message: &'a mut Vec<u8>,
-    /// From here on `message` holds the beginning of the message.
-    begun: bool,
+    /// How much of the beginning of the message `message` holds, from when it does; behind it is room.
+    filled: Option<usize>,
     done: bool,
 }
 
 impl Whole<'_> {
     /// Receives a small message that is there in whole, with nothing behind it, as most are; `None` if that is not so,
     /// and then what has come is read ahead.
-    fn recv_alone(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
+    fn recv_alone(&mut self, source: &mut Ready<'_>) -> io::Result<Option<usize>> {
         source.connection.check_open()?;
         scratch::with_read(|buffer| {
             let n = source.read(buffer)?;
@@ -432,19 +438,25 @@ impl Receive for Whole<'_> {
         self.framing
     }
 
-    fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<usize>> {
-        if !self.begun && self.message.len() <= READ_AHEAD && self.framing.is_idle() {
+    fn recv(&mut self, source: &mut Ready<'_>) -> io::Result<Option<usize>> {
+        if self.filled.is_none() && self.message.len() <= READ_AHEAD && self.framing.is_idle() {
             if let Some(received) = self.recv_alone(source)? {
                 return Ok(Some(received));
             }
         }
-        let Whole { message, begun, .. } = self;
+        let Whole {
+            message, filled, ..
+        } = self;
         lending(self.framing, |framing| {
-            if !*begun {
-                framing.begin_whole(source, message)?;
-                *begun = true;
-            }
-            framing.recv_whole(source, message, 0)
+            let filled = match filled {
+                Some(filled) => filled,
+                None => {
+                    let mut begun = 0;
+                    framing.begin_whole(source, message, &mut begun)?;
+                    filled.insert(begun)
+                }
+            };
+            framing.recv_whole(source, message, filled)
         })
     }
 }
@@ -452,8 +464,8 @@ impl Receive for Whole<'_> {
 impl Drop for Whole<'_> {
     fn drop(&mut self) {
         if !self.done {
-            if self.begun {
-                self.framing.put_aside(self.message);
+            if let Some(filled) = self.filled {
+                self.framing.put_aside(&self.message[..filled]);
             }
             self.message.clear();
         }
@@ -476,7 +488,7 @@ impl Receive for InParts<'_> {
         self.framing
     }
 
-    fn recv(&mut self, source: &mut Socket<'_>) -> io::Result<Option<Part>> {
+    fn recv(&mut self, source: &mut Ready<'_>) -> io::Result<Option<Part>> {
         let InParts { buf, got, .. } = self;
         lending(self.framing, |framing| framing.recv_part(source, buf, got))
     }
@@ -500,7 +512,11 @@ struct Unfinished<'a, 'b> {
 
 impl Unfinished<'_, '_> {
     /// Sends the rest as there is room for it; a result is the socket's, and an error the runtime's.
-    async fn goes_on(&mut self, room: &Watched, deadline: Deadline) -> io::Result<io::Result<()>> {
+    async fn goes_on(
+        &mut self,
+        room: &AsyncFd<OwnedFd>,
+        deadline: Deadline,
+    ) -> io::Result<io::Result<()>> {
         let mut timer = pin!(None);
         poll_fn(|cx| {
             while room.poll_write_ready(cx)?.is_ready() {
@@ -549,32 +565,26 @@ enum Try {
 }
 
 /// Receives from a socket what is there, and never waits.
-struct Socket<'a> {
+struct Ready<'a> {
     connection: &'a Connection<Watched>,
     attempt: Try,
     /// Nothing is left in it.
     drained: bool,
 }
 
-/// What a system call has received.
-struct Received {
-    bytes: usize,
-    /// There is no more until the runtime says so.
-    all: bool,
-}
-
-impl Socket<'_> {
-    fn run(
-        &mut self,
-        mut recv: impl FnMut(&Watched) -> rustix::io::Result<Received>,
-    ) -> io::Result<usize> {
+impl Ready<'_> {
+    /// By `recvmsg(2)`: one that got less than it had room for has taken all. Only behind descriptors, and before a byte
+    /// that was sent out of band, it ends early.
+    fn run(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if self.attempt == Try::Buffered {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        let room = slices.iter().map(|slice| slice.len()).sum();
+        let socket = &self.connection.socket;
         loop {
-            match recv(&self.connection.socket) {
-                Ok(Received { bytes, all }) => {
-                    if all {
+            match socket.get_ref().receive(slices, RecvFlags::DONTWAIT) {
+                Ok(Received { bytes, early }) => {
+                    if (1..room).contains(&bytes) && !early && !os::is_urgent(socket) {
                         (self.drained, self.attempt) = (true, Try::Buffered);
                     }
                     return Ok(bytes);
@@ -589,24 +599,9 @@ impl Socket<'_> {
             }
         }
     }
-
-    /// By `recvmsg(2)`, which tells whether more is there: one that got less than it had room for has taken all. Only
-    /// behind descriptors that a peer has sent, and the system has closed for want of room for them, it ends early.
-    fn run_slices(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let room = slices.iter().map(|slice| slice.len()).sum();
-        self.run(|socket| {
-            let mut nothing = RecvAncillaryBuffer::default();
-            let received = rustix::net::recvmsg(socket, slices, &mut nothing, RecvFlags::DONTWAIT)?;
-            let early = received.flags.contains(ReturnFlags::CTRUNC);
-            Ok(Received {
-                bytes: received.bytes,
-                all: (1..room).contains(&received.bytes) && !early,
-            })
-        })
-    }
 }
 
-impl Source for Socket<'_> {
+impl Source for Ready<'_> {
     type Socket = Watched;
 
     fn connection(&self) -> &Connection<Watched> {
@@ -622,18 +617,10 @@ impl Source for Socket<'_> {
     }
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.run_slices(&mut [IoSliceMut::new(buf)])
-    }
-
-    fn append(&mut self, message: &mut Vec<u8>) -> io::Result<usize> {
-        self.run(|socket| {
-            let (bytes, _) =
-                rustix::net::recv(socket, spare_capacity(message), RecvFlags::DONTWAIT)?;
-            Ok(Received { bytes, all: false })
-        })
+        self.run(&mut [IoSliceMut::new(buf)])
     }
 
     fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
-        self.run_slices(&mut [IoSliceMut::new(header), IoSliceMut::new(message)])
+        self.run(&mut [IoSliceMut::new(header), IoSliceMut::new(message)])
     }
 }

@@ -13,6 +13,7 @@ use std::task::Poll;
 use ::tokio::runtime::Builder;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
+use super::super::socket::Socket;
 use super::stream::Stream;
 use crate::Deadline;
 
@@ -21,7 +22,8 @@ fn pair() -> (Stream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     set_socket_send_buffer_size(&ours, 0).unwrap();
     ours.set_nonblocking(true).unwrap();
-    let stream = Stream::new(OwnedFd::from(ours), None, 1 << 20).unwrap();
+    let socket = Socket::new(OwnedFd::from(ours));
+    let stream = Stream::new(socket, None, 1 << 20).unwrap();
     (stream, theirs)
 }
 
