@@ -354,6 +354,22 @@ pub(crate) fn d02_a_second_thread_that_waits_its_turn_has_a_deadline_too<T: Tran
     });
 }
 
+/// A little room again and again is no reason to go on.
+pub(crate) fn d02_a_peer_that_reads_slowly_gives_no_send_more_time<T: Transport>() {
+    both_ways::<T>(|from, to| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut buf = vec![0; 32 << 10];
+                while let Ok(Some(_)) = to.recv(&mut buf, soon()) {
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+            assert_times_out("a send", |deadline| from.send(&content(1, HUGE), deadline));
+            from.close();
+        });
+    });
+}
+
 pub(crate) fn d02_one_deadline_covers_several_calls<T: Transport>() {
     both_ways::<T>(|one, _other| {
         assert_times_out("all of them", |deadline| {

@@ -1,6 +1,10 @@
 //! What only Linux has or shows.
 
+pub(crate) mod failing;
 pub(crate) mod forks;
+pub(crate) mod lingering;
+pub(crate) mod namespaces;
+pub(crate) mod signals;
 mod swaps;
 
 use std::fs::{self, File};
@@ -180,8 +184,28 @@ pub(crate) fn platform_part(part: &str, args: &[&str]) {
         ("count descriptors", ["async", name]) => count_descriptors::<AsyncLocal>(name),
         #[cfg(feature = "tokio")]
         ("wait for descriptors", ["async", name]) => wait_for_descriptors::<AsyncLocal>(name),
+        ("send what lingers", [name]) => lingering::send_what_lingers(name),
+        (part, ["blocking", name]) if driven_part::<Local>(part, name) => {}
+        #[cfg(feature = "tokio")]
+        (part, ["async", name]) if driven_part::<AsyncLocal>(part, name) => {}
         _ => crate::unix::platform_part(part, args),
     }
+}
+
+/// The parts that a driver plays at a name; false if it is none of these.
+fn driven_part<T: Named>(part: &str, name: &str) -> bool {
+    match part {
+        "serve with few descriptors" => lingering::serve_with_few_descriptors::<T>(name),
+        "who serves" => namespaces::who_serves::<T>(name),
+        "who comes" => namespaces::who_comes::<T>(name),
+        "who is anyone" => namespaces::who_is_anyone::<T>(name),
+        "send past a failure" => failing::send_past_a_failure::<T>(name),
+        "ask past a failure" => failing::ask_past_a_failure::<T>(name),
+        "echo" => failing::echo::<T>(name),
+        "wait under signals" => signals::wait_under_signals::<T>(name),
+        _ => return false,
+    }
+    true
 }
 
 #[test]

@@ -51,7 +51,10 @@ mod util;
 static ALLOCATOR: scarce::Scarce = scarce::Scarce;
 
 #[cfg(target_os = "linux")]
-use linux::forks as linux_forks;
+use linux::{
+    failing as linux_failing, forks as linux_forks, lingering as linux_lingering,
+    namespaces as linux_namespaces, signals as linux_signals,
+};
 #[cfg(unix)]
 use unix::descriptors as unix_descriptors;
 #[cfg(unix)]
@@ -163,6 +166,7 @@ macro_rules! conformance {
                 d02_a_deadline_that_has_passed_still_does_what_needs_no_waiting
                 d02_a_second_thread_that_waits_its_turn_has_a_deadline_too
                 d02_one_deadline_covers_several_calls
+                d02_a_peer_that_reads_slowly_gives_no_send_more_time
                 d03_the_buffer_of_a_cancelled_receive_stays_untouched
                 d03_the_buffer_of_a_send_is_the_callers_again_afterwards
                 d03_a_panic_while_a_send_waits_ends_the_send_first
@@ -255,6 +259,7 @@ macro_rules! named {
         #[cfg(unix)]
         tests! { <$transport>
             unix {
+                d02_room_that_comes_bit_by_bit_gives_no_send_more_time
                 e01_a_peer_that_shuts_down_its_sending_can_still_receive
                 e02_a_reset_counts_as_the_end_once_drained
                 i05_impersonation_is_unsupported
@@ -262,6 +267,7 @@ macro_rules! named {
             }
             unix_descriptors {
                 i07_unexpected_descriptors_are_closed
+                l06_at_the_limit_of_descriptors_clients_are_counted_all_the_same
                 l09_running_out_of_descriptors_is_waited_out
             }
             unix_places {
@@ -318,6 +324,29 @@ macro_rules! named {
             }
             linux_forks {
                 l03_what_a_child_lets_go_of_its_parent_still_has
+            }
+            linux_failing {
+                m10_a_send_that_failed_half_way_closes_for_good
+                m14_a_transaction_that_failed_closes_for_good
+            }
+            linux_lingering {
+                e04_unread_descriptors_hold_up_no_close
+                i06_the_descriptors_of_a_stranger_hold_up_no_accept
+                i07_a_descriptor_that_is_sent_out_of_band_holds_up_nobody
+                i07_a_descriptor_that_lingers_holds_up_no_receive
+                i07_a_flood_of_descriptors_ends_the_flooding_connection_alone
+                l08_descriptors_in_the_backlog_hold_up_no_stop
+                m01_what_is_behind_a_byte_out_of_band_is_received_at_once
+            }
+            linux_namespaces {
+                i01_a_client_without_a_process_id_is_known_by_its_user
+                i01_a_server_without_a_process_id_is_known_by_its_user
+                i03_a_server_whose_user_has_no_number_is_not_trusted
+                i03_whoever_trusts_anyone_is_told_no_user_where_it_has_no_number
+                i06_a_client_whose_user_has_no_number_is_not_let_in
+            }
+            linux_signals {
+                d02_signals_give_no_call_more_time
             }
         }
     };

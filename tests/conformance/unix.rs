@@ -7,13 +7,15 @@ mod names;
 pub(crate) mod places;
 mod sockets;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use pipetalk::{ConnectOptions, ListenOptions, Listener, LocalStream, Name, ReadMode};
+use pipetalk::{ConnectOptions, ListenOptions, Listener, LocalStream, Name, ReadMode, Stream};
 
 use crate::harness::*;
 
@@ -88,11 +90,38 @@ pub(crate) fn e01_a_peer_that_shuts_down_its_sending_can_still_receive<T: Named>
     assert_eq!(rest, b"\x03\0\0\0bye");
 }
 
+/// `SO_SNDTIMEO` is how long each part of a message waits for room.
+pub(crate) fn d02_room_that_comes_bit_by_bit_gives_no_send_more_time<T: Named>() {
+    let place = Place::new();
+    let listener = T::bind(place.name()).unwrap();
+    let mut raw = UnixStream::connect(place.path()).unwrap();
+    let stream = listener.accept(soon()).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut some = vec![0; 32 << 10];
+            while matches!(raw.read(&mut some), Ok(1..)) {
+                thread::sleep(Duration::from_millis(4));
+            }
+        });
+        // It would take half a minute, with room every few milliseconds. Pages that nobody has written to cost nothing.
+        let message = vec![0; 250 << 20];
+        let (head, tail) = message.split_at(1_000);
+        assert_times_out("a send", |deadline| {
+            let pieces = [head, tail].map(IoSlice::new);
+            stream.send_vectored(&pieces, deadline)
+        });
+        stream.close();
+    });
+}
+
 /// The parts that only Unix has, in processes of their own: nobody else's descriptors are to run out.
 pub(crate) fn platform_part(part: &str, args: &[&str]) {
     match (part, args) {
         ("out of descriptors", ["blocking", name]) => {
             descriptors::out_of_descriptors::<Local>(name);
+        }
+        ("count without descriptors", ["blocking", name]) => {
+            descriptors::count_without_descriptors::<Local>(name);
         }
         #[cfg(feature = "tokio")]
         ("out of descriptors", ["async", name]) => {
@@ -114,6 +143,7 @@ pub(crate) fn platform_part(part: &str, args: &[&str]) {
 #[cfg(feature = "tokio")]
 fn async_part<T: Named>(part: &str, args: &[&str]) {
     match (part, args) {
+        ("count without descriptors", [name]) => descriptors::count_without_descriptors::<T>(name),
         ("try to bind", [name]) => places::try_to_bind::<T>(name),
         ("try to connect", [name]) => places::try_to_connect::<T>(false, name),
         ("wait and connect", [name]) => places::try_to_connect::<T>(true, name),

@@ -1,4 +1,4 @@
-//! Processes whose system calls are counted, by strace.
+//! Processes whose system calls are counted, or made to fail, by strace.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -24,6 +24,17 @@ pub(crate) fn can_trace(item: &str) -> bool {
 pub(crate) fn traced(part: &str, args: &[&str], trace: &Path) -> Actor {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o"]).arg(trace);
+    strace.arg(env::current_exe().unwrap());
+    Actor::start_with(strace, part, args)
+}
+
+/// An actor of whose system calls some fail, as strace has it: `SYSCALL:error=ERROR:when=WHICH`.
+pub(crate) fn with_failures(part: &str, args: &[&str], failures: &str) -> Actor {
+    let (call, _) = failures.split_once(':').unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null"]);
+    strace.args(["-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={failures}")]);
     strace.arg(env::current_exe().unwrap());
     Actor::start_with(strace, part, args)
 }

@@ -2,32 +2,35 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use pipetalk::{Deadline, Error, Listener, Stream};
+use pipetalk::{ConnectOptions, Deadline, Error, ListenOptions, Listener, Stream};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::assert_listens;
 use crate::harness::*;
-use crate::util::{Actor, announce};
+use crate::util::{Actor, announce, wait_for_release};
 
 /// Sends bytes with a copy of each descriptor.
-fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[&UnixStream]) {
-    let descriptors: Vec<_> = descriptors.iter().map(|socket| socket.as_fd()).collect();
-    let message = SendAncillaryMessage::ScmRights(&descriptors);
+pub(crate) fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+    send_with_flags(socket, bytes, descriptors, SendFlags::empty()).unwrap();
+}
+
+pub(crate) fn send_with_flags(
+    socket: &UnixStream,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<()> {
+    let message = SendAncillaryMessage::ScmRights(descriptors);
     let mut space = vec![std::mem::MaybeUninit::uninit(); message.size()];
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(control.push(message));
-    let sent = sendmsg(
-        socket,
-        &[IoSlice::new(bytes)],
-        &mut control,
-        SendFlags::empty(),
-    )
-    .unwrap();
+    let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?;
     assert_eq!(sent, bytes.len());
+    Ok(())
 }
 
 pub(crate) fn i07_unexpected_descriptors_are_closed<T: Named>() {
@@ -38,8 +41,8 @@ pub(crate) fn i07_unexpected_descriptors_are_closed<T: Named>() {
         let raw = UnixStream::connect(place.path()).unwrap();
         let stream = listener.accept(soon()).unwrap();
         let (mut kept, sent) = UnixStream::pair().unwrap();
-        send_with(&raw, b"\x05\0\0\0he", &vec![&sent; count]);
-        send_with(&raw, b"llo", &vec![&sent; count]);
+        send_with(&raw, b"\x05\0\0\0he", &vec![sent.as_fd(); count]);
+        send_with(&raw, b"llo", &vec![sent.as_fd(); count]);
         drop(sent);
         match stream.recv_message(&mut Vec::new(), soon()) {
             Ok(len) => assert_eq!(len, Some(5)),
@@ -58,12 +61,17 @@ pub(crate) fn l09_running_out_of_descriptors_is_waited_out<T: Named>() {
     assert_eq!(actor.says(), "done");
 }
 
-/// Takes every descriptor that this process may still have.
-pub(crate) fn hoard_descriptors() -> Vec<File> {
+/// Lets this process have no more than so many descriptors.
+pub(crate) fn limit_descriptors(most: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    limit.current = Some(64);
+    limit.current = Some(most);
     setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Takes every descriptor that this process may still have.
+pub(crate) fn hoard_descriptors() -> Vec<File> {
+    limit_descriptors(64);
     let mut hoard = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         hoard.push(file);
@@ -97,4 +105,43 @@ pub(crate) fn out_of_descriptors<T: Named>(name: &str) {
         });
     }
     announce("done");
+}
+
+pub(crate) fn l06_at_the_limit_of_descriptors_clients_are_counted_all_the_same<T: Named>() {
+    let place = Place::new();
+    let mut actor = Actor::start("count without descriptors", &[T::WORD, place.name()]);
+    assert_eq!(actor.says(), "listening");
+    let connect = |deadline| T::connect_with(&ConnectOptions::new(), place.name(), deadline);
+    let client = connect(soon()).unwrap();
+    assert_eq!(actor.says(), "accepted");
+    if cfg!(target_os = "linux") {
+        // Elsewhere a full backlog refuses clients in another way.
+        assert_eq!(ours(connect(Deadline::NOW)), Error::Busy);
+    }
+    thread::scope(|scope| {
+        let next = scope.spawn(|| connect(soon()).unwrap());
+        actor.release();
+        assert_eq!(actor.says(), "served");
+        // Not before there is room is it connected, and then it is the one that is served.
+        assert_eq!(recv(&next.join().unwrap()).unwrap(), b"you");
+    });
+    drop(client);
+}
+
+/// The part of [`l06_at_the_limit_of_descriptors_clients_are_counted_all_the_same`].
+pub(crate) fn count_without_descriptors<T: Named>(name: &str) {
+    let listener = T::bind_with(&ListenOptions::new().instances(1), name).unwrap();
+    let mut hoard = hoard_descriptors();
+    // What the system keeps for the connection.
+    hoard.pop();
+    announce("listening");
+    let first = listener.accept(soon()).unwrap();
+    announce("accepted");
+    wait_for_release();
+    // Of the one that is free now comes first what has kept the backlog full, and it is no client.
+    drop(first);
+    let second = listener.accept(soon()).unwrap();
+    send(&second, b"you");
+    announce("served");
+    assert_ended(&second);
 }
