@@ -57,6 +57,13 @@ pub(super) enum Over<E> {
 /// What comes of waiting.
 type Waited<S> = Result<<S as Source>::Answer, Over<<S as Source>::End>>;
 
+/// The same of waiting until something can be done, with the lock; and whether it had to wait.
+type Done<'a, S, T> = (
+    MutexGuard<'a, Turn<S>>,
+    Result<T, Over<<S as Source>::End>>,
+    bool,
+);
+
 /// The turns of one connection, behind their lock.
 pub(super) struct Turns<S: Source>(Mutex<Turn<S>>);
 
@@ -173,7 +180,7 @@ impl<S: Source> Turns<S> {
         what: For,
         deadline: Deadline,
         mut ready: impl FnMut(&mut S::Shared) -> Option<Result<T, S::End>>,
-    ) -> (MutexGuard<'a, Turn<S>>, Result<T, Over<S::End>>, bool) {
+    ) -> Done<'a, S, T> {
         let mut turn = self.lock();
         let mut waiting = None;
         let result = loop {

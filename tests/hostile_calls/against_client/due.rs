@@ -10,7 +10,7 @@ use super::{asked, behave, play};
 use crate::bytes::*;
 use crate::driver::Items;
 use crate::town::{Raw, Reply, Request, encoded};
-use crate::util::{A_MOMENT, here, limit, skip, slowness, until};
+use crate::util::{A_MOMENT, here, limit, slowness, until};
 
 /// What a test's large message has: far more than any system holds.
 const LARGE: usize = 8 << 20;
@@ -111,10 +111,6 @@ fn what_is_due_while_another_sends_is_sent_behind_it() {
 #[test]
 fn what_is_due_while_the_connection_is_full_is_sent_by_whoever_comes_next() {
     let _limit = limit(here!());
-    if cfg!(windows) {
-        // What fills the connection ends it there, when its time is over.
-        return skip(here!(), "a pipe cannot be filled to the brim and live");
-    }
     for next in ["waits for the place", "calls", "notifies", "takes"] {
         let in_flight = if next == "waits for the place" { 1 } else { 64 };
         let (tell, told) = mpsc::channel();

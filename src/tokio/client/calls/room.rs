@@ -68,6 +68,12 @@ impl Calls {
         me: &mut Me<'_>,
     ) -> Poll<Result<(), CallError>> {
         let slot = &self.slots[ticket.slot];
+        if slot.deadline.is_timed() && slot.deadline.has_passed() {
+            // Whoever minds the deadlines has not come to it yet.
+            self.stop_waiting_for_room(ticket);
+            self.set(ticket, Stage::Over);
+            return Poll::Ready(Err(CallError::TimedOut { sent: false }));
+        }
         let is_mine = slot.offered == Some(self.room.round);
         let call = slot
             .call
