@@ -218,6 +218,10 @@ impl<L: Listener> Server<L> {
             .await
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what both kinds of handlers differ in"
+    )]
     async fn run<Q, F>(
         self,
         ours: Party,

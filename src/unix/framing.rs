@@ -299,7 +299,8 @@ impl Framing {
             self.head = Head::Discarding { left };
             return Err(Error::TooLarge { limit, size }.into());
         }
-        if let Some(without_asking) = self.without_asking {
+        // A vector that has the room already takes no more memory.
+        if let Some(without_asking) = self.without_asking.filter(|_| message.capacity() < size) {
             Announced::check(size, without_asking.get(), &mut self.asked)?;
         }
         let n = self.buffer.len().min(left);

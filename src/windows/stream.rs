@@ -506,7 +506,10 @@ impl Stream {
                 0
             };
             receiving.head.check_size(size, left, self.max_message)?;
-            receiving.head.ask(size, left)?;
+            // A vector that has the room already takes no more memory.
+            if message.capacity() - size < left {
+                receiving.head.ask(size, left)?;
+            }
             if !done.more {
                 return Ok(Some(()));
             }

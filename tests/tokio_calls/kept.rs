@@ -13,6 +13,9 @@ use crate::harness::connect;
 use crate::util::tasks::{runtimes, until};
 use crate::util::{here, limit, rounds, soon};
 
+/// What a handler keeps of its calls.
+type Kept = Arc<Mutex<Vec<(Call, ItemSink<u32>)>>>;
+
 /// A stream that tells whether it is still there.
 #[derive(Debug)]
 struct Watched {
@@ -88,7 +91,7 @@ fn sinks_and_calls_that_are_kept_keep_no_stream() {
         runtime.block_on(async {
             let (watching, server) = Watching::new();
             let handle = server.handle();
-            let kept: Arc<Mutex<Vec<(Call, ItemSink<u32>)>>> = Arc::default();
+            let kept: Kept = Arc::default();
             let keeps = Arc::clone(&kept);
             let keep = move |(): (), call: Call, items: ItemSink<u32>| {
                 keeps.lock().unwrap().push((call, items));

@@ -49,10 +49,8 @@ fn small(number: u8) -> Slow {
 fn what_takes_long_to_decode_holds_up_nobody() {
     let _limit = limit(here!());
     let _alone = ALONE.lock().unwrap();
-    (
-        BEGUN.store(0, Ordering::SeqCst),
-        ALLOWED.store(0, Ordering::SeqCst),
-    );
+    BEGUN.store(0, Ordering::SeqCst);
+    ALLOWED.store(0, Ordering::SeqCst);
     one_thread().block_on(async {
         let (listener, connector) = memory::listener();
         let server = ServerOptions::new().on_tokio(listener);
@@ -91,10 +89,8 @@ fn what_takes_long_to_decode_holds_up_nobody() {
 fn a_stream_whose_request_takes_long_to_decode_holds_up_nobody() {
     let _limit = limit(here!());
     let _alone = ALONE.lock().unwrap();
-    (
-        BEGUN.store(0, Ordering::SeqCst),
-        ALLOWED.store(0, Ordering::SeqCst),
-    );
+    BEGUN.store(0, Ordering::SeqCst);
+    ALLOWED.store(0, Ordering::SeqCst);
     one_thread().block_on(async {
         let (listener, connector) = memory::listener();
         let server = ServerOptions::new().on_tokio(listener);

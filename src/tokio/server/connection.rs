@@ -97,7 +97,10 @@ where
     }
 
     /// Serves the client until one of the two ends it.
-    // No async function: that would have place for the stream twice.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async function would have place for the stream twice"
+    )]
     pub(super) fn serve<S: Stream>(self, stream: S) -> impl Future<Output = ()> + Send {
         async move {
             self.connection.talk(&self.leaves.0.kept, &stream).await;
