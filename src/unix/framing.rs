@@ -1,6 +1,6 @@
 //! Messages behind their lengths, whoever reads and writes the bytes.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -18,6 +18,9 @@ const RESERVED: u32 = !(MAX_MESSAGE as u32);
 
 /// No system takes more slices than this at once: `IOV_MAX`.
 pub(super) const MAX_SLICES: usize = 1024;
+
+/// From this length on a message is worth receiving where it belongs: into fewer bytes it is faster to copy it.
+const ALIKE: usize = 512;
 
 /// How much room a message is given at a time: bytes have to be there to be written over, and those that have just been
 /// made are still in the processor's cache when the system writes to them.
@@ -46,11 +49,8 @@ pub(super) trait Source {
     /// Behind what has been read ahead, which is less than a length.
     fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize>;
 
-    /// Into a slice.
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
-
-    /// Into one slice and then another.
-    fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize>;
+    /// Into slices, one after the other.
+    fn read(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
 }
 
 /// Where receiving stands between two reads.
@@ -178,7 +178,7 @@ impl Framing {
         while *got < len {
             let mut n = self.buffer.take(&mut buf[*got..]);
             if n == 0 {
-                n = source.read(&mut buf[*got..])?;
+                n = source.read(&mut [IoSliceMut::new(&mut buf[*got..])])?;
                 if n == 0 {
                     *got = 0;
                     return self.end(source, true);
@@ -202,7 +202,7 @@ impl Framing {
         source: &mut impl Source,
         message: &mut Vec<u8>,
     ) -> io::Result<Option<usize>> {
-        if message.len() <= READ_AHEAD && self.is_idle() {
+        if message.len() < ALIKE && self.is_idle() {
             message.clear();
             source.connection().check_open()?;
             if source.fill(&mut self.buffer)? == 0 {
@@ -235,6 +235,16 @@ impl Framing {
     ) -> io::Result<Option<usize>> {
         let mut filled = 0;
         let begun = self.begin_whole(source, message, &mut filled);
+        let limit = source.connection().max_message;
+        if begun.is_ok()
+            && (1..=limit).contains(&filled)
+            && matches!(self.head, Head::Inside { left: 0 })
+        {
+            // It came at once, as one that is like the last does.
+            message.truncate(filled);
+            self.head = Head::Between;
+            return Ok(Some(filled));
+        }
         let received = begun.and_then(|()| self.recv_whole(source, message, &mut filled));
         if received.is_err() {
             self.put_aside(&message[..filled]);
@@ -243,7 +253,7 @@ impl Framing {
         received
     }
 
-    /// Begins to receive a whole message. When the last one was large, the next is thought to be alike, and its first
+    /// Begins to receive a whole message. When the last one was not small, the next is thought to be alike, and its first
     /// read goes to where it belongs in one system call. Afterwards `message` holds what has come of it, which is as much
     /// as is `filled`, and room behind; if that read fails, it is as it was.
     #[inline]
@@ -254,7 +264,7 @@ impl Framing {
         filled: &mut usize,
     ) -> io::Result<()> {
         let at_head = matches!(self.head, Head::Between) && self.buffer.len() == 0;
-        if at_head && message.len() > READ_AHEAD {
+        if at_head && message.len() >= ALIKE {
             *filled = self.read_in_place(source, message)?;
         } else {
             message.clear();
@@ -265,17 +275,26 @@ impl Framing {
     fn read_in_place(&mut self, source: &mut impl Source, message: &mut [u8]) -> io::Result<usize> {
         source.connection().check_open()?;
         let mut header = [0; HEADER];
-        let received = source.read_both(&mut header, message)?;
+        // One that is somewhat longer comes at once as well.
+        let ahead = if message.len() <= READ_AHEAD {
+            self.buffer.room()
+        } else {
+            &mut []
+        };
+        let slices = [&mut header, &mut *message, ahead];
+        let received = source.read(&mut slices.map(IoSliceMut::new))?;
         let Some(came) = received.checked_sub(HEADER) else {
             self.buffer.keep(&header[..received]);
             return Ok(0);
         };
         let length = parse_header(source, header)?;
-        let (own, ahead) = message[..came].split_at(came.min(length));
+        self.buffer.received(came.saturating_sub(message.len()));
+        let (own, others) =
+            message[..came.min(message.len())].split_at(came.min(length).min(message.len()));
         self.head = Head::Inside {
             left: length - own.len(),
         };
-        self.buffer.keep(ahead);
+        self.buffer.put_before(others);
         Ok(own.len())
     }
 
@@ -360,7 +379,7 @@ impl Framing {
                 message.resize(*filled + left.min(STEP), 0);
             }
             let end = message.len().min(*filled + left);
-            let n = source.read(&mut message[*filled..end])?;
+            let n = source.read(&mut [IoSliceMut::new(&mut message[*filled..end])])?;
             if n == 0 {
                 return Ok(false);
             }

@@ -78,6 +78,16 @@ impl ReadAhead {
         self.end += n;
     }
 
+    /// Puts what has come before all that is unread at its place.
+    #[inline]
+    pub(super) fn put_before(&mut self, earlier: &[u8]) {
+        if !earlier.is_empty() {
+            let mut all = earlier.to_vec();
+            all.extend_from_slice(self.unread());
+            self.keep(&all);
+        }
+    }
+
     /// Keeps what was received behind a message. There was nothing unread, or it would have come first.
     pub(super) fn keep(&mut self, ahead: &[u8]) {
         if !ahead.is_empty() {

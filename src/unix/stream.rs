@@ -311,9 +311,23 @@ struct Waiter<'a> {
     deadline: Deadline,
 }
 
-impl Waiter<'_> {
+impl Source for Waiter<'_> {
+    type Socket = Socket;
+
     #[inline]
-    fn run(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    fn connection(&self) -> &Connection<Socket> {
+        self.connection
+    }
+
+    #[inline]
+    fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
+        let n = self.read(&mut [IoSliceMut::new(ahead.room())])?;
+        ahead.received(n);
+        Ok(n)
+    }
+
+    #[inline]
+    fn read(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let socket = &self.connection.socket;
         let receive = |wait| {
             let flags = if wait {
@@ -329,31 +343,6 @@ impl Waiter<'_> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
             Err(error) => Err(error),
         }
-    }
-}
-
-impl Source for Waiter<'_> {
-    type Socket = Socket;
-
-    #[inline]
-    fn connection(&self) -> &Connection<Socket> {
-        self.connection
-    }
-
-    #[inline]
-    fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
-        let n = self.read(ahead.room())?;
-        ahead.received(n);
-        Ok(n)
-    }
-
-    #[inline]
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.run(&mut [IoSliceMut::new(buf)])
-    }
-
-    fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
-        self.run(&mut [IoSliceMut::new(header), IoSliceMut::new(message)])
     }
 }
 

@@ -410,7 +410,7 @@ impl Whole<'_> {
     fn recv_alone(&mut self, source: &mut Ready<'_>) -> io::Result<Option<usize>> {
         source.connection.check_open()?;
         scratch::with_read(|buffer| {
-            let n = source.read(buffer)?;
+            let n = source.read(&mut [IoSliceMut::new(buffer)])?;
             let came = &buffer[..n];
             if let Some((header, whole)) = came.split_first_chunk::<HEADER>() {
                 let size = u32::from_le_bytes(*header) as usize;
@@ -572,10 +572,24 @@ struct Ready<'a> {
     drained: bool,
 }
 
-impl Ready<'_> {
+impl Source for Ready<'_> {
+    type Socket = Watched;
+
+    fn connection(&self) -> &Connection<Watched> {
+        self.connection
+    }
+
+    fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
+        scratch::with_read(|buffer| {
+            let n = self.read(&mut [IoSliceMut::new(buffer)])?;
+            ahead.extend(&buffer[..n]);
+            Ok(n)
+        })
+    }
+
     /// By `recvmsg(2)`: one that got less than it had room for has taken all. Only behind descriptors, and before a byte
     /// that was sent out of band, it ends early.
-    fn run(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    fn read(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if self.attempt == Try::Buffered {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -598,29 +612,5 @@ impl Ready<'_> {
                 }
             }
         }
-    }
-}
-
-impl Source for Ready<'_> {
-    type Socket = Watched;
-
-    fn connection(&self) -> &Connection<Watched> {
-        self.connection
-    }
-
-    fn fill(&mut self, ahead: &mut ReadAhead) -> io::Result<usize> {
-        scratch::with_read(|buffer| {
-            let n = self.read(buffer)?;
-            ahead.extend(&buffer[..n]);
-            Ok(n)
-        })
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.run(&mut [IoSliceMut::new(buf)])
-    }
-
-    fn read_both(&mut self, header: &mut [u8], message: &mut [u8]) -> io::Result<usize> {
-        self.run(&mut [IoSliceMut::new(header), IoSliceMut::new(message)])
     }
 }
