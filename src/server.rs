@@ -3,6 +3,7 @@
 mod ahead;
 mod broadcast;
 pub(crate) mod budget;
+pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod control;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::connection::{Buffer, to_fill};
+use super::buffer::{Buffer, to_fill};
 use super::kept::FREE;
 use crate::transport::{recv_step, unless_it_panics};
 use crate::{Deadline, Error, Stream, sys, wire};

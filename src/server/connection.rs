@@ -18,7 +18,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::ahead::{Ahead, Came, Next, Seen};
 use super::budget::{Budget, Holder, Lease, SMALL};
+use super::buffer::{Buffer, to_fill};
 use super::call::{Call, Caller, KnownPeer};
+use super::control;
 use super::emit::wake;
 use super::kept::{self, FREE};
 use super::outbox::Outbox;
@@ -34,9 +36,6 @@ use crate::session::ServerEvent;
 use crate::transport::{Announced, unless_it_panics};
 use crate::wire::{self, Code, Failure, Malformed};
 use crate::{Deadline, Error, Peer, Stream};
-
-/// What a message is received into. A [`Blob`](crate::Blob) of a handler's may still hold it.
-pub(crate) type Buffer = Arc<Vec<u8>>;
 
 pub(crate) struct Connection {
     /// Until it is closed: whoever uses it then lets it go as well.
@@ -232,7 +231,7 @@ impl Connection {
                 }
                 Err(error) => match Error::of(&error) {
                     Some(Error::TooLarge { limit, size }) => {
-                        let failure = too_large(*limit, *size);
+                        let failure = control::too_large(*limit, *size);
                         self.refuse(&failure);
                         End::Gone
                     }
@@ -684,30 +683,9 @@ impl Connection {
 /// How long a client may take to read what it is told out of courtesy.
 pub(crate) const COURTESY: Duration = Duration::from_millis(100);
 
-/// How large a buffer is kept to receive into.
-const KEPT: usize = 4 << 20;
-
-/// What a client is told that sent too large a message. Whose request it was is not known, as it was not received.
-pub(crate) fn too_large(limit: usize, size: usize) -> Failure<'static> {
-    Failure {
-        limit: limit as u64,
-        size: size as u64,
-        ..Failure::new(Code::TooLarge, "a message over the server's limit")
-    }
-}
-
 /// Whether there is nobody any more who could receive; not that this end sends no more.
 pub(crate) fn has_left(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe && Error::of(error).is_none()
-}
-
-/// A buffer to receive into that is nobody else's, and not larger than one that is kept.
-#[inline]
-pub(super) fn to_fill(buffer: &mut Buffer) -> &mut Vec<u8> {
-    if Arc::strong_count(buffer) > 1 || buffer.capacity() > KEPT {
-        *buffer = Buffer::default();
-    }
-    Arc::make_mut(buffer)
 }
 
 impl fmt::Debug for Connection {

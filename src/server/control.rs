@@ -33,6 +33,15 @@ pub(crate) fn asked(
     })
 }
 
+/// What a client is told that sent too large a message. Whose request it was is not known, as it was not received.
+pub(crate) fn too_large(limit: usize, size: usize) -> Failure<'static> {
+    Failure {
+        limit: limit as u64,
+        size: size as u64,
+        ..Failure::new(Code::TooLarge, "a message over the server's limit")
+    }
+}
+
 /// What a server says of itself.
 pub(crate) fn info(ours: &Party, connections: usize, in_flight: usize, draining: bool) -> Info<'_> {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

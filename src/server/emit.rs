@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::budget::StreamPlace;
+use super::buffer::Buffer;
 use super::call::Call;
-use super::connection::{Buffer, COURTESY, Connection, End};
+use super::connection::{COURTESY, Connection, End};
 use super::handler::Payload;
 use super::requests::Asked;
 use super::share::Hold;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::budget::SMALL;
+use super::buffer::Buffer;
 use super::call::Call;
-use super::connection::{Buffer, COURTESY, Connection, End};
+use super::connection::{COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use super::share::Hold;
 use crate::caught::{Panicked, caught};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::connection::Buffer;
+use super::buffer::Buffer;
 use crate::outgoing::Outgoing;
 
 /// How large a buffer may be that is kept for nothing.

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::budget::{LOOK, Lease, SMALL};
-use super::connection::{Buffer, Connection};
+use super::buffer::Buffer;
+use super::connection::Connection;
 use crate::transport::unless_it_panics;
 use crate::wire::{Code, Failure};
 use crate::{Deadline, Error, Stream};

@@ -9,7 +9,8 @@ use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard};
 
 use super::ServerHandle;
 use super::budget::Budget;
-use super::connection::{Buffer, Connection};
+use super::buffer::Buffer;
+use super::connection::Connection;
 use super::emit::PAUSE;
 use super::job::Running;
 use super::kept::{Kept, Spare};

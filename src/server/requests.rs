@@ -7,8 +7,9 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 
 use super::budget::SMALL;
+use super::buffer::Buffer;
 use super::call::{Call, Caller};
-use super::connection::{Buffer, Connection, End};
+use super::connection::{Connection, End};
 use super::control;
 use super::emit::wake;
 use super::handler::Payload;

@@ -31,7 +31,7 @@ use crate::caught::caught;
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
 use crate::server::budget::{Budget, SMALL};
-use crate::server::connection::Buffer;
+use crate::server::buffer::Buffer;
 use crate::server::control;
 use crate::server::crew::Crew;
 use crate::server::{

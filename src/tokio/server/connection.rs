@@ -24,7 +24,8 @@ use super::{Decoded, List, Shared};
 use crate::caught::Panicked;
 use crate::server::Payload;
 use crate::server::budget::{Lease, SMALL};
-use crate::server::connection::{Buffer, End, has_left, too_large};
+use crate::server::buffer::Buffer;
+use crate::server::connection::{End, has_left};
 use crate::server::control::{self, Asked};
 use crate::server::emit::{TO_NOTICE, wake};
 use crate::session::{Party, ServerEvent};
@@ -276,7 +277,7 @@ where
                 }
                 Err(error) => {
                     if let Some(Error::TooLarge { limit, size }) = Error::of(&error) {
-                        self.refuse(&too_large(*limit, *size));
+                        self.refuse(&control::too_large(*limit, *size));
                     }
                     Some(End::Gone)
                 }

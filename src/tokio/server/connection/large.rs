@@ -13,7 +13,7 @@ use super::{Connection, Request, What};
 use crate::Deadline;
 use crate::caught::caught;
 use crate::server::budget::{LOOK, Lease, SMALL};
-use crate::server::connection::Buffer;
+use crate::server::buffer::Buffer;
 use crate::tokio::runtime;
 use crate::tokio::transport::Stream;
 use crate::wire::{Code, Failure};
