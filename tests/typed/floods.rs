@@ -112,17 +112,21 @@ struct One {
 impl Listener for One {
     type Stream = Flooded;
 
-    fn accept(&self, _: Deadline) -> io::Result<Flooded> {
+    fn accept(&self, deadline: Deadline) -> io::Result<Flooded> {
         if let Some(stream) = self.stream.lock().unwrap().take() {
             return Ok(stream);
         }
+        // Nobody else comes.
         let stopped = self.stopped.lock().unwrap();
-        drop(
-            self.changed
-                .wait_while(stopped, |stopped| !*stopped)
-                .unwrap(),
-        );
-        Err(Error::Stopped.into())
+        let left = deadline.remaining().unwrap_or(Duration::MAX);
+        let (stopped, _) = self
+            .changed
+            .wait_timeout_while(stopped, left, |stopped| !*stopped)
+            .unwrap();
+        match *stopped {
+            true => Err(Error::Stopped.into()),
+            false => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     fn stop(&self) {
