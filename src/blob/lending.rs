@@ -6,7 +6,6 @@
 //! A format that does anything else with the bytes just copies them.
 
 use std::cell::{Cell, RefCell};
-use std::mem;
 use std::ptr;
 
 use super::Blob;
@@ -24,6 +23,8 @@ pub(crate) struct Lent {
 thread_local! {
     /// The address of the buffer for which blobs are lent; 0: for none. Only ever compared.
     static BUFFER: Cell<usize> = const { Cell::new(0) };
+    /// Whether anything has been lent that nobody has taken yet. Nearly always nothing has.
+    static ANY: Cell<bool> = const { Cell::new(false) };
     static LOANS: RefCell<Loans> = const {
         RefCell::new(Loans {
             offered: None,
@@ -35,7 +36,8 @@ thread_local! {
 struct Loans {
     /// The blob that is just being serialised.
     offered: Option<Blob>,
-    lent: Vec<Lent>,
+    /// Each with the buffer that it is lent to: encoding may nest.
+    lent: Vec<(usize, Lent)>,
 }
 
 /// Encodes something into `buffer`, and what is lent rather than copied into `lent`.
@@ -47,31 +49,46 @@ pub(crate) fn lending<R>(
 ) -> R {
     /// Puts back what was there before, also when `encode` panics.
     struct Restore<'a> {
-        buffer: usize,
+        outer: usize,
+        address: usize,
         lent: &'a mut Vec<Lent>,
     }
 
     impl Drop for Restore<'_> {
+        #[inline]
         fn drop(&mut self) {
-            let _ = BUFFER.try_with(|current| current.set(self.buffer));
-            swap(self.lent);
+            let _ = BUFFER.try_with(|current| current.set(self.outer));
+            if ANY.try_with(Cell::get).unwrap_or(false) {
+                take(self.address, self.lent);
+            }
         }
     }
 
     let address = ptr::from_ref(buffer).addr();
     // In a thread that is ending there is no variable any more, and all is copied.
     let outer = BUFFER.try_with(|current| current.replace(address));
-    swap(lent);
     let _restore = Restore {
-        buffer: outer.unwrap_or(0),
+        outer: outer.unwrap_or(0),
+        address,
         lent,
     };
     encode(buffer)
 }
 
-#[inline]
-fn swap(lent: &mut Vec<Lent>) {
-    let _ = LOANS.try_with(|loans| mem::swap(&mut loans.borrow_mut().lent, lent));
+/// Takes what has been lent to a buffer.
+#[cold]
+fn take(address: usize, lent: &mut Vec<Lent>) {
+    let _ = LOANS.try_with(|loans| {
+        let mut loans = loans.borrow_mut();
+        // Whatever was encoded meanwhile has taken its own, and those of the outer one came before.
+        let outer = loans
+            .lent
+            .iter()
+            .rposition(|(buffer, _)| *buffer != address);
+        let own = loans.lent.drain(outer.map_or(0, |last| last + 1)..);
+        lent.extend(own.map(|(_, lent)| lent));
+        ANY.set(!loans.lent.is_empty());
+    });
 }
 
 /// Serialises a blob, by a function that passes its bytes to a format.
@@ -116,7 +133,8 @@ fn lend(buffer: &Vec<u8>, bytes: &[u8]) -> bool {
         match loans.offered.take_if(|blob| ptr::eq(&**blob, bytes)) {
             Some(blob) => {
                 let at = buffer.len();
-                loans.lent.push(Lent { at, blob });
+                loans.lent.push((address, Lent { at, blob }));
+                ANY.set(true);
                 true
             }
             None => false,
