@@ -1,5 +1,6 @@
 //! [`Server`]: requests, from any number of clients, to one handler.
 
+mod admission;
 mod ahead;
 mod broadcast;
 pub(crate) mod budget;
@@ -11,7 +12,7 @@ pub(crate) mod crew;
 pub(crate) mod emit;
 mod handler;
 pub(crate) mod job;
-mod kept;
+pub(crate) mod kept;
 mod large;
 mod outbox;
 mod outlet;
@@ -511,7 +512,7 @@ impl<L: Listener> Server<L> {
             Arc::downgrade(&budget),
             Arc::clone(&roster),
         );
-        budget.when_short(move || {
+        budget.when_held_up(move || {
             if let Some(budget) = of.upgrade() {
                 relieves.begin(&budget, &over);
             }

@@ -14,6 +14,8 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+#[cfg(feature = "tokio")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -23,6 +25,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::streams;
+#[cfg(feature = "tokio")]
+use crate::clock::nanoseconds;
+#[cfg(feature = "tokio")]
+use crate::sys;
 use crate::{Deadline, Peer, UserId};
 
 /// What a connection may hold of requests, and of replies and items, beside the server's budget.
@@ -36,6 +42,9 @@ pub(crate) const QUEUED: usize = 1 << 20;
 const HURRY: Duration = Duration::from_secs(1);
 const HURRY_BYTES: usize = 4 << 20;
 
+/// How long to wait for what comes of cutting off a client before there is another one.
+pub(crate) const BETWEEN: Duration = Duration::from_millis(250);
+
 /// How often to look whether a client holds up others.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
@@ -48,11 +57,14 @@ pub(crate) struct Budget {
     waiting: AtomicUsize,
     /// What is to be sent beyond what each connection has for nothing.
     unsent: AtomicUsize,
-    /// What is called when there is too much.
-    on_short: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What is called when others are held up.
+    on_held_up: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Streams that wait until the server has less to send.
     held_up: Mutex<Vec<streams::Waker>>,
     any_held_up: AtomicUsize,
+    /// When a client was cut off last that held up others.
+    #[cfg(feature = "tokio")]
+    last_cut_off: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -105,9 +117,11 @@ impl Budget {
             received: Mutex::default(),
             waiting: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
-            on_short: OnceLock::new(),
+            on_held_up: OnceLock::new(),
             held_up: Mutex::default(),
             any_held_up: AtomicUsize::new(0),
+            #[cfg(feature = "tokio")]
+            last_cut_off: AtomicU64::new(0),
         }
     }
 
@@ -165,10 +179,15 @@ impl Budget {
         more > SMALL && unsent > 0 && all > self.most.saturating_mul(2)
     }
 
-    /// Has this called whenever there is too much to send from then on. The caller may hold locks.
-    pub(crate) fn when_short(&self, call: impl Fn() + Send + Sync + 'static) {
+    /// Whether somebody is held up by what others do not read: there is too much to send, or one waits for a share.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.is_short() || self.is_wanted()
+    }
+
+    /// Has this called whenever somebody is held up from then on. The caller may hold locks.
+    pub(crate) fn when_held_up(&self, call: impl Fn() + Send + Sync + 'static) {
         // It is set once.
-        let _ = self.on_short.set(Box::new(call));
+        let _ = self.on_held_up.set(Box::new(call));
     }
 
     fn add_unsent(&self, bytes: usize) {
@@ -176,7 +195,7 @@ impl Budget {
         let after = before.saturating_add(bytes);
         if let (true, Some(call)) = (
             before <= self.most && after > self.most,
-            self.on_short.get(),
+            self.on_held_up.get(),
         ) {
             call();
         }
@@ -197,6 +216,20 @@ impl Budget {
             true => usually.min(Budget::patience(bytes)),
             false => usually,
         }
+    }
+
+    /// Whether another client may be cut off that holds up others. Not one right after the other: where the whole machine
+    /// has been busy, all are late at once, and one of them may be enough.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn may_cut_off(&self) -> bool {
+        let now = sys::now();
+        let last = self.last_cut_off.load(Ordering::Relaxed);
+        let soon = last > 0 && now.saturating_sub(last) < nanoseconds(BETWEEN);
+        !soon
+            && self
+                .last_cut_off
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// How long a client may take for so many bytes where that holds up others.
@@ -328,6 +361,7 @@ impl Holder {
             holder: self,
             bytes,
             number: None,
+            waits: false,
         }
     }
 
@@ -391,6 +425,8 @@ pub(crate) struct Wanted<'a> {
     bytes: usize,
     /// Once it waits.
     number: Option<u64>,
+    /// It has been polled before.
+    waits: bool,
 }
 
 impl Future for Wanted<'_> {
@@ -401,12 +437,14 @@ impl Future for Wanted<'_> {
             holder,
             bytes,
             number,
+            waits,
         } = &mut *self;
         let Budget {
             most,
             most_of_one,
             received,
             waiting,
+            on_held_up,
             ..
         } = &*holder.budget;
         let mut received = received.lock();
@@ -438,6 +476,7 @@ impl Future for Wanted<'_> {
             // It was taken before: nobody polls this again.
             return Poll::Pending;
         };
+        let first = !mem::replace(waits, true);
         let polled = if received.waiting[place].granted {
             received.waiting.swap_remove(place);
             waiting.fetch_sub(1, Ordering::AcqRel);
@@ -454,6 +493,9 @@ impl Future for Wanted<'_> {
         drop(received);
         // This one among them, perhaps, which does no harm.
         wakers.into_iter().for_each(Waker::wake);
+        if let (true, true, Some(call)) = (first, polled.is_pending(), on_held_up.get()) {
+            call();
+        }
         polled
     }
 }
@@ -603,18 +645,26 @@ impl Unsent {
         self.bytes <= SMALL || (self.bytes <= QUEUED && !self.budget.is_short())
     }
 
-    /// Whether there is room for another item.
-    pub(crate) fn room_for(&self, bytes: usize) -> Room {
-        let all = self.bytes.saturating_add(bytes);
-        if all <= SMALL {
+    /// Whether there is room for another item, beside what has been promised to others.
+    pub(crate) fn room_for(&self, promised: usize, bytes: usize) -> Room {
+        let before = self.bytes.saturating_add(promised);
+        if self.is_small_with(bytes) {
             Room::Here
-        } else if self.bytes > 0 && (all > QUEUED || self.budget.is_short()) {
+        } else if before > 0 && before.saturating_add(bytes) > QUEUED {
             Room::Later
         } else if self.budget.is_short() {
-            Room::Elsewhere
+            match self.bytes > 0 {
+                true => Room::Later,
+                false => Room::Elsewhere,
+            }
         } else {
             Room::Here
         }
+    }
+
+    /// Whether with so much more it still counts for nothing.
+    pub(crate) fn is_small_with(&self, bytes: usize) -> bool {
+        self.bytes.saturating_add(bytes) <= SMALL
     }
 
     /// Whether so much has been sent that there is room again where there was none.

@@ -103,7 +103,7 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
         let mut message = emitter.encoded(item)?;
         loop {
             let seen = emitter.change.seen();
-            match emitter.offer(message)? {
+            match emitter.offer(message, true)? {
                 None => return Ok(()),
                 Some(back) => message = back,
             }
@@ -219,7 +219,7 @@ impl<T, C, Change: Wake + Default + 'static> Emitter<T, C, Change> {
 impl<T: Serialize, C: Codec, Change: Wake + Default + 'static> Emitter<T, C, Change> {
     pub(crate) fn try_send(&self, item: &T) -> Result<(), SinkError> {
         let message = self.encoded(item)?;
-        match self.offer(message)? {
+        match self.offer(message, false)? {
             None => Ok(()),
             Some(_) => Err(SinkError::Full),
         }
@@ -240,9 +240,13 @@ impl<T: Serialize, C: Codec, Change: Wake + Default + 'static> Emitter<T, C, Cha
         }
     }
 
-    /// Gives the message back if there is no room for it.
-    pub(crate) fn offer(&self, message: Outgoing) -> Result<Option<Outgoing>, SinkError> {
-        match self.outflow.offer(message) {
+    /// Gives the message back if there is no room for it, for which somebody may wait.
+    pub(crate) fn offer(
+        &self,
+        message: Outgoing,
+        waits: bool,
+    ) -> Result<Option<Outgoing>, SinkError> {
+        match self.outflow.offer(message, waits) {
             Ok(()) => Ok(None),
             Err(Refused::Full(message)) => Ok(Some(message)),
             Err(Refused::Stopped) => Err(SinkError::Stopped),

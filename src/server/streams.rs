@@ -15,6 +15,7 @@ use std::thread;
 
 use parking_lot::MappedMutexGuard;
 
+use super::admission::{Admission, Asks};
 use super::budget::{Budget, Room, Unsent};
 use super::handler::HandleError;
 use super::job::Handled;
@@ -63,8 +64,7 @@ pub(crate) struct Streams {
     queue: VecDeque<Outbound>,
     /// All that the connection is to be sent, replies and what is on its way included.
     pub(crate) unsent: Unsent,
-    /// Somebody has something to send, and that was too much.
-    crowded: bool,
+    line: Admission,
     next_serial: u64,
     /// Nothing is sent any more.
     closed: bool,
@@ -77,8 +77,10 @@ struct Open {
     id: u32,
     /// What is in the queue, in credits.
     queued: u32,
-    /// Somebody has something to send, and there was no room.
+    /// Somebody has something to send, and waits for credit or for what is queued of this stream to be sent.
     wanted: bool,
+    /// The same for what is queued of all streams.
+    asks: Asks,
     /// There is a sink.
     claimed: bool,
     waker: Option<Waker>,
@@ -123,7 +125,7 @@ impl Conversation {
                 open: Vec::new(),
                 queue: VecDeque::new(),
                 unsent: Unsent::new(budget),
-                crowded: false,
+                line: Admission::default(),
                 next_serial: 0,
                 closed: false,
                 spare: Vec::new(),
@@ -160,60 +162,67 @@ impl Conversation {
         self.streams.find(outbound.serial)?.room(AHEAD / 2)
     }
 
-    /// Those who may send more now that less is to be sent of all streams together.
+    /// Those who may send more now that less is to be sent of all streams together, in their order.
     #[must_use]
     pub(crate) fn relieved(&mut self) -> Vec<Waker> {
-        let Streams {
-            open,
-            unsent,
-            crowded,
-            ..
-        } = &mut self.streams;
-        if !*crowded || !unsent.is_relieved() {
-            return Vec::new();
+        let mut wakers = Vec::new();
+        if self.streams.line.is_empty() || !self.streams.unsent.is_relieved() {
+            return wakers;
         }
-        *crowded = false;
-        open.iter_mut()
-            .filter_map(|open| open.room(AHEAD - 1))
-            .collect()
+        let Streams {
+            open, unsent, line, ..
+        } = &mut self.streams;
+        while let Some((serial, bytes)) = line.first() {
+            if unsent.room_for(line.promised(), bytes) == Room::Later {
+                break;
+            }
+            line.promise(bytes);
+            if let Some(open) = open.iter_mut().find(|open| open.serial == serial) {
+                open.asks = Asks::Promised(bytes);
+                wakers.extend(open.waker.clone());
+            }
+        }
+        wakers
     }
 
-    /// Queues an item, if there is credit and room.
-    fn offer(&mut self, serial: u64, message: Outgoing) -> Result<(), Refused> {
-        let Streams {
-            open,
-            queue,
-            unsent,
-            crowded,
-            ..
-        } = &mut self.streams;
-        let Some(open) = open.iter_mut().find(|open| open.serial == serial) else {
+    /// Queues an item, if there is credit and room. If not, and somebody waits for it, that has to be told later; after
+    /// any refusal [`relieved`](Self::relieved) has to follow.
+    fn offer(&mut self, serial: u64, message: Outgoing, waits: bool) -> Result<(), Refused> {
+        let streams = &mut self.streams;
+        let Some(open) = streams.find(serial) else {
             return Err(Refused::Stopped);
         };
-        let id = open.id;
-        let has_room = open.queued < AHEAD
-            && match unsent.room_for(message.len()) {
-                Room::Here => true,
-                Room::Later => {
-                    *crowded = true;
-                    false
+        let (id, size) = (open.id, message.len());
+        if open.queued >= AHEAD || !self.session.may_send(id) {
+            open.wanted = true;
+            // Those behind it do not wait for its credit.
+            streams.leave_line(serial);
+            return Err(Refused::Full(message));
+        }
+        let has_room = match streams.room_for(serial, size) {
+            Room::Here => true,
+            Room::Later => {
+                if waits {
+                    streams.join_line(serial, size);
                 }
-                Room::Elsewhere => match &open.waker {
-                    Some(waker) => !unsent.budget().hold_up(Arc::clone(waker)),
-                    None => true,
-                },
-            };
+                false
+            }
+            Room::Elsewhere => !streams.is_held_up(serial),
+        };
         let paid = match has_room {
-            true => self.session.pay(id, message.len()),
+            true => self.session.pay(id, size),
             false => None,
         };
         let Some(price) = paid else {
-            open.wanted = true;
             return Err(Refused::Full(message));
         };
-        open.queued = open.queued.saturating_add(price);
-        unsent.add(message.len());
-        queue.push_back(Outbound {
+        let streams = &mut self.streams;
+        streams.leave_line(serial);
+        if let Some(open) = streams.find(serial) {
+            open.queued = open.queued.saturating_add(price);
+        }
+        streams.unsent.add(size);
+        streams.queue.push_back(Outbound {
             message,
             id,
             last: false,
@@ -221,6 +230,20 @@ impl Conversation {
             price,
         });
         Ok(())
+    }
+
+    /// Whoever waited for room does not want it any more; who may have it now, and others who wait for the same stream.
+    #[cfg(feature = "tokio")]
+    #[must_use]
+    fn give_up(&mut self, serial: u64) -> Vec<Waker> {
+        let own = match self.streams.leave_line(serial) {
+            true => self
+                .streams
+                .find(serial)
+                .and_then(|open| open.waker.clone()),
+            false => None,
+        };
+        own.into_iter().chain(self.relieved()).collect()
     }
 }
 
@@ -235,6 +258,7 @@ impl Streams {
                 id,
                 queued: 0,
                 wanted: false,
+                asks: Asks::Nothing,
                 claimed: false,
                 waker: None,
             });
@@ -252,8 +276,60 @@ impl Streams {
         self.open.iter_mut().find(|open| open.serial == serial)
     }
 
+    /// Whether there is room for another item of a stream. What counts for nothing has it whatever others wait for.
+    fn room_for(&mut self, serial: u64, bytes: usize) -> Room {
+        let asks = self.find(serial).map_or(Asks::Nothing, |open| open.asks);
+        let own = match asks {
+            Asks::Promised(bytes) => bytes,
+            Asks::Nothing | Asks::InLine => 0,
+        };
+        let room = self.unsent.room_for(self.line.promised() - own, bytes);
+        match asks {
+            Asks::Nothing | Asks::InLine
+                if !self.line.is_empty() && !self.unsent.is_small_with(bytes) =>
+            {
+                Room::Later
+            }
+            _ => room,
+        }
+    }
+
+    /// Whether a stream has to wait until the server has less to send, and will be told.
+    fn is_held_up(&mut self, serial: u64) -> bool {
+        let waker = self.find(serial).and_then(|open| open.waker.clone());
+        waker.is_some_and(|waker| self.unsent.budget().hold_up(waker))
+    }
+
+    /// Has a stream wait for room behind those that do already.
+    fn join_line(&mut self, serial: u64, bytes: usize) {
+        let Some(open) = self.find(serial) else {
+            return;
+        };
+        match mem::replace(&mut open.asks, Asks::InLine) {
+            Asks::InLine => {}
+            Asks::Nothing => self.line.join(serial, bytes),
+            // It wants more than it had asked for.
+            Asks::Promised(promised) => {
+                self.line.take_back(promised);
+                self.line.join_first(serial, bytes);
+            }
+        }
+    }
+
+    /// Has a stream wait for room no more; whether it did.
+    fn leave_line(&mut self, serial: u64) -> bool {
+        let asks = self.find(serial).map(|open| mem::take(&mut open.asks));
+        match asks.unwrap_or_default() {
+            Asks::Nothing => return false,
+            Asks::InLine => self.line.leave(serial),
+            Asks::Promised(bytes) => self.line.take_back(bytes),
+        }
+        true
+    }
+
     /// Ends a stream, behind what is queued of it, if it was open. What was to be told of it goes, without a lock.
     fn finish(&mut self, serial: u64, write: impl FnOnce(&mut Vec<u8>, u32)) -> Option<Finished> {
+        self.leave_line(serial);
         let place = self.open.iter().position(|open| open.serial == serial)?;
         let Open { id, waker, .. } = self.open.swap_remove(place);
         let mut message = self.blank();
@@ -314,6 +390,7 @@ impl Streams {
         for outbound in mem::take(&mut self.queue) {
             self.unsent.remove(outbound.message.len());
         }
+        self.line = Admission::default();
         let open = self.open.drain(..);
         open.filter_map(|open| open.waker).collect()
     }
@@ -414,8 +491,9 @@ impl Outflow {
         message
     }
 
-    /// Has an item sent, if there is credit and room.
-    pub(crate) fn offer(&self, message: Outgoing) -> Result<(), Refused> {
+    /// Has an item sent, if there is credit and room. If there is none and somebody [waits](Waits) for it, the waker is
+    /// told when there is.
+    pub(crate) fn offer(&self, message: Outgoing, waits: bool) -> Result<(), Refused> {
         let (limit, size) = (self.line.client_takes(), message.len());
         if size > limit as usize {
             let failure = Failure {
@@ -431,16 +509,31 @@ impl Outflow {
                 false => Refused::Stopped,
             });
         }
-        self.line.lock().offer(self.serial, message)?;
+        let mut conversation = self.line.lock();
+        let offered = conversation.offer(self.serial, message, waits);
+        if offered.is_err() {
+            // What was promised to this one, perhaps.
+            let wakers = conversation.relieved();
+            drop(conversation);
+            wakers.into_iter().for_each(|waker| waker.wake());
+            return offered;
+        }
+        drop(conversation);
         self.line.is_queued();
         Ok(())
+    }
+
+    /// For one that waits and may give up while the stream goes on.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn waits(&self) -> Waits<'_> {
+        Waits(self)
     }
 
     /// The same with an item that many streams share. False if there is no room now.
     pub(crate) fn offer_shared(&self, item: &Blob) -> Result<bool, Refused> {
         let mut message = self.blank();
         message.append(item);
-        match self.offer(message) {
+        match self.offer(message, true) {
             Ok(()) => Ok(true),
             Err(Refused::Full(_)) => Ok(false),
             Err(refused) => Err(refused),
@@ -459,6 +552,27 @@ impl Outflow {
 
     fn finish(&self, write: impl FnOnce(&mut Vec<u8>, u32)) -> bool {
         finish(&*self.line, self.serial, write)
+    }
+}
+
+/// Waiting for room. Dropping it gives that up.
+#[cfg(feature = "tokio")]
+pub(crate) struct Waits<'a>(&'a Outflow);
+
+#[cfg(feature = "tokio")]
+impl Waits<'_> {
+    /// The item has been taken.
+    pub(crate) fn have_ended(self) {
+        mem::forget(self);
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let Waits(Outflow { line, serial, .. }) = self;
+        let wakers = line.lock().give_up(*serial);
+        wakers.into_iter().for_each(|waker| waker.wake());
     }
 }
 

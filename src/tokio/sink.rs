@@ -12,7 +12,7 @@ use super::runtime;
 use crate::Deadline;
 use crate::codec::{Codec, DefaultCodec};
 use crate::server::sink::{Emitter, Sealed, Sink};
-use crate::server::streams::Wake;
+use crate::server::streams::{Waits, Wake};
 use crate::server::{Opening, SinkError};
 use crate::wire::{Code, Failure};
 
@@ -58,13 +58,20 @@ impl<T: Serialize, C: Codec> ItemSink<T, C> {
     pub async fn send(&self, item: &T) -> Result<(), SinkError> {
         let ItemSink(emitter) = self;
         let mut message = emitter.encoded(item)?;
+        let mut waits: Option<Waits<'_>> = None;
         loop {
             // From here on nothing is missed.
             let changed = emitter.change.0.notified();
-            match emitter.offer(message)? {
-                None => return Ok(()),
+            match emitter.offer(message, true)? {
+                None => {
+                    if let Some(waits) = waits {
+                        waits.have_ended();
+                    }
+                    return Ok(());
+                }
                 Some(back) => message = back,
             }
+            waits.get_or_insert_with(|| emitter.outflow.waits());
             if !self.happens(changed).await {
                 return Err(emitter.is_late());
             }

@@ -266,13 +266,17 @@ fn an_item_waits_for_those_before_it_and_a_large_one_for_all() {
     let budget = budget(MIB, MIB);
     let mut one = Unsent::new(Arc::clone(&budget));
     let mut other = Unsent::new(Arc::clone(&budget));
-    assert_eq!(one.room_for(10 * MIB), Room::Here, "one, whatever its size");
+    assert_eq!(
+        one.room_for(0, 10 * MIB),
+        Room::Here,
+        "one, whatever its size"
+    );
     one.add(10 * MIB);
-    assert_eq!(one.room_for(1), Room::Later);
-    assert_eq!(other.room_for(SMALL), Room::Here);
-    assert_eq!(other.room_for(SMALL + 1), Room::Elsewhere);
+    assert_eq!(one.room_for(0, 1), Room::Later);
+    assert_eq!(other.room_for(0, SMALL), Room::Here);
+    assert_eq!(other.room_for(0, SMALL + 1), Room::Elsewhere);
     other.add(1);
-    assert_eq!(other.room_for(SMALL), Room::Later);
+    assert_eq!(other.room_for(0, SMALL), Room::Later);
     let woken = Arc::new(Woken(AtomicBool::new(false)));
     for _ in 0..3 {
         assert!(budget.hold_up(Arc::clone(&woken) as _));

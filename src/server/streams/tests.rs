@@ -71,15 +71,21 @@ fn receive(wire: &Wire, write: impl FnOnce(&mut Vec<u8>)) {
 
 /// A connection with a stream of so much credit.
 fn stream(credit: u32) -> (Arc<Wire>, Outflow, Arc<Woken>) {
+    let wire = wire(5_000);
+    let (outflow, woken) = another(&wire, 1, credit);
+    (wire, outflow, woken)
+}
+
+/// A connection whose client takes messages of that size.
+fn wire(takes: u32) -> Arc<Wire> {
     let budget = Arc::new(Budget::new(1 << 20, 1 << 20));
     let wire = Arc::new(Wire {
         conversation: Mutex::new(Conversation::new(ServerSession::new(9), budget)),
         queued: AtomicU32::new(0),
-        takes: 5_000,
+        takes,
     });
     receive(&wire, |out| wire::hello(out, &Identity::default()));
-    let (outflow, woken) = another(&wire, 1, credit);
-    (wire, outflow, woken)
+    wire
 }
 
 fn another(wire: &Arc<Wire>, id: u32, credit: u32) -> (Outflow, Arc<Woken>) {
@@ -95,7 +101,7 @@ fn another(wire: &Arc<Wire>, id: u32, credit: u32) -> (Outflow, Arc<Woken>) {
 fn offer(outflow: &Outflow, payload: &[u8]) -> bool {
     let mut message = outflow.blank();
     message.bytes().extend_from_slice(payload);
-    match outflow.offer(message) {
+    match outflow.offer(message, true) {
         Ok(()) => true,
         Err(Refused::Full(_)) => false,
         Err(refused) => panic!("{refused:?}"),
@@ -119,10 +125,12 @@ fn send(wire: &Wire) -> Option<Said> {
     };
     assert_eq!(said.0, outbound.id);
     let waker = conversation.sent(outbound);
+    let wakers = conversation.relieved();
     drop(conversation);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+    waker
+        .into_iter()
+        .chain(wakers)
+        .for_each(|waker| waker.wake());
     Some(said)
 }
 
@@ -179,6 +187,108 @@ fn no_more_is_queued_than_may_be_however_much_credit_there_is() {
     assert_eq!(room, AHEAD as usize / 2);
 }
 
+/// Three of these are queued at most.
+const LARGE: usize = 300 << 10;
+
+/// So many streams of one connection, all with more credit than they can use.
+fn streams(count: u32) -> (Arc<Wire>, Vec<(Outflow, Arc<Woken>)>) {
+    let wire = wire(1 << 20);
+    let streams = (0..count).map(|id| another(&wire, id, 1 << 20)).collect();
+    (wire, streams)
+}
+
+fn offers_large((outflow, _): &(Outflow, Arc<Woken>)) -> bool {
+    offer(outflow, &[0; LARGE])
+}
+
+#[test]
+fn room_is_for_those_that_have_waited_longest() {
+    let (wire, streams) = streams(7);
+    assert!(streams[..3].iter().all(offers_large));
+    // Asking twice is no more than asking once.
+    for _ in 0..2 {
+        assert!(!streams[3..].iter().any(offers_large));
+    }
+    let woken = || -> Vec<u32> { streams.iter().map(|(_, woken)| woken.times()).collect() };
+    assert!(send(&wire).is_some());
+    assert_eq!(woken(), [0; 7], "for so little nobody is woken");
+    assert!(send(&wire).is_some());
+    assert_eq!(woken(), [0, 0, 0, 1, 1, 0, 0]);
+    // It is theirs, however often others ask who are quicker.
+    assert!(!offers_large(&streams[0]) && !offers_large(&streams[6]));
+    assert!(send(&wire).is_some());
+    assert_eq!(woken(), [0, 0, 0, 0, 0, 1, 0]);
+    assert!(offer(&streams[1].0, b"small"), "that counts for nothing");
+    assert!(!offers_large(&streams[6]));
+    assert!(offers_large(&streams[5]));
+    assert!(offers_large(&streams[4]) && offers_large(&streams[3]));
+    let mut turns = Vec::new();
+    while send(&wire).is_some() {
+        for (id, (outflow, woken)) in streams.iter().enumerate() {
+            if woken.times() > 0 {
+                assert!(offer(outflow, &[0; LARGE]), "{id} was promised that");
+                turns.push(id);
+            }
+        }
+    }
+    assert_eq!(turns, [0, 6]);
+}
+
+#[test]
+fn whoever_wants_no_room_any_more_leaves_it_to_the_next() {
+    for is_told in [false, true] {
+        let (wire, mut streams) = streams(6);
+        assert!(streams[..3].iter().all(offers_large) && !streams[3..].iter().any(offers_large));
+        // One that waits leaves the line, and one that has been woken what it was promised.
+        drop(streams.remove(4));
+        while is_told && streams[3].1.times() == 0 {
+            assert!(send(&wire).is_some());
+        }
+        drop(streams.remove(3));
+        let last = &streams[3];
+        while !matches!(last.1.times(), 1) {
+            assert!(send(&wire).is_some(), "nothing is left to wait for");
+        }
+        assert!(offers_large(last));
+        let conversation = wire.lock();
+        assert_eq!(conversation.streams.line.promised(), 0);
+        assert!(conversation.streams.line.is_empty());
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn whoever_gives_up_while_the_stream_goes_on_leaves_it_to_the_next() {
+    let (wire, streams) = streams(6);
+    assert!(streams[..3].iter().all(offers_large) && !streams[3..].iter().any(offers_large));
+    drop(streams[4].0.waits());
+    // Somebody else may still wait for the same stream.
+    assert_eq!(streams[4].1.times(), 1);
+    assert!(send(&wire).is_some() && send(&wire).is_some());
+    assert_eq!((streams[3].1.times(), streams[5].1.times()), (1, 1));
+    assert!(!offers_large(&streams[4]));
+    drop(streams[3].0.waits());
+    assert_eq!(streams[4].1.times(), 1, "what the other was promised");
+    assert!(offers_large(&streams[4]) && offers_large(&streams[5]));
+}
+
+/// As a sender that does not wait is told of nothing, nothing is kept for it.
+#[test]
+fn whoever_only_tries_is_promised_nothing() {
+    let (wire, streams) = streams(4);
+    assert!(streams[..3].iter().all(offers_large));
+    let mut message = streams[3].0.blank();
+    message.bytes().extend_from_slice(&[0; LARGE]);
+    assert!(matches!(
+        streams[3].0.offer(message, false),
+        Err(Refused::Full(_))
+    ));
+    assert!(wire.lock().streams.line.is_empty());
+    while send(&wire).is_some() {}
+    assert_eq!(streams[3].1.times(), 0);
+    assert!(offers_large(&streams[3]));
+}
+
 #[test]
 fn cancelling_drops_what_is_queued() {
     let (wire, outflow, woken) = stream(9);
@@ -188,7 +298,7 @@ fn cancelling_drops_what_is_queued() {
     assert_eq!(woken.times(), 1);
     assert!(!outflow.is_open() && other.is_open());
     assert!(matches!(
-        outflow.offer(outflow.blank()),
+        outflow.offer(outflow.blank(), true),
         Err(Refused::Stopped)
     ));
     assert_eq!(send(&wire), item(2, b"other"));
