@@ -1,5 +1,6 @@
 //! [`Outgoing`]: a message on its way out, of which large parts may be lent rather than copied.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct Outgoing {
     bytes: Vec<u8>,
     /// Large blobs that belong between the bytes.
     lent: Vec<Lent>,
+    /// What is let go of only once it has been sent.
+    until_sent: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Outgoing {
@@ -95,11 +98,17 @@ impl Outgoing {
         self.without_room().len() + lent
     }
 
-    /// Makes it empty again, and lets go of what was lent and of a very large buffer.
+    /// Keeps something until the message has been sent, or will not be.
+    pub(crate) fn keep_until_sent(&mut self, kept: Box<dyn Any + Send + Sync>) {
+        self.until_sent = Some(kept);
+    }
+
+    /// Makes it empty again, and lets go of what was lent or kept for it and of a very large buffer.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.lent.clear();
+        self.until_sent = None;
         if self.bytes.capacity() > KEPT {
             self.bytes = Vec::new();
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+#[cfg(feature = "tokio")]
+use std::task::{Context, Poll};
 
 use crate::transport::unless_it_panics;
 use crate::{Deadline, Peer};
@@ -17,6 +19,23 @@ pub(crate) trait Caller: Send + Sync {
 
     /// Receives what has come while the handler runs, where nobody else does.
     fn look_ahead(&self);
+
+    /// Ready while the client has not so much to read already that no more is to be made of its requests. Only a server
+    /// whose handlers wait for threads asks, and is woken.
+    #[cfg(feature = "tokio")]
+    fn poll_room(&self, _: Option<&mut Context<'_>>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Counts a reply of so many bytes that has been made elsewhere among what the client has to read, or that no more:
+    /// false, and it is not counted, if that is too much.
+    #[cfg(feature = "tokio")]
+    fn count_reply(&self, _: usize) -> bool {
+        true
+    }
+
+    #[cfg(feature = "tokio")]
+    fn uncount_reply(&self, _: usize) {}
 }
 
 /// Who a client is, as far as the system has told. On Windows it tells the user only once something was received, which

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::ahead::{Ahead, Came, Next, Seen};
-use super::budget::{Budget, Holder, Lease, SMALL};
+use super::budget::{Holder, Lease, SMALL};
 use super::buffer::{Buffer, to_fill};
 use super::call::{Call, Caller, KnownPeer};
 use super::control;
@@ -25,6 +26,7 @@ use super::emit::wake;
 use super::kept::{self, FREE};
 use super::outbox::Outbox;
 use super::outlet::{Outlet, State};
+use super::requests::InTurn;
 use super::share::Share;
 use super::shared::Shared;
 use super::streams::Line;
@@ -142,7 +144,7 @@ impl Connection {
         while let Some(mut message) = outbox.next() {
             let size = message.len();
             let owes = self.owes(size);
-            let sent = self.send_now(&mut message, self.patience_for(size));
+            let sent = self.send_now(&mut message, self.patience());
             drop(owes);
             if sent.is_err() {
                 return;
@@ -195,12 +197,14 @@ impl Connection {
     fn serve_requests(self: &Arc<Self>, stream: &dyn Stream) {
         let mut deadline = Deadline::after(self.shared.options.hello_timeout);
         let mut buffer = Buffer::default();
-        // For what is handled here, one after the other.
-        let mut call = Call {
-            caller: Arc::clone(self) as Arc<dyn Caller>,
-            deadline: Deadline::NEVER,
-            cancelled: self.state().running.flag(),
-            inline: true,
+        let mut turn = InTurn {
+            call: Call {
+                caller: Arc::clone(self) as Arc<dyn Caller>,
+                deadline: Deadline::NEVER,
+                cancelled: self.state().running.flag(),
+                inline: true,
+            },
+            out: Outgoing::default(),
         };
         loop {
             if self.shared.is_draining() && self.in_flight() == 0 {
@@ -212,9 +216,12 @@ impl Connection {
             let end = match self.next_message(stream, &mut buffer, deadline) {
                 Ok(Some(start)) => {
                     let large = buffer.len() > SMALL;
-                    match self.receive(stream, buffer, start, &mut call) {
+                    match self.receive(stream, buffer, start, &mut turn) {
                         Ok(next) => {
                             buffer = next;
+                            if turn.out.capacity() > FREE {
+                                self.state().keep_out(mem::take(&mut turn.out));
+                            }
                             if large {
                                 self.drop_lease();
                             }
@@ -529,16 +536,6 @@ impl Connection {
         Deadline::about(self.shared.options.send_timeout)
     }
 
-    /// The same for a message of so many bytes, which are among too many.
-    pub(super) fn patience_for(&self, bytes: usize) -> Deadline {
-        let usually = self.shared.options.send_timeout;
-        let hurries = bytes > SMALL && self.holder.budget().is_short();
-        Deadline::about(match hurries {
-            true => usually.min(Budget::patience(bytes)),
-            false => usually,
-        })
-    }
-
     fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut out = Outgoing::default();
         write(out.bytes());
@@ -549,24 +546,24 @@ impl Connection {
         self.send_now(&mut out, deadline)
     }
 
-    /// Sends a message, and gives it back empty; or has it sent.
+    /// Sends a message, or has it sent, and leaves it empty.
     #[inline]
     pub(super) fn hand_over(
         &self,
         stream: Option<&dyn Stream>,
-        mut message: Outgoing,
+        message: &mut Outgoing,
         deadline: Deadline,
-    ) -> (io::Result<()>, Option<Outgoing>) {
+    ) -> io::Result<()> {
         if let Some(outbox) = &self.outbox {
-            outbox.push(message);
-            return (Ok(()), None);
+            outbox.push(mem::take(message));
+            return Ok(());
         }
         let sent = match stream {
-            Some(stream) => self.send_over(stream, &mut message, deadline),
-            None => self.send_now(&mut message, deadline),
+            Some(stream) => self.send_over(stream, message, deadline),
+            None => self.send_now(message, deadline),
         };
         message.clear();
-        (sent, Some(message))
+        sent
     }
 
     /// The same with a large message.
@@ -574,12 +571,12 @@ impl Connection {
     pub(super) fn hand_over_large(
         &self,
         stream: Option<&dyn Stream>,
-        message: Outgoing,
-    ) -> (io::Result<()>, Option<Outgoing>) {
+        message: &mut Outgoing,
+    ) -> io::Result<()> {
         let size = message.len();
         // What waits in the outbox is counted there.
         let counted = stream.map(|_| (self.holder.budget().count(size), self.owes(size)));
-        let done = self.hand_over(stream, message, self.patience_for(size));
+        let done = self.hand_over(stream, message, self.patience());
         drop(counted);
         wake(self.holder.budget().relieved());
         done

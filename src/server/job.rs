@@ -21,8 +21,6 @@ pub(super) struct Request {
     pub(super) id: Option<u32>,
     pub(super) method: u32,
     pub(super) payload: Payload,
-    /// What the reply is written into.
-    pub(super) out: Outgoing,
     /// It has waited for its turn, or may have.
     pub(super) waited: bool,
 }
@@ -45,19 +43,22 @@ impl Job {
         let Job {
             hold,
             call,
-            mut request,
+            request,
         } = self;
         let Some(connection) = hold.connection() else {
             return;
         };
-        request.out = connection.state().blank();
-        let served = call.serve(connection, None, request);
+        let mut out = connection.state().blank();
+        let served = call.serve(connection, None, request, &mut out);
         drop(call);
         match served {
             // The connection's own thread waits for the next message, which it need not do any more.
             Err(_) => connection.close(),
             Ok(buffer) => {
-                connection.state().keep(buffer);
+                let mut state = connection.state();
+                state.keep(buffer);
+                state.keep_out(out);
+                drop(state);
                 if connection.shared.is_draining() && connection.in_flight() == 0 {
                     connection.part(Deadline::after(COURTESY));
                 }
@@ -67,7 +68,8 @@ impl Job {
 }
 
 impl Call {
-    /// Handles a request and answers it, whatever becomes of the handler. Gives back what it was received into.
+    /// Handles a request and answers it, whatever becomes of the handler. Gives back what it was received into, and leaves
+    /// `out`, into which the reply is written, empty.
     ///
     /// Without a stream the reply is [handed over](Connection::hand_over).
     pub(super) fn serve(
@@ -75,12 +77,12 @@ impl Call {
         connection: &Connection,
         stream: Option<&dyn Stream>,
         request: Request,
+        out: &mut Outgoing,
     ) -> Result<Buffer, End> {
         let Request {
             id,
             method,
-            payload,
-            mut out,
+            mut payload,
             waited,
         } = request;
         if let Some(id) = id {
@@ -91,15 +93,20 @@ impl Call {
         let handled = if id.is_some() && self.is_too_late(waited) {
             Ok(Ok(()))
         } else {
-            caught(|| span.run(|| handler.handle(method, &payload, self, &mut out)))
+            caught(|| span.run(|| handler.handle(method, &payload, self, out)))
         };
         let answered = match id {
-            Some(id) => self.answer(connection, stream, id, handled, out),
+            Some(id) => {
+                // A large request makes for a large reply, often, and the one's share is then the other's.
+                if let Some(lease) = payload.lease.take_if(|_| out.len() > SMALL) {
+                    out.keep_until_sent(lease);
+                }
+                self.answer(connection, stream, id, handled, out)
+            }
             None => {
                 let failure = failure(handled, false, 0, u32::MAX);
                 out.clear();
                 let mut state = connection.state();
-                state.keep_out(out);
                 state.running.finish(&self.cancelled);
                 if self.inline {
                     connection.has_handled(state, sys::recently());
@@ -127,7 +134,7 @@ impl Call {
         stream: Option<&dyn Stream>,
         id: u32,
         handled: Handled,
-        mut out: Outgoing,
+        out: &mut Outgoing,
     ) -> Result<Option<Code>, End> {
         let recently = sys::recently();
         let unwanted =
@@ -145,7 +152,7 @@ impl Call {
         if !self.inline {
             connection.state().talk.session.answer(id);
         }
-        let (sent, out) = if size > SMALL {
+        let sent = if size > SMALL {
             connection.hand_over_large(stream, out)
         } else {
             let most = connection.shared.options.send_timeout;
@@ -157,9 +164,6 @@ impl Call {
         }
         state.talk.session.answered();
         state.running.finish(&self.cancelled);
-        if let Some(out) = out {
-            state.keep_out(out);
-        }
         if self.inline {
             connection.has_handled(state, recently);
         }

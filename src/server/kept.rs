@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use crate::outgoing::Outgoing;
 
 /// How large a buffer may be that is kept for nothing.
-pub(super) const FREE: usize = 8 << 10;
+pub(crate) const FREE: usize = 8 << 10;
 
 /// How much all connections of a server keep together of larger ones.
 const MOST: usize = 16 << 20;
@@ -47,7 +47,7 @@ impl Drop for Share {
 
 /// What can be kept.
 pub(super) trait Keep: Default {
-    /// How much memory that takes; none if somebody else still has it, and it would be of no use.
+    /// How much memory that takes; none if it would be of no use, as somebody else still has it.
     fn size(&mut self) -> Option<usize>;
 }
 
@@ -60,7 +60,8 @@ impl Keep for Buffer {
 impl Keep for Outgoing {
     #[inline]
     fn size(&mut self) -> Option<usize> {
-        Some(self.capacity())
+        let bytes = self.capacity();
+        (bytes > 0).then_some(bytes)
     }
 }
 

@@ -1,7 +1,9 @@
-//! Cuts off clients that do not read, while all clients together have too much to read.
+//! Cuts off clients that do not read, while that holds up others: all clients together have too much to read, or one waits
+//! for a share of the server's memory.
 //!
 //! A thread that sends waits in the system, and knows nothing of the others meanwhile. So there is one that looks at all
-//! of them, for as long as there is too much: it begins when that comes about.
+//! of them, for as long as that is so: it begins when it comes about. Each time it looks it cuts off only the one that has
+//! been slow for longest: where the whole machine has been busy, all are late at once.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,12 +11,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::budget::{Budget, SMALL};
+use super::budget::{BETWEEN, Budget, SMALL};
 use super::connection::Connection;
 use super::shared::Roster;
-
-/// How often it looks.
-const OFTEN: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub(super) struct Relief {
@@ -29,7 +28,7 @@ struct State {
 }
 
 impl Relief {
-    /// There is too much to send from now on, until there is not.
+    /// Others are held up from now on, until they are not.
     #[cold]
     pub(super) fn begin(self: &Arc<Self>, budget: &Arc<Budget>, roster: &Arc<Roster>) {
         let mut state = self.state.lock();
@@ -46,14 +45,19 @@ impl Relief {
     fn run(&self, budget: &Budget, roster: &Roster) {
         let mut state = self.state.lock();
         // Whoever brings it about again either sees that this runs, or is seen here.
-        while !state.ended && budget.is_short() {
+        while !state.ended && budget.is_held_up() {
             drop(state);
-            for connection in roster.connections() {
-                connection.cut_off_if_slow();
+            let connections = roster.connections();
+            let late = connections
+                .iter()
+                .filter_map(|connection| Some((connection.is_late_by()?, connection)));
+            if let Some((_, slowest)) = late.max_by_key(|(late, _)| *late) {
+                slowest.close();
             }
+            drop(connections);
             state = self.state.lock();
             let ended = |state: &mut State| !state.ended;
-            self.changed.wait_while_for(&mut state, ended, OFTEN);
+            self.changed.wait_while_for(&mut state, ended, BETWEEN);
         }
         state.running = false;
         self.changed.notify_all();
@@ -101,15 +105,14 @@ impl Connection {
         })
     }
 
-    /// Ends the connection if what is being sent has been there for so long that it holds up others.
-    fn cut_off_if_slow(&self) {
-        let slow = self.state().owing.as_ref().is_some_and(|owing| {
-            let patience = Budget::patience(owing.bytes);
-            owing.since.elapsed() >= patience
-        });
-        if slow {
-            self.close();
-        }
+    /// For how long what is being sent has been there beyond what it may be where it holds up others.
+    fn is_late_by(&self) -> Option<Duration> {
+        let state = self.state();
+        let owing = state.owing.as_ref()?;
+        owing
+            .since
+            .elapsed()
+            .checked_sub(Budget::patience(owing.bytes))
     }
 }
 

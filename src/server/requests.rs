@@ -25,6 +25,13 @@ use crate::trace::Span;
 use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Stream};
 
+/// What the connection's own thread handles requests with, one after the other.
+pub(super) struct InTurn {
+    pub(super) call: Call,
+    /// What replies are written into.
+    pub(super) out: Outgoing,
+}
+
 /// What a client asks for.
 pub(super) struct Asked {
     pub(super) method: u32,
@@ -39,7 +46,7 @@ impl Connection {
         stream: &dyn Stream,
         message: Buffer,
         start: usize,
-        call: &mut Call,
+        turn: &mut InTurn,
     ) -> Result<Buffer, End> {
         let ours = self.shared.ours.identity();
         let mut state = self.state();
@@ -126,7 +133,7 @@ impl Connection {
                     payload: Payload::new(message, start, lease),
                     timeout,
                 };
-                return self.run(stream, state, call, Some(id), asked);
+                return self.run(stream, state, turn, Some(id), asked);
             }
             ServerEvent::Notify { method, payload } => {
                 let start = message.len() - payload.len();
@@ -136,7 +143,7 @@ impl Connection {
                     payload: Payload::new(message, start, lease),
                     timeout: None,
                 };
-                return self.run(stream, state, call, None, asked);
+                return self.run(stream, state, turn, None, asked);
             }
         }
         Ok(message)
@@ -148,7 +155,7 @@ impl Connection {
         self: &Arc<Self>,
         stream: &dyn Stream,
         mut state: MutexGuard<'_, State>,
-        call: &mut Call,
+        turn: &mut InTurn,
         id: Option<u32>,
         asked: Asked,
     ) -> Result<Buffer, End> {
@@ -158,10 +165,13 @@ impl Connection {
             timeout,
         } = asked;
         let Some(pool) = &self.shared.pool else {
+            let InTurn { call, out } = turn;
             let recently = sys::recently();
             state.running.begin(&call.cancelled, id);
             state.handling.since = Some(recently);
-            let out = state.blank();
+            if out.capacity() == 0 {
+                *out = state.blank();
+            }
             drop(state);
             self.shared.see_to_it();
             let about = |timeout| Deadline::about_from(recently, timeout);
@@ -175,10 +185,9 @@ impl Connection {
                 id,
                 method,
                 payload,
-                out,
                 waited,
             };
-            return call.serve(self, Some(stream), request);
+            return call.serve(self, Some(stream), request, out);
         };
         let cancelled = state.running.flag();
         state.running.begin(&cancelled, id);
@@ -200,8 +209,6 @@ impl Connection {
                     id,
                     method,
                     payload,
-                    // While it waits for its turn it holds no buffer that was large once.
-                    out: Outgoing::default(),
                     waited: true,
                 },
                 hold: Hold::new(Arc::clone(self), &self.jobs),

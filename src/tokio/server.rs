@@ -32,6 +32,7 @@ use crate::codec::Codec;
 use crate::outgoing::Outgoing;
 use crate::server::budget::{Budget, SMALL};
 use crate::server::buffer::Buffer;
+use crate::server::call::Caller;
 use crate::server::control;
 use crate::server::crew::Crew;
 use crate::server::{
@@ -196,7 +197,6 @@ impl<L: Listener> Server<L> {
         let methods = handler.methods();
         let handler = Arc::new(handler);
         let budget = Arc::new(self.options.budget());
-        let counting = Arc::clone(&budget);
         let decode = |method, payload: Payload| (Ok((method, payload)), None);
         let opener = Arc::clone(&handler);
         let crew = Crew::default();
@@ -207,11 +207,14 @@ impl<L: Listener> Server<L> {
         };
         let start = move |(method, payload): (u32, Payload), call: Call, mut reply: Outgoing| {
             let handler = Arc::clone(&handler);
-            let budget = Arc::clone(&counting);
-            on_a_thread(move || {
-                let handled = handler.handle(method, &payload, &call, &mut reply);
+            let caller = Arc::clone(&call.caller);
+            on_a_thread_in_turn(Arc::clone(&call.caller), move |waited| {
+                let handled = match waited && call.deadline.has_passed() {
+                    true => Ok(()),
+                    false => handler.handle(method, &payload, &call, &mut reply),
+                };
                 // Replies may be made faster here than they are taken.
-                Reply::counted(reply, handled, &budget)
+                Reply::counted(reply, handled, caller)
             })
         };
         self.run(ours, methods, false, budget, decode, start, open)
@@ -290,6 +293,32 @@ impl<L: Listener> Server<L> {
         stops.0 = None;
         handle.has_ended();
         served
+    }
+}
+
+/// The same once the client has not too much to read. It is told whether it has waited for that.
+async fn on_a_thread_in_turn<R: Send + 'static>(
+    caller: Arc<dyn Caller>,
+    mut run: impl FnOnce(bool) -> R + Send + 'static,
+) -> R {
+    let mut waited = false;
+    loop {
+        poll_fn(|cx| {
+            let room = caller.poll_room(Some(cx));
+            waited |= room.is_pending();
+            room
+        })
+        .await;
+        // It may take a while until there is a thread for it, and others have been before it by then.
+        let asked = Arc::clone(&caller);
+        let begun = on_a_thread(move || match asked.poll_room(None) {
+            Poll::Ready(()) => Ok(run(waited)),
+            Poll::Pending => Err(run),
+        });
+        match begun.await {
+            Ok(result) => return result,
+            Err(back) => run = back,
+        }
     }
 }
 

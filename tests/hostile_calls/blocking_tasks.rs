@@ -35,8 +35,12 @@ mod driver {
     pub(crate) use crate::drivers::threads_call::*;
     use crate::town::{AtGate, Gate};
 
-    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
-        server.serve(AtGate(gate))
+    /// With a pool the runtime has so many threads for what blocks.
+    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>, pool: usize) -> io::Result<()> {
+        match pool {
+            0 => server.serve(AtGate(gate)),
+            threads => server.serve_on(threads, AtGate(gate)),
+        }
     }
 
     /// Whether a handler ends when its request does, wherever it is.
@@ -50,7 +54,7 @@ mod driver {
         0
     }
 
-    /// There is no pool, so that requests are answered in any order, as with a large one.
+    /// There is no order without a pool.
     pub(crate) fn pools<const N: usize>(sizes: [usize; N]) -> [usize; 1] {
         [sizes[N - 1]]
     }

@@ -41,7 +41,7 @@ mod driver {
     /// Whether a server without a pool handles one request of a client after the other.
     pub(crate) const ONE_BY_ONE: bool = true;
 
-    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
+    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>, _: usize) -> io::Result<()> {
         server.serve(AtGate(gate))
     }
 

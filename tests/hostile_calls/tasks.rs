@@ -36,7 +36,7 @@ mod driver {
     pub(crate) use crate::drivers::tasks_serve::*;
     use crate::town::{AtGateAsync, Gate};
 
-    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>) -> io::Result<()> {
+    pub(crate) fn serve(server: LocalServer, gate: Arc<Gate>, _: usize) -> io::Result<()> {
         server.serve_async(AtGateAsync(gate))
     }
 

@@ -347,7 +347,7 @@ impl Town {
         let handle = server.handle();
         let gate = Arc::new(Gate::default());
         let at_gate = Arc::clone(&gate);
-        let serving = thread::spawn(move || driver::serve(server, at_gate));
+        let serving = thread::spawn(move || driver::serve(server, at_gate, pool));
         let neighbour = Neighbour::move_in(&place);
         neighbour.assert_well();
         // One for the neighbour's connection, and with a pool another one, which sends.

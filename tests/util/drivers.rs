@@ -281,6 +281,19 @@ pub(crate) mod tasks_serve {
             runtime().block_on(self.0.serve_blocking(handler))
         }
 
+        /// The same in a runtime that has so many threads for what blocks.
+        #[allow(dead_code, reason = "not every test bounds them")]
+        pub(crate) fn serve_on<M: 'static>(
+            self,
+            threads: usize,
+            handler: impl Handler<DefaultCodec, M>,
+        ) -> io::Result<()> {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(2).max_blocking_threads(threads);
+            let runtime = builder.enable_all().build().unwrap();
+            runtime.block_on(self.0.serve_blocking(handler))
+        }
+
         pub(crate) fn serve_async<M: 'static>(
             self,
             handler: impl pipetalk::tokio::Handler<DefaultCodec, M>,

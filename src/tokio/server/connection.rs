@@ -109,6 +109,7 @@ where
             let core = &self.connection.core;
             core.close_stream(&stream);
             drop(stream);
+            core.sends_no_more();
             let mut task = None;
             poll_fn(|cx| {
                 core.runs_as(cx, &mut task);
@@ -187,11 +188,14 @@ where
                 {
                     continue;
                 }
+                // There may be room, or none will be needed any more.
+                let wakers = state.relieved();
                 state.settle(kept);
                 state.watch(self.shared.options.send_timeout);
                 let next = state.next_deadline(core.aborts, core.idle_timeout);
                 let greets = !greeted && state.hello_by.is_none();
                 drop(state);
+                wake(wakers);
                 if greets && next.is_none() {
                     // Most connections never need it again.
                     (armed, greeted) = (None, true);
@@ -524,7 +528,12 @@ where
             let message = reply.plain();
             let sent = message.is_some_and(|message| local::try_send(stream, message));
             state = self.core.state.lock();
-            state.sent_alone(reply, sent);
+            let wakers = state.sent_alone(reply, sent);
+            let is_to_write = state.is_to_write();
+            drop(state);
+            wake(wakers);
+            wake(self.core.holder.budget().relieved());
+            return is_to_write;
         }
         state.is_to_write()
     }
@@ -553,7 +562,7 @@ where
                     if sent.is_ok() {
                         next = Some(state.take_batch());
                     }
-                    let wakers = state.talk.relieved();
+                    let wakers = state.relieved();
                     drop(state);
                     wake(wakers);
                     sent
@@ -565,7 +574,7 @@ where
                     let mut wakers: Vec<_> = sent_items
                         .filter_map(|item| state.talk.sent(item))
                         .collect();
-                    wakers.extend(state.talk.relieved());
+                    wakers.extend(state.relieved());
                     state.has_sent();
                     drop(state);
                     wake(wakers);

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -12,6 +13,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use super::state::State;
 use crate::server::budget::Holder;
 use crate::server::call::{Caller, KnownPeer};
+use crate::server::emit::wake;
 use crate::server::streams::{Conversation, Line};
 use crate::{Peer, ServerHandle, ServerOptions};
 
@@ -94,6 +96,27 @@ impl<F: Send + 'static> Caller for Core<F> {
 
     /// The connection's task receives while handlers wait.
     fn look_ahead(&self) {}
+
+    fn poll_room(&self, cx: Option<&mut Context<'_>>) -> Poll<()> {
+        self.state.lock().poll_room(cx)
+    }
+
+    fn count_reply(&self, bytes: usize) -> bool {
+        let is_out = self.holder.budget().is_out(bytes);
+        if !is_out {
+            self.state.lock().talk.streams.unsent.add(bytes);
+        }
+        !is_out
+    }
+
+    fn uncount_reply(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.talk.streams.unsent.remove(bytes);
+        let wakers = state.relieved();
+        drop(state);
+        wake(wakers);
+        wake(self.holder.budget().relieved());
+    }
 }
 
 impl<F: Send + 'static> Line for Core<F> {

@@ -72,6 +72,15 @@ impl<F> Core<F> {
         wake(wakers);
     }
 
+    /// Nobody waits for room any more.
+    pub(super) fn sends_no_more(&self) {
+        let mut state = self.state.lock();
+        state.finished = true;
+        let wakers = state.relieved();
+        drop(state);
+        wake(wakers);
+    }
+
     /// Closes the stream: in good order, if goodbye has been said.
     pub(super) fn close_stream<S: Stream>(&self, stream: &S) {
         let courtesy = match self.state.lock() {

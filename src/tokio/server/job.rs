@@ -12,7 +12,8 @@ use crate::Deadline;
 use crate::caught::caught;
 use crate::outgoing::Outgoing;
 use crate::server::HandleError;
-use crate::server::budget::{Budget, Counted, Lease, SMALL};
+use crate::server::budget::{Lease, SMALL};
+use crate::server::call::Caller;
 use crate::server::job::Handled;
 use crate::trace::Span;
 
@@ -53,9 +54,32 @@ pub(super) enum Made {
     /// Where it is answered.
     Here,
     /// On a thread, where it counts among what is to be sent.
-    Elsewhere { _counted: Counted },
+    Elsewhere(Counted),
     /// The same, and it was too much.
     TooMuch,
+}
+
+/// A reply that has been made and is not queued yet.
+pub(super) struct Counted {
+    /// Until somebody else sees to it.
+    caller: Option<Arc<dyn Caller>>,
+    bytes: usize,
+}
+
+impl Counted {
+    /// Says how much it is, which is not uncounted here.
+    pub(super) fn leave(mut self) -> usize {
+        self.caller = None;
+        self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(caller) = &self.caller {
+            caller.uncount_reply(self.bytes);
+        }
+    }
 }
 
 impl Reply {
@@ -63,17 +87,19 @@ impl Reply {
     pub(super) fn counted(
         mut out: Outgoing,
         handled: Result<(), HandleError>,
-        budget: &Arc<Budget>,
+        caller: Arc<dyn Caller>,
     ) -> Reply {
-        let size = out.len();
-        let made = if size <= SMALL {
+        let bytes = out.len();
+        let made = if bytes <= SMALL {
             Made::Here
-        } else if budget.is_out(size) {
+        } else if caller.count_reply(bytes) {
+            Made::Elsewhere(Counted {
+                caller: Some(caller),
+                bytes,
+            })
+        } else {
             out.clear();
             Made::TooMuch
-        } else {
-            let _counted = budget.count(size);
-            Made::Elsewhere { _counted }
         };
         Reply {
             out,

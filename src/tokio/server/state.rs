@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ::tokio::task::AbortHandle;
@@ -12,9 +12,10 @@ use super::job::Slot;
 use super::kept::Kept;
 use super::streaming::Streaming;
 use crate::outgoing::Outgoing;
-use crate::server::budget::{Budget, LOOK};
+use crate::server::budget::{Budget, LOOK, QUEUED};
 use crate::server::connection::COURTESY;
 use crate::server::job::Running;
+use crate::server::kept::FREE;
 use crate::server::streams::{self, Conversation, Outbound};
 use crate::session::ServerSession;
 use crate::wire::{self, Failure};
@@ -37,6 +38,8 @@ pub(super) struct State<F> {
     pub(super) replying: bool,
     /// There is no room for what has been read: what has to come about.
     pub(super) stalled: Option<IsThere<F>>,
+    /// Handlers that begin only when the client has less to read.
+    held_up: Vec<Waker>,
     /// What goes on elsewhere than in tasks that are known here.
     pub(super) elsewhere: usize,
     /// The bytes of small requests whose handlers wait.
@@ -120,6 +123,7 @@ impl<F> State<F> {
             sending: false,
             replying: false,
             stalled: None,
+            held_up: Vec::new(),
             elsewhere: 0,
             held: 0,
             finished: false,
@@ -144,6 +148,27 @@ impl<F> State<F> {
     /// Whether a client may be asked for more: one that does not read its replies is not.
     pub(super) fn takes_more(&self, limit: usize) -> bool {
         self.outbox.len() < limit && self.talk.streams.unsent.has_room()
+    }
+
+    /// Ready while another handler may begin. If a client has much to read, those wait that are not at it yet.
+    pub(super) fn poll_room(&mut self, cx: Option<&mut Context<'_>>) -> Poll<()> {
+        if self.finished || self.talk.streams.unsent.has_room() {
+            return Poll::Ready(());
+        }
+        if let Some(cx) = cx {
+            self.held_up.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Who may queue more items. Handlers that may begin are woken.
+    pub(super) fn relieved(&mut self) -> Vec<streams::Waker> {
+        if !self.held_up.is_empty() && self.poll_room(None).is_ready() {
+            mem::take(&mut self.held_up)
+                .into_iter()
+                .for_each(Waker::wake);
+        }
+        self.talk.relieved()
     }
 
     /// Whether the client waits for nothing, and there is nothing to do for it.
@@ -184,9 +209,18 @@ impl<F> State<F> {
     /// Takes back a message, for the next one.
     pub(super) fn keep(&mut self, mut message: Outgoing) {
         message.clear();
-        if self.spare.len() < SPARE && message.capacity() <= KEPT {
+        let size = message.capacity();
+        if self.spare.len() < SPARE && (size <= FREE || self.keeps_large(size)) {
             push_exactly(&mut self.spare, message);
         }
+    }
+
+    /// Whether a large message is kept for the next one: as many as would be queued at once.
+    #[cold]
+    fn keeps_large(&self, size: usize) -> bool {
+        let sizes = self.spare.iter().map(Outgoing::capacity);
+        let kept: usize = sizes.filter(|size| *size > FREE).sum();
+        size <= KEPT && (kept == 0 || kept + size <= QUEUED)
     }
 
     /// What the handler of a request begins with, or that of a notification.
@@ -238,16 +272,16 @@ impl<F> State<F> {
         self.outbox.pop()
     }
 
-    /// What became of that. Was it not sent, it is the next one for the writer.
-    pub(super) fn sent_alone(&mut self, reply: Outgoing, sent: bool) {
+    /// What became of that, and who is to know. Was it not sent, it is the next one for the writer.
+    pub(super) fn sent_alone(&mut self, reply: Outgoing, sent: bool) -> Vec<streams::Waker> {
         self.sending = false;
-        match sent {
-            true => {
-                self.talk.streams.unsent.remove(reply.len());
-                self.keep(reply);
-            }
-            false => self.outbox.insert(0, reply),
+        if !sent {
+            self.outbox.insert(0, reply);
+            return Vec::new();
         }
+        self.talk.streams.unsent.remove(reply.len());
+        self.keep(reply);
+        self.relieved()
     }
 
     /// Drops what is to be sent, except what is being sent.
@@ -263,6 +297,9 @@ impl<F> State<F> {
         (self.outbox, self.batch) = (Vec::new(), Vec::new());
         self.talk.streams.unsent.clear();
         self.talk.streams.let_go();
+        mem::take(&mut self.held_up)
+            .into_iter()
+            .for_each(Waker::wake);
         self.task = None;
     }
 
@@ -289,7 +326,10 @@ impl<F> State<F> {
         };
         self.looks = self.looks.saturating_add(1).min(1 << 20);
         let unsent = &self.talk.streams.unsent;
-        unsent.budget().is_short() && now - since >= Budget::patience(unsent.bytes())
+        let budget = unsent.budget();
+        budget.is_held_up()
+            && now - since >= Budget::patience(unsent.bytes())
+            && budget.may_cut_off()
     }
 
     /// When to look next whether what is being sent holds up others.

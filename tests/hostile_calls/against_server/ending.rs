@@ -53,7 +53,8 @@ fn who_waits_to_be_accepted_when_the_server_ends_is_told_so() {
                 .admit(move |_| at_door.pass());
             let server = driver::bind(options, place.name()).unwrap();
             let handle = server.handle();
-            let serving = thread::spawn(move || driver::serve(server, Arc::new(Gate::default())));
+            let serving =
+                thread::spawn(move || driver::serve(server, Arc::new(Gate::default()), pool));
             let comes = || Raw(pipetalk::LocalStream::connect(place.name()).unwrap());
             // The server is busy with this one.
             let first = comes();

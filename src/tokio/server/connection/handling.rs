@@ -17,7 +17,6 @@ use crate::server::Call;
 use crate::server::budget::SMALL;
 use crate::server::buffer::Buffer;
 use crate::server::call::Caller;
-use crate::server::emit::wake;
 use crate::server::job::{OwnFailure, failure};
 use crate::server::streams;
 use crate::wire::{self, Code, Failure};
@@ -164,12 +163,18 @@ impl<F> Core<F> {
             deadline,
             cancelled,
             span,
-            lease: _lease,
+            mut lease,
             held: _,
         } = ending;
         // One that did not wait is in time, and a look at the clock would cost as much as a lock does.
         let late = || job.is_some() && !deadline.is_never() && deadline.has_passed();
         let unwanted = id.is_some() && (cancelled.load(Ordering::Acquire) || late());
+        let (is_out, counted) = match made {
+            Made::Here if out.len() > SMALL => (self.holder.budget().is_out(out.len()), 0),
+            Made::Here => (false, 0),
+            Made::Elsewhere(counted) => (false, counted.leave()),
+            Made::TooMuch => (true, 0),
+        };
         let mut state = self.state.lock();
         state.keep_slot(slot);
         let limit = match id {
@@ -178,12 +183,7 @@ impl<F> Core<F> {
         };
         let size = out.len();
         let mut failure = failure(handled, unwanted, size, limit);
-        let too_much = || match made {
-            Made::Here => size > SMALL && self.holder.budget().is_out(size),
-            Made::Elsewhere { .. } => false,
-            Made::TooMuch => true,
-        };
-        if failure.is_none() && too_much() {
+        if failure.is_none() && is_out {
             failure = OwnFailure::over_limit("replies that wait to be read");
         }
         let code = failure.as_ref().map(|failure| failure.code);
@@ -193,6 +193,9 @@ impl<F> Core<F> {
                 if let Some(failure) = &failure {
                     out.clear();
                     failure.write(out.bytes(), id);
+                } else if let Some(lease) = lease.take_if(|_| size > SMALL) {
+                    // A large request makes for a large reply, often, and the one's share is then the other's.
+                    out.keep_until_sent(lease);
                 }
                 state.push(out);
                 state.talk.session.answered();
@@ -200,16 +203,13 @@ impl<F> Core<F> {
             // A notification, or a request that was cancelled and answered.
             _ => state.keep(out),
         }
+        // It is counted where it is queued, if it is.
+        state.talk.streams.unsent.remove(counted);
         state.running.finish(&cancelled);
         if job.is_some() {
             state.wake();
         }
         drop(state);
-        if let Made::Elsewhere { .. } = made {
-            // From here on it is counted where it is queued.
-            drop(made);
-            wake(self.holder.budget().relieved());
-        }
         span.end_request(Some(code));
     }
 
