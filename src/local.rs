@@ -216,7 +216,7 @@ impl Stream for LocalStream {
     #[inline]
     fn send_in_place(
         &self,
-        message: &mut [u8],
+        message: &mut Vec<u8>,
         room: usize,
         deadline: Deadline,
         receive: Option<&mut dyn FnMut() -> bool>,
@@ -239,6 +239,10 @@ impl Stream for LocalStream {
 
     fn ask_before(&self, bytes: usize) {
         self.sys.ask_before(bytes);
+    }
+
+    fn finish_later(&self) {
+        self.sys.finish_later();
     }
 
     fn peer_listens(&self) -> bool {

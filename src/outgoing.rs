@@ -1,12 +1,12 @@
 //! [`Outgoing`]: a message on its way out, of which large parts may be lent rather than copied.
 
-use std::any::Any;
 use std::io::{self, IoSlice};
 
 use serde::Serialize;
 
 use crate::blob::{self, Lent};
 use crate::codec::{Codec, CodecError};
+use crate::server::budget::Lease;
 use crate::{Blob, Deadline, Stream};
 
 /// What is in front of a message for a transport to write what it has to write there, so that both are one slice.
@@ -25,10 +25,39 @@ const FEW: usize = 7;
 pub struct Outgoing {
     /// Nothing, or the room and what is behind it.
     bytes: Vec<u8>,
+    /// What few messages have.
+    more: More,
+}
+
+#[derive(Debug, Default)]
+struct More(Option<Box<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
     /// Large blobs that belong between the bytes.
     lent: Vec<Lent>,
-    /// What is let go of only once it has been sent.
-    until_sent: Option<Box<dyn Any + Send + Sync>>,
+    /// The share of the server's memory that the message has until it has been sent.
+    lease: Option<Box<Lease>>,
+}
+
+impl More {
+    #[inline]
+    fn lent(&self) -> &[Lent] {
+        match &self.0 {
+            Some(inner) => &inner.lent,
+            None => &[],
+        }
+    }
+
+    fn get(&mut self) -> &mut Inner {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Extend<Lent> for More {
+    fn extend<T: IntoIterator<Item = Lent>>(&mut self, lent: T) {
+        self.get().lent.extend(lent);
+    }
 }
 
 impl Outgoing {
@@ -43,12 +72,12 @@ impl Outgoing {
             return C::encode(value, self.bytes());
         }
         self.bytes();
-        let before = self.lent.len();
-        let encoded = blob::lending(&mut self.bytes, &mut self.lent, |bytes| {
+        let before = self.more.lent().len();
+        let encoded = blob::lending(&mut self.bytes, &mut self.more, |bytes| {
             C::encode(value, bytes)
         });
         if encoded.is_err() {
-            self.lent.truncate(before);
+            self.more.get().lent.truncate(before);
         }
         encoded
     }
@@ -59,7 +88,7 @@ impl Outgoing {
             return self.bytes().extend_from_slice(encoded);
         }
         let at = self.bytes().len();
-        self.lent.push(Lent {
+        self.more.get().lent.push(Lent {
             at,
             blob: encoded.clone(),
         });
@@ -83,7 +112,8 @@ impl Outgoing {
     #[cfg(any(feature = "tokio", test))]
     #[inline]
     pub(crate) fn plain(&self) -> Option<&[u8]> {
-        self.lent.is_empty().then(|| self.without_room())
+        let whole = self.more.lent().is_empty();
+        whole.then(|| self.without_room())
     }
 
     /// How much memory it keeps when it is empty.
@@ -94,21 +124,23 @@ impl Outgoing {
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        let lent: usize = self.lent.iter().map(|lent| lent.blob.len()).sum();
-        self.without_room().len() + lent
+        let lent = self.more.lent().iter();
+        self.without_room().len() + lent.map(|lent| lent.blob.len()).sum::<usize>()
     }
 
-    /// Keeps something until the message has been sent, or will not be.
-    pub(crate) fn keep_until_sent(&mut self, kept: Box<dyn Any + Send + Sync>) {
-        self.until_sent = Some(kept);
+    /// Keeps a share of the server's memory until the message has been sent, or will not be.
+    pub(crate) fn keep_until_sent(&mut self, lease: Box<Lease>) {
+        self.more.get().lease = Some(lease);
     }
 
     /// Makes it empty again, and lets go of what was lent or kept for it and of a very large buffer.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.lent.clear();
-        self.until_sent = None;
+        if let Some(inner) = &mut self.more.0 {
+            inner.lent.clear();
+            inner.lease = None;
+        }
         if self.bytes.capacity() > KEPT {
             self.bytes = Vec::new();
         }
@@ -122,7 +154,7 @@ impl Outgoing {
         deadline: Deadline,
         receive: Option<&mut dyn FnMut() -> bool>,
     ) -> io::Result<()> {
-        if self.lent.is_empty() {
+        if self.more.lent().is_empty() {
             return stream.send_in_place(self.bytes(), ROOM, deadline, receive);
         }
         self.in_pieces(|pieces| match receive {
@@ -133,11 +165,12 @@ impl Outgoing {
 
     #[inline]
     pub(crate) fn in_pieces<'a, R>(&'a self, send: impl FnOnce(&[IoSlice<'a>]) -> R) -> R {
-        if self.lent.is_empty() {
+        let lent = self.more.lent();
+        if lent.is_empty() {
             return send(&[IoSlice::new(self.without_room())]);
         }
         let (mut few, mut many);
-        let count = 2 * self.lent.len() + 1;
+        let count = 2 * lent.len() + 1;
         let pieces = if count <= FEW {
             few = [IoSlice::new(&[]); FEW];
             &mut few[..count]
@@ -146,7 +179,7 @@ impl Outgoing {
             &mut many[..]
         };
         let (mut rest, mut start) = (self.without_room(), ROOM);
-        for (pair, Lent { at, blob }) in pieces.chunks_exact_mut(2).zip(&self.lent) {
+        for (pair, Lent { at, blob }) in pieces.chunks_exact_mut(2).zip(lent) {
             let (head, tail) = rest.split_at(at - start);
             pair.copy_from_slice(&[IoSlice::new(head), IoSlice::new(blob)]);
             (rest, start) = (tail, *at);
@@ -215,7 +248,7 @@ mod tests {
             let mut message = Outgoing::default();
             message.bytes().extend_from_slice(b"header");
             message.encode::<DefaultCodec, _>(&value).unwrap();
-            assert_eq!(message.lent.len(), lent);
+            assert_eq!(message.more.lent().len(), lent);
             assert_eq!(whole(&message), [&b"header"[..], &copied(&value)].concat());
 
             // A second value, behind it.
@@ -292,7 +325,7 @@ mod tests {
         let value = (blob.clone(), Nested(blob.clone()), blob);
         let mut message = Outgoing::default();
         message.encode::<DefaultCodec, _>(&value).unwrap();
-        assert_eq!(message.lent.len(), 2);
+        assert_eq!(message.more.lent().len(), 2);
         assert_eq!(whole(&message), copied(&value));
     }
 

@@ -25,6 +25,7 @@ mod shared;
 mod signals;
 pub(crate) mod sink;
 pub(crate) mod streams;
+mod unsent;
 mod watch;
 
 use std::fmt;
@@ -182,12 +183,13 @@ impl ServerOptions {
     /// most.
     ///
     /// Messages of up to 64 KiB get through in any case: each client has so much beside this, either way. A larger one
-    /// waits for its share before it is received, whatever its size, and has it in its turn. (A transport from outside
-    /// this crate receives it before that.) While clients have more to read than this, those that do not read are [cut off
+    /// waits for its share before it is received, whatever its size, and has it in its turn, until a large reply to it has
+    /// been sent. (A transport from outside this crate receives it before that.) While clients have more to read than this, those that do not read are [cut off
     /// soon](Self::send_timeout), streams send no large items, and replies that would make it twice as much become errors
     /// with the name of the limit.
     ///
-    /// It does not count what handlers make of requests: values decoded, and replies in hand.
+    /// It does not count what handlers make of requests: values decoded, and replies in hand. How many are at it at once
+    /// is bounded by [`pool`](Self::pool), or by the runtime's threads for what blocks.
     #[must_use]
     pub fn memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
@@ -246,7 +248,7 @@ impl ServerOptions {
     ///
     /// A client that has more than a mebibyte to read is not asked for more. Where all of them together have more to read
     /// than the server's [memory](Self::memory), or others wait for a share of that, each has a second for a large message,
-    /// and one for each 4 MiB of it.
+    /// and one for each 4 MiB of it; those that take longer are cut off one at a time, until it is enough.
     #[must_use]
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.send_timeout = timeout;

@@ -182,10 +182,12 @@ pub trait Stream: Debug + Send + Sync + 'static {
 
     /// Sends a message with room before it for what the transport writes there, and receives meanwhile, if asked to, as
     /// [`send_while_receiving`](Stream::send_while_receiving) does.
+    ///
+    /// The vector is as it was afterwards, unless the send is [unfinished](Unfinished).
     #[doc(hidden)]
     fn send_in_place(
         &self,
-        message: &mut [u8],
+        message: &mut Vec<u8>,
         room: usize,
         deadline: Deadline,
         receive: Option<&mut dyn FnMut() -> bool>,
@@ -243,6 +245,12 @@ pub trait Stream: Debug + Send + Sync + 'static {
     fn ask_before(&self, bytes: usize) {
         let _ = bytes;
     }
+
+    /// From now on a send that has to give up in the middle of a message when its deadline passes fails with
+    /// [`Unfinished`] instead of ending the connection, and the next send begins with the rest of it. A transport that
+    /// cannot do that goes on as before.
+    #[doc(hidden)]
+    fn finish_later(&self) {}
 
     /// Whether the peer, which has said that it sends no more, still receives. A transport that knows only one end, that
     /// of both directions, says no.
@@ -388,7 +396,7 @@ macro_rules! forward_stream {
 
             fn send_in_place(
                 &self,
-                message: &mut [u8],
+                message: &mut Vec<u8>,
                 room: usize,
                 deadline: Deadline,
                 receive: Option<&mut dyn FnMut() -> bool>,
@@ -411,6 +419,10 @@ macro_rules! forward_stream {
 
             fn ask_before(&self, bytes: usize) {
                 (**self).ask_before(bytes);
+            }
+
+            fn finish_later(&self) {
+                (**self).finish_later();
             }
 
             fn peer_listens(&self) -> bool {
@@ -477,6 +489,33 @@ impl fmt::Display for Announced {
 }
 
 impl std::error::Error for Announced {}
+
+/// Why a send stopped: its deadline passed when a part of the message had gone, or may have. The rest of it goes before
+/// whatever is sent next, if the connection is there for so long: see [`Stream::finish_later`].
+#[derive(Debug)]
+pub(crate) struct Unfinished;
+
+impl Unfinished {
+    pub(crate) fn error() -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, Unfinished)
+    }
+
+    /// Whether an error says so.
+    #[cfg(feature = "typed")]
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<Unfinished>())
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rest of the message is sent before the next one")
+    }
+}
+
+impl std::error::Error for Unfinished {}
 
 /// A transport that panics is one that failed: nobody else who uses the connection is to wait for that thread.
 #[inline]

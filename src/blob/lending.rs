@@ -44,17 +44,17 @@ struct Loans {
 #[inline]
 pub(crate) fn lending<R>(
     buffer: &mut Vec<u8>,
-    lent: &mut Vec<Lent>,
+    lent: &mut impl Extend<Lent>,
     encode: impl FnOnce(&mut Vec<u8>) -> R,
 ) -> R {
     /// Puts back what was there before, also when `encode` panics.
-    struct Restore<'a> {
+    struct Restore<'a, E: Extend<Lent>> {
         outer: usize,
         address: usize,
-        lent: &'a mut Vec<Lent>,
+        lent: &'a mut E,
     }
 
-    impl Drop for Restore<'_> {
+    impl<E: Extend<Lent>> Drop for Restore<'_, E> {
         #[inline]
         fn drop(&mut self) {
             let _ = BUFFER.try_with(|current| current.set(self.outer));
@@ -77,7 +77,7 @@ pub(crate) fn lending<R>(
 
 /// Takes what has been lent to a buffer.
 #[cold]
-fn take(address: usize, lent: &mut Vec<Lent>) {
+fn take(address: usize, lent: &mut impl Extend<Lent>) {
     let _ = LOANS.try_with(|loans| {
         let mut loans = loans.borrow_mut();
         // Whatever was encoded meanwhile has taken its own, and those of the outer one came before.

@@ -17,7 +17,7 @@ use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
 use crate::outgoing::Outgoing;
 use crate::session::{ClientEvent, ClientSession, Due, NotNow, Party};
-use crate::transport::unless_it_panics;
+use crate::transport::{Unfinished, unless_it_panics};
 use crate::wire;
 use crate::{Deadline, Stream};
 
@@ -48,6 +48,14 @@ pub(super) struct Blank {
     limit: Option<u32>,
 }
 
+/// How much of a message has been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Whole,
+    /// Its time was over, and the rest is sent before the next message.
+    InPart,
+}
+
 impl Link {
     /// Greets the server; its answer comes before the first reply.
     pub(crate) fn open(
@@ -68,6 +76,8 @@ impl Link {
             turns: Turns::new(shared),
             unusable: AtomicBool::new(false),
         };
+        // A call that gives up in the middle of its request is not to be the end of all others.
+        link.stream.finish_later();
         let mut blank = link.turns.lock().shared.blank();
         wire::hello(blank.out.bytes(), &link.ours.identity());
         link.transmit(&mut blank, deadline)
@@ -122,9 +132,12 @@ impl Link {
         drop(turn);
         wire::notify(blank.out.bytes(), method);
         encode(&mut blank.out)?;
-        self.send(&mut blank, UNASKED_NOTIFICATION, deadline)?;
+        let sent = self.send(&mut blank, UNASKED_NOTIFICATION, deadline)?;
         self.reuse(blank, deadline);
-        Ok(())
+        match sent {
+            Sent::Whole => Ok(()),
+            Sent::InPart => Err(CallError::TimedOut { sent: true }),
+        }
     }
 
     /// Takes back the buffer of an answer that has been decoded.
@@ -193,21 +206,24 @@ impl Link {
     }
 
     /// Sends one message. What fails here has not been sent: no peer can have received a whole message of which the
-    /// sending failed. One of more bytes than `unasked` is sent once the server has said how much it takes.
+    /// sending failed. One that was sent in part when its time was over goes on before the next one. One of more bytes than `unasked` is sent once the server has said how much it takes.
     #[inline]
     pub(super) fn send(
         &self,
         blank: &mut Blank,
         unasked: usize,
         deadline: Deadline,
-    ) -> Result<(), CallError> {
+    ) -> Result<Sent, CallError> {
         let size = blank.out.len();
         match blank.limit {
             Some(limit) => check_size(size, limit)?,
             None => self.ask_for_limit(size, unasked, deadline)?,
         }
-        self.transmit(blank, deadline)
-            .map_err(|error| self.why_not_sent(&error, deadline))
+        match self.transmit(blank, deadline) {
+            Ok(()) => Ok(Sent::Whole),
+            Err(error) if Unfinished::is(&error) => Ok(Sent::InPart),
+            Err(error) => Err(self.why_not_sent(&error, deadline)),
+        }
     }
 
     /// Checks a message that was begun before the welcome, and waits for that if the message is larger than `unasked`: a
@@ -525,6 +541,7 @@ impl Shared {
         self.sends_due = false;
         match sent {
             Ok(()) => true,
+            Err(error) if Unfinished::is(error) => self.again,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 self.session.keep(due);
                 self.again

@@ -25,6 +25,7 @@ pub(super) enum Asks {
 }
 
 impl Admission {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.line.is_empty()
     }

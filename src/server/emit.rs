@@ -219,6 +219,15 @@ impl Drop for Sending {
 }
 
 /// Wakes whom the streams have named. Nobody holds a lock of the connection meanwhile.
+#[inline]
 pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(|waker| waker.wake());
+}
+
+/// The same where there is nearly always nobody.
+#[inline]
+pub(crate) fn wake_any(wakers: Vec<Waker>) {
+    if !wakers.is_empty() {
+        wake(wakers);
+    }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::budget::{Budget, Unsent};
+use super::budget::Budget;
+use super::unsent::Unsent;
 use crate::outgoing::Outgoing;
 
 #[derive(Debug)]

@@ -16,9 +16,10 @@ use std::thread;
 use parking_lot::MappedMutexGuard;
 
 use super::admission::{Admission, Asks};
-use super::budget::{Budget, Room, Unsent};
+use super::budget::Budget;
 use super::handler::HandleError;
 use super::job::Handled;
+use super::unsent::{Room, Unsent};
 use crate::caught::Panicked;
 use crate::outgoing::Outgoing;
 use crate::session::ServerSession;
@@ -164,11 +165,17 @@ impl Conversation {
 
     /// Those who may send more now that less is to be sent of all streams together, in their order.
     #[must_use]
+    #[inline]
     pub(crate) fn relieved(&mut self) -> Vec<Waker> {
-        let mut wakers = Vec::new();
         if self.streams.line.is_empty() || !self.streams.unsent.is_relieved() {
-            return wakers;
+            return Vec::new();
         }
+        self.let_first_in()
+    }
+
+    #[cold]
+    fn let_first_in(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
         let Streams {
             open, unsent, line, ..
         } = &mut self.streams;

@@ -16,15 +16,14 @@ use super::patience::{self, Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
 use super::socket::Socket;
 use crate::callback::Callbacks;
-use crate::transport::{check_sendable, total_len};
+use crate::transport::{Unfinished, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 #[derive(Debug)]
 pub(crate) struct Stream {
     connection: Connection<Socket>,
     receiving: Mutex<Receiving>,
-    /// Held by who sends; in it a small message is put behind its length, each anew.
-    sending: Mutex<Vec<u8>>,
+    sending: Mutex<Sending>,
     callbacks: Callbacks,
 }
 
@@ -54,7 +53,7 @@ impl Stream {
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.send_message(&mut sending, &[IoSlice::new(message)], deadline, None)
+        self.send_message(&mut sending, &[IoSlice::new(message)], deadline, &mut None)
     }
 
     pub(crate) fn send_while_receiving(
@@ -66,30 +65,49 @@ impl Stream {
         check_sendable(total_len(pieces))?;
         let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.calling_back(receive, |meanwhile| {
-            self.send_message(&mut sending, pieces, deadline, Some(meanwhile))
+            self.send_message(&mut sending, pieces, deadline, &mut Some(meanwhile))
         })
     }
 
     pub(crate) fn send_in_place(
         &self,
-        message: &mut [u8],
+        message: &mut Vec<u8>,
         room: usize,
         deadline: Deadline,
         receive: Option<&mut dyn FnMut() -> bool>,
     ) -> io::Result<()> {
         let size = message.len() - room;
         check_sendable(size)?;
-        message[room - HEADER..room].copy_from_slice(&header(size));
-        let message = &message[room - HEADER..];
-        let _sending = self.callbacks.lock(&self.sending, deadline)?;
+        let begin = room - HEADER;
+        message[begin..room].copy_from_slice(&header(size));
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         self.connection.check_open()?;
+        let sending = &mut sending;
         match receive {
             Some(receive) => self.calling_back(receive, |meanwhile| {
-                self.send_slice(message, deadline, Some(meanwhile))
+                self.send_own(sending, message, begin, deadline, &mut Some(meanwhile))
             }),
-            None => self.send_slice(message, deadline, None),
+            None => self.send_own(sending, message, begin, deadline, &mut None),
         }
-        .map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
+    }
+
+    /// Sends what is behind so many bytes of a vector, the length first.
+    #[inline(always)]
+    fn send_own(
+        &self,
+        sending: &mut Sending,
+        message: &mut Vec<u8>,
+        begin: usize,
+        deadline: Deadline,
+        meanwhile: &mut Meanwhile<'_>,
+    ) -> io::Result<()> {
+        self.finish_last(sending, deadline, meanwhile)?;
+        match self.send_slice(&message[begin..], deadline, meanwhile) {
+            Ok(()) => Ok(()),
+            Err((sent, error)) => self.after_failed_send(sending, sent, error, || {
+                Some((mem::take(message), begin + sent))
+            }),
+        }
     }
 
     pub(crate) fn send_vectored(
@@ -99,7 +117,7 @@ impl Stream {
     ) -> io::Result<()> {
         check_sendable(total_len(pieces))?;
         let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.send_message(&mut sending, pieces, deadline, None)
+        self.send_message(&mut sending, pieces, deadline, &mut None)
     }
 
     pub(crate) fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
@@ -158,7 +176,7 @@ impl Stream {
             Ok(None) | Err(_) => {}
         }
         let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.send_message(&mut sending, &[IoSlice::new(request)], deadline, None)?;
+        self.send_message(&mut sending, &[IoSlice::new(request)], deadline, &mut None)?;
         drop(sending);
         let part = self.recv_part(&mut receiving, reply, deadline);
         // Whatever the system could not do, the reply may still come, and would be taken for that of the next request.
@@ -170,6 +188,10 @@ impl Stream {
 
     pub(crate) fn ask_before(&self, bytes: usize) {
         self.receiving.lock().framing.without_asking = NonZeroUsize::new(bytes);
+    }
+
+    pub(crate) fn finish_later(&self) {
+        self.sending.lock().finishes_later = true;
     }
 
     pub(crate) fn peer_listens(&self) -> bool {
@@ -229,20 +251,83 @@ impl Stream {
     #[inline]
     fn send_message(
         &self,
-        small: &mut Vec<u8>,
+        sending: &mut Sending,
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
-        meanwhile: Meanwhile<'_>,
+        meanwhile: &mut Meanwhile<'_>,
     ) -> io::Result<()> {
         self.connection.check_open()?;
-        let length = total_len(pieces);
-        let result = if length <= SMALL {
-            write_small(small, pieces);
-            self.send_slice(small, deadline, meanwhile)
+        self.finish_last(sending, deadline, meanwhile)?;
+        let header = header(total_len(pieces));
+        let result = if total_len(pieces) <= SMALL {
+            write_small(&mut sending.small, pieces);
+            self.send_slice(&sending.small, deadline, meanwhile)
         } else {
-            self.send_pieces(&header(length), pieces, deadline, meanwhile)
+            self.send_pieces(&header, pieces, deadline, meanwhile)
         };
-        result.map_err(|(sent, error)| self.connection.after_failed_send(sent, error))
+        result.or_else(|(sent, error)| {
+            self.after_failed_send(sending, sent, error, || {
+                let rest = with_slices(&header, pieces, |mut slices| {
+                    IoSlice::advance_slices(&mut slices, sent);
+                    gather(slices, Vec::new())
+                });
+                Some((rest.ok()?, 0))
+            })
+        })
+    }
+
+    /// What is left of a message that the last send gave up goes first.
+    #[inline]
+    fn finish_last(
+        &self,
+        sending: &mut Sending,
+        deadline: Deadline,
+        meanwhile: &mut Meanwhile<'_>,
+    ) -> io::Result<()> {
+        match sending.unfinished.is_some() {
+            false => Ok(()),
+            true => self.send_rest(sending, deadline, meanwhile),
+        }
+    }
+
+    #[cold]
+    fn send_rest(
+        &self,
+        sending: &mut Sending,
+        deadline: Deadline,
+        meanwhile: &mut Meanwhile<'_>,
+    ) -> io::Result<()> {
+        let Some((message, before)) = sending.unfinished.take() else {
+            return Ok(());
+        };
+        match self.send_slice(&message[before..], deadline, meanwhile) {
+            Ok(()) => Ok(()),
+            // Nothing of the next one has gone.
+            Err((sent, error)) if error.kind() == io::ErrorKind::TimedOut => {
+                sending.unfinished = Some((message, before + sent));
+                Err(error)
+            }
+            Err((_, error)) => Err(self.connection.after_failed_send(1, error)),
+        }
+    }
+
+    /// What becomes of a message of which so much has gone, where the rest can be kept for the next send.
+    #[cold]
+    fn after_failed_send(
+        &self,
+        sending: &mut Sending,
+        sent: usize,
+        error: io::Error,
+        unfinished: impl FnOnce() -> Option<(Vec<u8>, usize)>,
+    ) -> io::Result<()> {
+        let goes_on = sent > 0 && sending.finishes_later && error.kind() == io::ErrorKind::TimedOut;
+        if goes_on && self.connection.check_open().is_ok() {
+            sending.unfinished = unfinished();
+            if sending.unfinished.is_some() {
+                return Err(Unfinished::error());
+            }
+        }
+        Err(self.connection.after_failed_send(sent, error))
     }
 
     #[inline]
@@ -250,13 +335,13 @@ impl Stream {
         &self,
         mut rest: &[u8],
         deadline: Deadline,
-        mut meanwhile: Meanwhile<'_>,
+        meanwhile: &mut Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let whole = rest.len();
         let socket = self.connection.socket.as_fd();
         while !rest.is_empty() {
             let send = |wait| rustix::net::send(socket, rest, send_flags(wait));
-            let sent = patience::send(socket, deadline, &mut meanwhile, send)
+            let sent = patience::send(socket, deadline, meanwhile, send)
                 .map_err(|error| (whole - rest.len(), error))?;
             rest = &rest[sent..];
         }
@@ -268,7 +353,7 @@ impl Stream {
         header: &[u8],
         pieces: &[IoSlice<'_>],
         deadline: Deadline,
-        mut meanwhile: Meanwhile<'_>,
+        meanwhile: &mut Meanwhile<'_>,
     ) -> Result<(), Unsent> {
         let socket = self.connection.socket.as_fd();
         with_slices(header, pieces, |mut rest| {
@@ -279,7 +364,7 @@ impl Stream {
                     let mut nothing = SendAncillaryBuffer::default();
                     rustix::net::sendmsg(socket, some, &mut nothing, send_flags(wait))
                 };
-                let n = patience::send(socket, deadline, &mut meanwhile, send)
+                let n = patience::send(socket, deadline, meanwhile, send)
                     .map_err(|error| (sent, error))?;
                 sent += n;
                 IoSlice::advance_slices(&mut rest, n);
@@ -364,6 +449,17 @@ fn send_flags(wait: bool) -> SendFlags {
     } else {
         os::NO_SIGNAL | SendFlags::DONTWAIT
     }
+}
+
+/// Held by what sends.
+#[derive(Debug, Default)]
+struct Sending {
+    /// In it a small message is put behind its length, each anew.
+    small: Vec<u8>,
+    /// A message that was given up, and how much of it has been sent: the rest is sent before the next one.
+    unfinished: Option<(Vec<u8>, usize)>,
+    /// Whether anything may be left in there.
+    finishes_later: bool,
 }
 
 #[derive(Debug)]

@@ -3,11 +3,13 @@
 //! The kernel writes into the OVERLAPPED and into the buffer of an operation until the operation has completed,
 //! whatever the thread that started it does meanwhile. So [`Operation::run`] returns only after completion: when the
 //! deadline passes, it cancels that one operation and waits for what came of it; if it completed after all, that
-//! is the result.
+//! is the result. Only [`Operation::write_or_leave`] leaves a write to go on, in memory that it has for itself then.
 
 use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
@@ -249,26 +251,42 @@ impl Operation<'_, '_> {
         };
         // From here on the kernel may write to it, so that it is used by this pointer only.
         let overlapped = &raw mut overlapped;
-        if start(overlapped) != 0 {
-            return self.result(overlapped, false);
-        }
-        // SAFETY: reads the thread's last error.
-        match unsafe { GetLastError() } {
-            ERROR_IO_PENDING => {}
-            // Complete; the count stands in the OVERLAPPED alone.
-            ERROR_MORE_DATA => return self.result(overlapped, false),
-            code => return Err(Undone::Code(code)),
+        if let Some(ended) = self.ended_at_once(start(overlapped), overlapped) {
+            return ended;
         }
         self.spin(overlapped);
         let (waited, panic) = self.wait();
-        let why = match waited {
-            Ok(Woken::First) => {
-                return self.result(overlapped, false);
-            }
-            Ok(Woken::Second) => Undone::Stopped,
-            Ok(Woken::Deadline) => Undone::TimedOut,
-            Err(error) => Undone::Code(error.raw_os_error().unwrap_or_default() as u32),
-        };
+        match why_ended(waited) {
+            None => self.result(overlapped, false),
+            Some(why) => self.cancel(overlapped, why, panic),
+        }
+    }
+
+    /// What came of an operation that has ended with the system call that began it, given what that returned.
+    fn ended_at_once(
+        &self,
+        returned: BOOL,
+        overlapped: *mut OVERLAPPED,
+    ) -> Option<Result<Done, Undone>> {
+        if returned != 0 {
+            return Some(self.result(overlapped, false));
+        }
+        // SAFETY: reads the thread's last error.
+        match unsafe { GetLastError() } {
+            ERROR_IO_PENDING => None,
+            // Complete; the count stands in the OVERLAPPED alone.
+            ERROR_MORE_DATA => Some(self.result(overlapped, false)),
+            code => Some(Err(Undone::Code(code))),
+        }
+    }
+
+    /// Cancels a pending operation, and waits for its end.
+    fn cancel(
+        &self,
+        overlapped: *mut OVERLAPPED,
+        why: Undone,
+        panic: Option<Box<dyn Any + Send>>,
+    ) -> Result<Done, Undone> {
         // SAFETY: the OVERLAPPED is that of the operation, and valid until the operation has ended below. If the
         // operation is complete already, there is nothing to cancel, which is no failure.
         unsafe { CancelIoEx(self.pipe.as_raw_handle(), overlapped) };
@@ -282,6 +300,58 @@ impl Operation<'_, '_> {
             // It completed before it could be cancelled.
             ended => ended,
         }
+    }
+
+    /// Writes a message of less than 4 GiB, which begins in `message` behind `room` bytes. If the deadline passes, the
+    /// write is left to go on, with the vector, in place of which there is an empty one then.
+    ///
+    /// `block` is kept for the next time.
+    pub(super) fn write_or_leave(
+        mut self,
+        message: &mut Vec<u8>,
+        room: usize,
+        block: &mut Option<Block>,
+    ) -> Result<Result<Done, Undone>, Left> {
+        let own = block.take().unwrap_or_default();
+        let overlapped = own.0.get();
+        let fresh = OVERLAPPED {
+            hEvent: self.event.0.as_raw_handle(),
+            ..OVERLAPPED::default()
+        };
+        // SAFETY: it is a valid place, and no operation is under way in it: one that is has its block for itself.
+        unsafe { overlapped.write(fresh) };
+        let handle = self.pipe.as_raw_handle();
+        let (from, length) = (message[room..].as_ptr(), message.len() - room);
+        // SAFETY: the handle is open, and `from` points to that many bytes. They and the OVERLAPPED stay where they are and
+        // are left alone until the operation has ended: until this returns, or for as long as `Left` is there, to which
+        // both are given with what owns them, without moving what is on the heap.
+        let returned =
+            unsafe { WriteFile(handle, from, length as u32, ptr::null_mut(), overlapped) };
+        let ended = self.ended_at_once(returned, overlapped);
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                let (waited, panic) = self.wait();
+                match why_ended(waited) {
+                    None => self.result(overlapped, false),
+                    Some(Undone::TimedOut) => match (Event::new(), self.pipe.try_clone()) {
+                        (Ok(event), Ok(pipe)) => {
+                            return Err(Left {
+                                pipe,
+                                event: mem::replace(self.event, event),
+                                block: own,
+                                size: length,
+                                _message: mem::take(message),
+                            });
+                        }
+                        _ => self.cancel(overlapped, Undone::TimedOut, panic),
+                    },
+                    Some(why) => self.cancel(overlapped, why, panic),
+                }
+            }
+        };
+        *block = Some(own);
+        Ok(ended)
     }
 
     /// Looks for the end of the operation for a while. It is waited for all the same, because the event has to be that
@@ -340,6 +410,92 @@ impl Operation<'_, '_> {
             ERROR_MORE_DATA => Ok(Done { count, more: true }),
             code => Err(Undone::Code(code)),
         }
+    }
+}
+
+/// Why an operation is to be cancelled that was waited for; not if it has ended.
+fn why_ended(waited: io::Result<Woken>) -> Option<Undone> {
+    match waited {
+        Ok(Woken::First) => None,
+        Ok(Woken::Second) => Some(Undone::Stopped),
+        Ok(Woken::Deadline) => Some(Undone::TimedOut),
+        Err(error) => Some(Undone::Code(error.raw_os_error().unwrap_or_default() as u32)),
+    }
+}
+
+/// What the kernel writes to while an operation goes on, and what stays where it is meanwhile.
+#[derive(Default)]
+pub(super) struct Block(Box<UnsafeCell<OVERLAPPED>>);
+
+// SAFETY: it is memory, in which a pointer is a handle's number and used for nothing else. Whoever has it is the only one
+// to use it, but for the kernel, to which threads do not matter.
+unsafe impl Send for Block {}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block").finish_non_exhaustive()
+    }
+}
+
+/// A write that goes on although the deadline of the one that began it has passed. Dropping it cancels it.
+///
+/// It has all that the kernel uses: the memory, and a handle of its own to cancel by. The system cancels it as well when
+/// the thread ends that began it.
+/// <https://learn.microsoft.com/en-us/windows/win32/fileio/canceling-pending-i-o-operations>
+#[derive(Debug)]
+pub(super) struct Left {
+    pipe: OwnedHandle,
+    event: Event,
+    block: Block,
+    size: usize,
+    /// What is written.
+    _message: Vec<u8>,
+}
+
+impl Left {
+    /// How large the message is.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Waits for its end. If that was not [in time](Undone::TimedOut), it still goes on.
+    pub(super) fn wait(
+        &mut self,
+        stop: &Event,
+        deadline: Deadline,
+        meanwhile: Meanwhile<'_>,
+    ) -> Result<Done, Undone> {
+        let overlapped = self.block.0.get();
+        let mut operation = Operation::new(&self.pipe, &mut self.event, stop, deadline);
+        operation.meanwhile = meanwhile;
+        let (waited, panic) = operation.wait();
+        if let Some(panic) = panic {
+            panic::resume_unwind(panic);
+        }
+        match why_ended(waited) {
+            None => operation.result(overlapped, false),
+            Some(why) => Err(why),
+        }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let overlapped = self.block.0.get();
+        // SAFETY: the handle is open, and the OVERLAPPED is that of the operation. If that has ended, there is nothing to
+        // cancel, which is no failure.
+        unsafe { CancelIoEx(self.pipe.as_raw_handle(), overlapped) };
+        let mut count = 0;
+        // SAFETY: as above, and `count` lives through the call. It returns when the operation has ended, so that nobody
+        // uses the memory any more when it goes.
+        unsafe {
+            GetOverlappedResult(
+                self.pipe.as_raw_handle(),
+                overlapped,
+                &raw mut count,
+                BOOL::from(true),
+            )
+        };
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -32,6 +33,7 @@ pub(super) struct Pipe {
     pub(super) end: End,
     direction: Direction,
     pub(super) read_mode: ReadMode,
+    quota: OnceLock<usize>,
     /// The place that this connection takes among those of its listener.
     instance: Mutex<Option<Instance>>,
 }
@@ -86,6 +88,7 @@ impl Pipe {
             end,
             direction,
             read_mode,
+            quota: OnceLock::new(),
             instance: Mutex::new(None),
         }
     }
@@ -207,8 +210,11 @@ impl Pipe {
         size == 0 || self.end != End::RemoteClient && self.quota().is_ok_and(|quota| size <= quota)
     }
 
-    /// How many bytes the pipe holds before a write is pending.
+    /// How many bytes the pipe holds before a write is pending. That does not change.
     fn quota(&self) -> io::Result<usize> {
+        if let Some(quota) = self.quota.get() {
+            return Ok(*quota);
+        }
         let (mut outgoing, mut incoming) = (0, 0);
         self.with(|handle| {
             // SAFETY: the handle is open, both sizes live through the call, and nothing else is asked for.
@@ -225,7 +231,8 @@ impl Pipe {
                 return Err(io::Error::last_os_error());
             }
             // Systems differ in which of the two is which at the client's end.
-            Ok(outgoing.min(incoming) as usize)
+            let quota = outgoing.min(incoming) as usize;
+            Ok(*self.quota.get_or_init(|| quota))
         })?
     }
 

@@ -13,11 +13,11 @@ use windows_sys::Win32::Foundation::{
 
 use super::head::Head;
 use super::instances::Instance;
-use super::overlapped::{Done, Event, Meanwhile, Operation, Undone};
+use super::overlapped::{Block, Done, Event, Left, Meanwhile, Operation, Undone};
 use super::pipe::{Direction, End, Pipe, Why, write_error};
 use crate::callback::Callbacks;
 use crate::spin::Spinner;
-use crate::transport::{check_sendable, gather, total_len};
+use crate::transport::{Unfinished, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, Spin, Waiting};
 
 /// The room for a message of which nothing is known yet: most fit, and cost one read.
@@ -36,6 +36,9 @@ pub(crate) struct Stream {
     closing: Event,
     receiving: Mutex<Receiving>,
     sending: Mutex<Sending>,
+    /// A message that a send has given up and that is still being written. It is taken out by who waits for it, while it
+    /// holds the lock of those that send.
+    left: Mutex<Option<Left>>,
     callbacks: Callbacks,
     max_message: usize,
 }
@@ -53,6 +56,16 @@ struct Receiving {
 struct Sending {
     event: Event,
     gathered: Vec<u8>,
+    /// Whether a message may be left to be written.
+    finishes_later: bool,
+    block: Option<Block>,
+}
+
+/// What is to be written.
+enum Message<'a> {
+    Lent(&'a [u8]),
+    /// What is behind so many bytes.
+    Own(&'a mut Vec<u8>, usize),
 }
 
 /// What a stream needs beside its pipe: made first, where a pipe in hand must not be lost for want of it.
@@ -92,7 +105,10 @@ impl Parts {
             sending: Mutex::new(Sending {
                 event: self.sending,
                 gathered: Vec::new(),
+                finishes_later: false,
+                block: None,
             }),
+            left: Mutex::default(),
             callbacks: Callbacks::default(),
             max_message,
         }
@@ -107,7 +123,7 @@ impl Stream {
     pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.write(&mut sending.event, message, deadline, None)
+        self.write(&mut sending, Message::Lent(message), deadline, None)
     }
 
     pub(crate) fn send_while_receiving(
@@ -137,10 +153,11 @@ impl Stream {
         check_sendable(total_len(pieces))?;
         let mut sending = self.callbacks.lock(&self.sending, deadline)?;
         if let [message] = pieces {
-            return self.write(&mut sending.event, message, deadline, meanwhile);
+            return self.write(&mut sending, Message::Lent(message), deadline, meanwhile);
         }
-        let gathered = gather(pieces, mem::take(&mut sending.gathered))?;
-        let result = self.write(&mut sending.event, &gathered, deadline, meanwhile);
+        let mut gathered = gather(pieces, mem::take(&mut sending.gathered))?;
+        let message = Message::Own(&mut gathered, 0);
+        let result = self.write(&mut sending, message, deadline, meanwhile);
         if gathered.capacity() <= KEPT {
             sending.gathered = gathered;
         }
@@ -263,16 +280,18 @@ impl Stream {
     /// There is nothing to write before a message.
     pub(crate) fn send_in_place(
         &self,
-        message: &mut [u8],
+        message: &mut Vec<u8>,
         room: usize,
         deadline: Deadline,
         receive: Option<&mut dyn FnMut() -> bool>,
     ) -> io::Result<()> {
-        let message = &message[room..];
-        match receive {
-            Some(receive) => self.send_while_receiving(&[IoSlice::new(message)], deadline, receive),
-            None => self.send(message, deadline),
-        }
+        check_sendable(message.len() - room)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.write(&mut sending, Message::Own(message, room), deadline, receive)
+    }
+
+    pub(crate) fn finish_later(&self) {
+        self.sending.lock().finishes_later = true;
     }
 
     pub(crate) fn ask_before(&self, bytes: usize) {
@@ -307,6 +326,9 @@ impl Stream {
     fn shut(&self, why: Why) {
         self.pipe.end(why);
         self.closing.set();
+        // Nobody puts another one there without seeing that it is the end.
+        let left = self.left.lock().take();
+        drop(left);
         // A thread that is called back by a send uses the pipe: then that send ends, and lets it go.
         if !self.callbacks.is_here() {
             self.pipe.release(|_| {});
@@ -315,53 +337,101 @@ impl Stream {
 
     fn write(
         &self,
-        event: &mut Event,
-        message: &[u8],
+        sending: &mut Sending,
+        message: Message<'_>,
         deadline: Deadline,
         meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         let Some(receive) = meanwhile else {
-            return self.write_now(event, message, deadline, None);
+            return self.write_now(sending, message, deadline, None);
         };
         let called_back = CalledBack {
             stream: self,
-            size: message.len(),
+            size: message.bytes().len(),
         };
         let mut receive = || self.callbacks.run(&mut *receive);
-        let written = self.write_now(event, message, deadline, Some(&mut receive));
+        let written = self.write_now(sending, message, deadline, Some(&mut receive));
         called_back.returned();
         written
     }
 
     fn write_now(
         &self,
-        event: &mut Event,
-        message: &[u8],
+        sending: &mut Sending,
+        message: Message<'_>,
         deadline: Deadline,
-        meanwhile: Meanwhile<'_>,
+        mut meanwhile: Meanwhile<'_>,
     ) -> io::Result<()> {
         self.pipe.check_can_send()?;
+        self.finish_last(deadline, &mut meanwhile)?;
+        let size = message.bytes().len();
+        let may_leave = sending.finishes_later && size > FIRST_READ && !self.pipe.takes_back(size);
+        let Sending { event, block, .. } = sending;
         let written = self.pipe.with(|pipe| {
             let mut operation = Operation::new(pipe, event, &self.closing, deadline);
             operation.meanwhile = meanwhile;
-            operation.write(message)
+            match message {
+                Message::Own(message, room) if may_leave => {
+                    operation.write_or_leave(message, room, block)
+                }
+                message => Ok(operation.write(message.bytes())),
+            }
         })?;
         match written {
-            Ok(Done { count, .. }) if count as usize == message.len() => Ok(()),
+            Ok(written) => self.after_write(written, size),
+            Err(left) => self.leave(left),
+        }
+    }
+
+    /// Waits for the message that the last send has given up.
+    fn finish_last(&self, deadline: Deadline, meanwhile: &mut Meanwhile<'_>) -> io::Result<()> {
+        let left = self.left.lock().take();
+        let Some(mut left) = left else {
+            return Ok(());
+        };
+        let meanwhile: Meanwhile<'_> = match meanwhile {
+            Some(receive) => Some(&mut **receive),
+            None => None,
+        };
+        match left.wait(&self.closing, deadline, meanwhile) {
+            Err(Undone::TimedOut) => {
+                // Nothing of the next one has gone.
+                let _ = self.leave(left);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            written => self.after_write(written, left.size()),
+        }
+    }
+
+    /// Leaves a message to be written.
+    fn leave(&self, left: Left) -> io::Result<()> {
+        *self.left.lock() = Some(left);
+        if self.pipe.is_open() {
+            return Err(Unfinished::error());
+        }
+        let left = self.left.lock().take();
+        drop(left);
+        Err(self.pipe.ended())
+    }
+
+    /// What it means for the connection what has come of writing a message of that size.
+    fn after_write(&self, written: Result<Done, Undone>, size: usize) -> io::Result<()> {
+        match written {
+            Ok(Done { count, .. }) if count as usize == size => Ok(()),
             // No pipe of message type takes a part of a message, but if one did, the rest would be missing.
             Ok(_) => {
                 self.shut(Why::Poisoned);
                 Err(Error::Poisoned.into())
             }
             Err(Undone::TimedOut) => {
-                self.after_cancelled(message.len());
+                self.after_cancelled(size);
                 Err(io::ErrorKind::TimedOut.into())
             }
             Err(Undone::Stopped) => Err(self.pipe.ended()),
             Err(Undone::Code(code)) => {
                 if code == ERROR_OPERATION_ABORTED {
                     // Somebody else has cancelled what this thread began.
-                    self.after_cancelled(message.len());
+                    self.after_cancelled(size);
                 }
                 Err(write_error(code))
             }
@@ -572,6 +642,15 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.shut(Why::Closed);
+    }
+}
+
+impl Message<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Message::Lent(bytes) => bytes,
+            Message::Own(bytes, room) => &bytes[*room..],
+        }
     }
 }
 

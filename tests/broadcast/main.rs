@@ -23,6 +23,8 @@ macro_rules! pair {
                 pub(super) use crate::service::$client::*;
                 pub(super) use crate::service::$server::*;
             }
+            #[path = "filters.rs"]
+            mod filters;
             #[path = "suite.rs"]
             mod suite;
         }

@@ -2,6 +2,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use super::*;
+use crate::server::unsent::{Room, Unsent};
 
 const MIB: usize = 1 << 20;
 

@@ -27,7 +27,7 @@ use crate::server::budget::{Lease, SMALL};
 use crate::server::buffer::Buffer;
 use crate::server::connection::{End, has_left};
 use crate::server::control::{self, Asked};
-use crate::server::emit::{TO_NOTICE, wake};
+use crate::server::emit::{TO_NOTICE, wake, wake_any};
 use crate::session::{Party, ServerEvent};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
@@ -195,7 +195,7 @@ where
                 let next = state.next_deadline(core.aborts, core.idle_timeout);
                 let greets = !greeted && state.hello_by.is_none();
                 drop(state);
-                wake(wakers);
+                wake_any(wakers);
                 if greets && next.is_none() {
                     // Most connections never need it again.
                     (armed, greeted) = (None, true);
@@ -531,8 +531,8 @@ where
             let wakers = state.sent_alone(reply, sent);
             let is_to_write = state.is_to_write();
             drop(state);
-            wake(wakers);
-            wake(self.core.holder.budget().relieved());
+            wake_any(wakers);
+            wake_any(self.core.holder.budget().relieved());
             return is_to_write;
         }
         state.is_to_write()

@@ -1,5 +1,6 @@
 //! What the task of a connection shares with those of its handlers: what is under way, and what is to be sent next.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,7 +40,7 @@ pub(super) struct State<F> {
     /// There is no room for what has been read: what has to come about.
     pub(super) stalled: Option<IsThere<F>>,
     /// Handlers that begin only when the client has less to read.
-    held_up: Vec<Waker>,
+    held_up: VecDeque<Waker>,
     /// What goes on elsewhere than in tasks that are known here.
     pub(super) elsewhere: usize,
     /// The bytes of small requests whose handlers wait.
@@ -123,7 +124,7 @@ impl<F> State<F> {
             sending: false,
             replying: false,
             stalled: None,
-            held_up: Vec::new(),
+            held_up: VecDeque::new(),
             elsewhere: 0,
             held: 0,
             finished: false,
@@ -150,23 +151,39 @@ impl<F> State<F> {
         self.outbox.len() < limit && self.talk.streams.unsent.has_room()
     }
 
-    /// Ready while another handler may begin. If a client has much to read, those wait that are not at it yet.
+    /// Ready while another handler may begin. If a client has much to read, those wait that are not at it yet. Whoever
+    /// is told that without waiting begins, and then it is the next one's turn.
     pub(super) fn poll_room(&mut self, cx: Option<&mut Context<'_>>) -> Poll<()> {
-        if self.finished || self.talk.streams.unsent.has_room() {
-            return Poll::Ready(());
+        match (self.has_room(), cx) {
+            (true, Some(_)) => Poll::Ready(()),
+            (true, None) => {
+                self.let_next_begin();
+                Poll::Ready(())
+            }
+            (false, Some(cx)) => {
+                self.held_up.push_back(cx.waker().clone());
+                Poll::Pending
+            }
+            (false, None) => Poll::Pending,
         }
-        if let Some(cx) = cx {
-            self.held_up.push(cx.waker().clone());
+    }
+
+    fn has_room(&self) -> bool {
+        self.finished || self.talk.streams.unsent.has_room()
+    }
+
+    /// One at a time: most would find that there is no room any more.
+    fn let_next_begin(&mut self) {
+        if let Some(next) = self.held_up.pop_front() {
+            next.wake();
         }
-        Poll::Pending
     }
 
     /// Who may queue more items. Handlers that may begin are woken.
+    #[inline]
     pub(super) fn relieved(&mut self) -> Vec<streams::Waker> {
-        if !self.held_up.is_empty() && self.poll_room(None).is_ready() {
-            mem::take(&mut self.held_up)
-                .into_iter()
-                .for_each(Waker::wake);
+        if !self.held_up.is_empty() && self.has_room() {
+            self.let_next_begin();
         }
         self.talk.relieved()
     }

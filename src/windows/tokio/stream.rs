@@ -544,7 +544,10 @@ impl Stream {
                 receiving.next();
                 return Err(too_large);
             }
-            receiving.head.ask(receiving.held(), left)?;
+            // A vector that has the room already takes no more memory.
+            if receiving.head.stash.capacity() - receiving.head.stash.len() < left {
+                receiving.head.ask(receiving.held(), left)?;
+            }
             if receiving.head.whole {
                 return Ok(Some(()));
             }
