@@ -10,6 +10,7 @@
 //! opened here, overlapped, and every operation goes through [`overlapped`]; those that wake a task, for async programs,
 //! are below `tokio`.
 
+mod begin;
 mod claim;
 mod head;
 mod instances;

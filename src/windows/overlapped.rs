@@ -27,6 +27,7 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::core::BOOL;
 
+use super::begin::{Begun, Write};
 use crate::Deadline;
 use crate::spin::Spinner;
 
@@ -251,7 +252,10 @@ impl Operation<'_, '_> {
         };
         // From here on the kernel may write to it, so that it is used by this pointer only.
         let overlapped = &raw mut overlapped;
-        if let Some(ended) = self.ended_at_once(start(overlapped), overlapped) {
+        let returned = start(overlapped);
+        // SAFETY: reads the thread's last error.
+        let code = unsafe { GetLastError() };
+        if let Some(ended) = self.ended_at_once((returned, code), overlapped) {
             return ended;
         }
         self.spin(overlapped);
@@ -262,21 +266,18 @@ impl Operation<'_, '_> {
         }
     }
 
-    /// What came of an operation that has ended with the system call that began it, given what that returned.
+    /// What came of an operation that has ended with the system call that began it.
     fn ended_at_once(
         &self,
-        returned: BOOL,
+        begun: Begun,
         overlapped: *mut OVERLAPPED,
     ) -> Option<Result<Done, Undone>> {
-        if returned != 0 {
-            return Some(self.result(overlapped, false));
-        }
-        // SAFETY: reads the thread's last error.
-        match unsafe { GetLastError() } {
-            ERROR_IO_PENDING => None,
+        match begun {
+            (0, ERROR_IO_PENDING) => None,
             // Complete; the count stands in the OVERLAPPED alone.
-            ERROR_MORE_DATA => Some(self.result(overlapped, false)),
-            code => Some(Err(Undone::Code(code))),
+            (0, ERROR_MORE_DATA) => Some(self.result(overlapped, false)),
+            (0, code) => Some(Err(Undone::Code(code))),
+            _ => Some(self.result(overlapped, false)),
         }
     }
 
@@ -320,15 +321,18 @@ impl Operation<'_, '_> {
         };
         // SAFETY: it is a valid place, and no operation is under way in it: one that is has its block for itself.
         unsafe { overlapped.write(fresh) };
-        let handle = self.pipe.as_raw_handle();
-        let (from, length) = (message[room..].as_ptr(), message.len() - room);
+        let size = message.len() - room;
+        let write = Write {
+            handle: self.pipe.as_raw_handle(),
+            from: message[room..].as_ptr(),
+            length: size as u32,
+            overlapped,
+        };
         // SAFETY: the handle is open, and `from` points to that many bytes. They and the OVERLAPPED stay where they are and
         // are left alone until the operation has ended: until this returns, or for as long as `Left` is there, to which
         // both are given with what owns them, without moving what is on the heap.
-        let returned =
-            unsafe { WriteFile(handle, from, length as u32, ptr::null_mut(), overlapped) };
-        let ended = self.ended_at_once(returned, overlapped);
-        let ended = match ended {
+        let begun = unsafe { write.begin() };
+        let ended = match self.ended_at_once(begun, overlapped) {
             Some(ended) => ended,
             None => {
                 let (waited, panic) = self.wait();
@@ -340,7 +344,7 @@ impl Operation<'_, '_> {
                                 pipe,
                                 event: mem::replace(self.event, event),
                                 block: own,
-                                size: length,
+                                size,
                                 _message: mem::take(message),
                             });
                         }
@@ -439,9 +443,8 @@ impl fmt::Debug for Block {
 
 /// A write that goes on although the deadline of the one that began it has passed. Dropping it cancels it.
 ///
-/// It has all that the kernel uses: the memory, and a handle of its own to cancel by. The system cancels it as well when
-/// the thread ends that began it.
-/// <https://learn.microsoft.com/en-us/windows/win32/fileio/canceling-pending-i-o-operations>
+/// It has all that the kernel uses: the memory, and a handle of its own to cancel by. A [thread that stays](super::begin)
+/// has begun it.
 #[derive(Debug)]
 pub(super) struct Left {
     pipe: OwnedHandle,
