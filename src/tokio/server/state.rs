@@ -155,13 +155,20 @@ impl<F> State<F> {
     /// is told that without waiting begins, and then it is the next one's turn.
     pub(super) fn poll_room(&mut self, cx: Option<&mut Context<'_>>) -> Poll<()> {
         match (self.has_room(), cx) {
-            (true, Some(_)) => Poll::Ready(()),
+            (true, Some(cx)) => {
+                // It is not to be woken in place of another one.
+                self.held_up.retain(|other| !other.will_wake(cx.waker()));
+                Poll::Ready(())
+            }
             (true, None) => {
                 self.let_next_begin();
                 Poll::Ready(())
             }
             (false, Some(cx)) => {
-                self.held_up.push_back(cx.waker().clone());
+                let waits = |other: &Waker| other.will_wake(cx.waker());
+                if !self.held_up.iter().any(waits) {
+                    self.held_up.push_back(cx.waker().clone());
+                }
                 Poll::Pending
             }
             (false, None) => Poll::Pending,
@@ -172,11 +179,13 @@ impl<F> State<F> {
         self.finished || self.talk.streams.unsent.has_room()
     }
 
-    /// One at a time: most would find that there is no room any more.
+    /// One at a time: most would find that there is no room any more. At the end there is no want of it.
     fn let_next_begin(&mut self) {
-        if let Some(next) = self.held_up.pop_front() {
-            next.wake();
-        }
+        let count = match self.finished {
+            true => self.held_up.len(),
+            false => self.held_up.len().min(1),
+        };
+        self.held_up.drain(..count).for_each(Waker::wake);
     }
 
     /// Who may queue more items. Handlers that may begin are woken.
