@@ -15,7 +15,7 @@ use crate::wire::{Code, Failure};
 pub enum CallError {
     /// No answer came in time. The server was told that nobody waits any more.
     TimedOut {
-        /// Whether the request had been sent.
+        /// Whether the request had been sent, or a part of it, of which the rest may still follow.
         sent: bool,
     },
     /// The server gave the request up: its time was over, or the server was ending.
