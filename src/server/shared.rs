@@ -67,11 +67,16 @@ impl Roster {
     }
 
     pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
-        let list = self.list.lock();
-        let connections = list.connections.iter();
+        let mut connections = Vec::new();
+        self.add_connections(&mut connections);
         connections
-            .filter_map(|(_, connection)| connection.upgrade())
-            .collect()
+    }
+
+    /// Adds those that there are.
+    pub(super) fn add_connections(&self, connections: &mut Vec<Arc<Connection>>) {
+        let list = self.list.lock();
+        let open = list.connections.iter();
+        connections.extend(open.filter_map(|(_, connection)| connection.upgrade()));
     }
 
     /// Waits until the last client has left, or until a deadline, which the state may bring nearer.

@@ -109,13 +109,15 @@ impl Desk {
     }
 
     fn watch(&self, roster: &Roster) {
+        // It allocates nothing while it watches the same ones.
+        let mut room = Vec::new();
         while self.sleep() {
             let (mut wait, mut in_vain) = (AT_FIRST, 0);
             while in_vain < IN_VAIN {
                 if self.has_ended_after(wait) {
                     return;
                 }
-                let (pace, next) = match look(roster, true) {
+                let (pace, next) = match look(roster, &mut room, true) {
                     Pace::Slow => (Pace::Slow, OFTEN),
                     pace => (pace, wait.max(AT_FIRST / 2).saturating_mul(2).min(LATER)),
                 };
@@ -125,7 +127,7 @@ impl Desk {
             self.state.lock().woken = false;
             self.awake.store(false, Ordering::Relaxed);
             // Who notes from now on that it begins sees that; who has noted it before is seen.
-            if look(roster, false) > Pace::Idle {
+            if look(roster, &mut room, false) > Pace::Idle {
                 self.wake();
             }
         }
@@ -148,7 +150,7 @@ impl Desk {
 }
 
 /// Looks at all connections, and has received what has come for those whose handlers take long.
-fn look(roster: &Roster, receives: bool) -> Pace {
+fn look(roster: &Roster, connections: &mut Vec<Arc<Connection>>, receives: bool) -> Pace {
     let now = sys::now();
     let pace = |connection: &Connection| {
         let Some(since) = connection.handles_since() else {
@@ -162,7 +164,9 @@ fn look(roster: &Roster, receives: bool) -> Pace {
         }
         Pace::Slow
     };
-    let connections = roster.connections();
+    roster.add_connections(connections);
     let paces = connections.iter().map(|connection| pace(connection));
-    paces.max().unwrap_or(Pace::Idle)
+    let pace = paces.max().unwrap_or(Pace::Idle);
+    connections.clear();
+    pace
 }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use pipetalk::{Client, ClientOptions};
 
 use target::{Reply, Request};
-use util::{Actor, Place, here, limit, rounds, shout, slowness};
+use util::{Actor, Place, here, is_wine, limit, rounds, shout, slowness};
 
 /// In the server's process it says what the server holds.
 #[global_allocator]
@@ -50,6 +50,12 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn withstand(attack: &str) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let attack_time = ATTACK * rounds(1);
+    if is_wine() {
+        shout(&format!(
+            "{attack}: a crowd is {} under Wine, 300 elsewhere",
+            attack::crowd_size()
+        ));
+    }
     for server in target::KINDS {
         let place = Place::new();
         let mut serving = Actor::start("serve", &[server, place.name()]);
