@@ -225,6 +225,7 @@ pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 /// The same where there is nearly always nobody.
+#[cfg(feature = "tokio")]
 #[inline]
 pub(crate) fn wake_any(wakers: Vec<Waker>) {
     if !wakers.is_empty() {
