@@ -86,7 +86,7 @@ impl Unsent {
     }
 
     /// Whether more is to be sent than counts for nothing.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", test))]
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
         self.charged > 0
