@@ -554,16 +554,27 @@ impl Connection {
         message: &mut Outgoing,
         deadline: Deadline,
     ) -> io::Result<()> {
+        let sent = self.deliver(stream, message, deadline);
+        message.clear();
+        sent
+    }
+
+    /// The same, but what was sent is still there.
+    #[inline]
+    fn deliver(
+        &self,
+        stream: Option<&dyn Stream>,
+        message: &mut Outgoing,
+        deadline: Deadline,
+    ) -> io::Result<()> {
         if let Some(outbox) = &self.outbox {
             outbox.push(mem::take(message));
             return Ok(());
         }
-        let sent = match stream {
+        match stream {
             Some(stream) => self.send_over(stream, message, deadline),
             None => self.send_now(message, deadline),
-        };
-        message.clear();
-        sent
+        }
     }
 
     /// The same with a large message.
@@ -576,10 +587,12 @@ impl Connection {
         let size = message.len();
         // What waits in the outbox is counted there.
         let counted = stream.map(|_| (self.holder.budget().count(size), self.owes(size)));
-        let done = self.hand_over(stream, message, self.patience());
+        let sent = self.deliver(stream, message, self.patience());
+        // Before the share that it may have is another one's, whose reply would count beside it.
         drop(counted);
+        message.clear();
         wake(self.holder.budget().relieved());
-        done
+        sent
     }
 
     /// Sends a message, unless the stream is closed.
