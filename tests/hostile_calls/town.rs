@@ -423,11 +423,9 @@ impl Town {
             threads().is_none_or(|threads| threads == self.threads)
         });
         let used = ALLOCATOR.peak().saturating_sub(self.live);
-        assert!(
-            used <= self.memory,
-            "{used} bytes were in use, {} are allowed",
-            self.memory
-        );
+        // What stays in use is there beside the large messages for which a test allows so much.
+        let most = self.memory + self.left;
+        assert!(used <= most, "{used} bytes were in use, {most} are allowed");
         until("the memory is given back", || {
             ALLOCATOR.live().saturating_sub(self.live) <= self.left
         });
