@@ -19,6 +19,7 @@ mod outlet;
 mod pool;
 mod relief;
 mod requests;
+mod sending;
 mod share;
 mod shared;
 #[cfg(feature = "signals")]

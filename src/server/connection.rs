@@ -5,7 +5,8 @@
 //! has come: a cancellation counts at once, and the rest waits for its turn. With a pool the thread only receives,
 //! and the requests run on the pool's threads. Streams have threads of their own: `emit.rs` says how.
 //!
-//! `requests.rs` says what becomes of a message, and `outlet.rs` what sinks hold of a connection.
+//! `requests.rs` says what becomes of a message, `sending.rs` how anything is sent, and `outlet.rs` what sinks hold of a
+//! connection.
 
 use std::fmt;
 use std::io;
@@ -53,7 +54,7 @@ pub(crate) struct Connection {
     /// How many bytes of courtesy were sent last, once goodbye was said because the server ends.
     courtesy: AtomicUsize,
     /// The client takes nothing any more. What it had sent before is still there.
-    deaf: AtomicBool,
+    pub(super) deaf: AtomicBool,
     /// What is with the pool.
     pub(super) jobs: Arc<Share>,
     /// The handlers of streams.
@@ -139,29 +140,6 @@ impl Connection {
         self.hang_up();
     }
 
-    /// Sends what the threads of the pool have to say.
-    fn write_out(&self, outbox: &Outbox) {
-        while let Some(mut message) = outbox.next() {
-            let size = message.len();
-            let owes = self.owes(size);
-            let sent = self.send_now(&mut message, self.patience());
-            drop(owes);
-            if sent.is_err() {
-                return;
-            }
-            if outbox.has_sent(size) {
-                self.resume();
-            }
-            wake(self.holder.budget().relieved());
-            message.clear();
-            self.state().keep_out(message);
-            if self.deaf.load(Ordering::Acquire) {
-                return self.end(outbox);
-            }
-        }
-        self.hang_up();
-    }
-
     /// Whether all clients together have far too much to read with so many bytes more.
     #[cold]
     pub(super) fn has_too_much_with(&self, bytes: usize) -> bool {
@@ -174,7 +152,7 @@ impl Connection {
     }
 
     /// Has what the client has asked for take its turns again.
-    fn resume(&self) {
+    pub(super) fn resume(&self) {
         if let Some(pool) = &self.shared.pool {
             pool.resume(self.holder.connection());
         }
@@ -187,7 +165,7 @@ impl Connection {
         }
     }
 
-    fn end(&self, outbox: &Outbox) {
+    pub(super) fn end(&self, outbox: &Outbox) {
         outbox.end();
         if outbox.lets_go_on() {
             self.resume();
@@ -380,13 +358,13 @@ impl Connection {
     }
 
     /// Nobody waits for any answer any more.
-    fn client_has_gone(&self) {
+    pub(super) fn client_has_gone(&self) {
         self.state().running.client_has_gone();
         self.stop_streams();
     }
 
     /// Ends the connection after its last message: what a client that leaves has notified is still carried out.
-    fn hang_up(&self) {
+    pub(super) fn hang_up(&self) {
         self.client_has_gone();
         self.let_go();
     }
@@ -507,121 +485,6 @@ impl Connection {
                 None => Err(error),
             },
             received => received,
-        }
-    }
-
-    pub(super) fn reply(&self, id: u32, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), End> {
-        self.send(self.patience(), |out| {
-            wire::reply(out, id);
-            write(out);
-        })
-        .map_err(|_| End::Gone)
-    }
-
-    pub(super) fn fail(&self, id: u32, failure: &Failure<'_>) -> Result<(), End> {
-        self.send(self.patience(), |out| wire::error(out, id, failure))
-            .map_err(|_| End::Gone)
-    }
-
-    /// Says why the connection ends.
-    pub(super) fn refuse(&self, failure: &Failure<'_>) {
-        let ours = self.shared.ours.identity();
-        let _ = self.send(Deadline::after(COURTESY), |out| {
-            wire::refusal(out, &ours, failure)
-        });
-    }
-
-    /// How long a client may take to read what it is sent.
-    pub(super) fn patience(&self) -> Deadline {
-        Deadline::about(self.shared.options.send_timeout)
-    }
-
-    fn send(&self, deadline: Deadline, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut out = Outgoing::default();
-        write(out.bytes());
-        if let Some(outbox) = &self.outbox {
-            outbox.push(out);
-            return Ok(());
-        }
-        self.send_now(&mut out, deadline)
-    }
-
-    /// Sends a message, or has it sent, and leaves it empty.
-    #[inline]
-    pub(super) fn hand_over(
-        &self,
-        stream: Option<&dyn Stream>,
-        message: &mut Outgoing,
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        let sent = self.deliver(stream, message, deadline);
-        message.clear();
-        sent
-    }
-
-    /// The same, but what was sent is still there.
-    #[inline]
-    fn deliver(
-        &self,
-        stream: Option<&dyn Stream>,
-        message: &mut Outgoing,
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        if let Some(outbox) = &self.outbox {
-            outbox.push(mem::take(message));
-            return Ok(());
-        }
-        match stream {
-            Some(stream) => self.send_over(stream, message, deadline),
-            None => self.send_now(message, deadline),
-        }
-    }
-
-    /// The same with a large message.
-    #[cold]
-    pub(super) fn hand_over_large(
-        &self,
-        stream: Option<&dyn Stream>,
-        message: &mut Outgoing,
-    ) -> io::Result<()> {
-        let size = message.len();
-        // What waits in the outbox is counted there.
-        let counted = stream.map(|_| (self.holder.budget().count(size), self.owes(size)));
-        let sent = self.deliver(stream, message, self.patience());
-        // Before the share that it may have is another one's, whose reply would count beside it.
-        drop(counted);
-        message.clear();
-        wake(self.holder.budget().relieved());
-        sent
-    }
-
-    /// Sends a message, unless the stream is closed.
-    pub(super) fn send_now(&self, message: &mut Outgoing, deadline: Deadline) -> io::Result<()> {
-        let stream = self.stream().ok_or(io::ErrorKind::NotConnected)?;
-        let sent = self.send_over(&*stream, message, deadline);
-        drop_caught(stream);
-        sent
-    }
-
-    #[inline]
-    fn send_over(
-        &self,
-        stream: &dyn Stream,
-        message: &mut Outgoing,
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        if self.deaf.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        match unless_it_panics(|| message.send(stream, deadline, None)) {
-            // It may have left once it had said all that it had to say, and not waited for any answer.
-            Err(error) if has_left(&error) => {
-                self.deaf.store(true, Ordering::Release);
-                self.client_has_gone();
-                Ok(())
-            }
-            // A client that does not read is as good as gone.
-            sent => sent.inspect_err(|_| self.close()),
         }
     }
 }
