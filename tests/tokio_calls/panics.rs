@@ -1,31 +1,14 @@
 //! Handlers that panic, and what they panic with panics as well.
 
-use std::panic;
-use std::thread;
 use std::time::Duration;
 
 use pipetalk::tokio::{Client, ItemSink, Items, memory};
 use pipetalk::{Call, CallError, CallOptions, ClientOptions, ServerOptions};
 
 use crate::harness::{Serving, alive_tasks, connect};
+use crate::util::bomb::{Bomb, raise};
 use crate::util::tasks::{runtimes, until};
 use crate::util::{A_MOMENT, here, limit};
-
-/// Panics when it is dropped, and so does what it panics with, so many times.
-struct Bomb(u32);
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        if self.0 > 0 && !thread::panicking() {
-            panic::resume_unwind(Box::new(Bomb(self.0 - 1)));
-        }
-    }
-}
-
-/// Nothing is printed: there are many.
-fn raise() -> ! {
-    panic::resume_unwind(Box::new(Bomb(3)))
-}
 
 const AT_ONCE: u32 = 1;
 const BEFORE_WAITING: u32 = 2;

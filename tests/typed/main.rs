@@ -15,45 +15,30 @@ mod room;
 #[path = "../util/mod.rs"]
 mod util;
 
-/// The suite with one kind of client and one kind of server.
-macro_rules! pair {
-    ($name:ident: $client:ident $server:ident) => {
+/// Suites with one kind of client and one kind of server.
+macro_rules! suites {
+    ($name:ident: $client:ident $server:ident: $($suite:ident)+) => {
         #[path = "."]
         mod $name {
             mod driver {
                 pub(super) use crate::drivers::$client::*;
                 pub(super) use crate::drivers::$server::*;
             }
-            #[path = "ends.rs"]
-            mod ends;
-            #[path = "limits.rs"]
-            mod limits;
-            #[path = "named.rs"]
-            mod named;
-            #[path = "panics.rs"]
-            mod panics;
-            #[path = "suite.rs"]
-            mod suite;
+            $(mod $suite;)+
         }
+    };
+}
+
+macro_rules! pair {
+    ($name:ident: $client:ident $server:ident) => {
+        suites!($name: $client $server: ends limits named panics suite);
     };
 }
 
 /// As far as it concerns a transport that says nothing of its limit and of the peer, and is not dialled again.
 macro_rules! bare_pair {
     ($name:ident: $client:ident $server:ident) => {
-        #[path = "."]
-        mod $name {
-            mod driver {
-                pub(super) use crate::drivers::$client::*;
-                pub(super) use crate::drivers::$server::*;
-            }
-            #[path = "ends.rs"]
-            mod ends;
-            #[path = "panics.rs"]
-            mod panics;
-            #[path = "suite.rs"]
-            mod suite;
-        }
+        suites!($name: $client $server: ends panics suite);
     };
 }
 
@@ -71,17 +56,7 @@ bare_pair!(bare_tasks: bare_tasks_call bare_tasks_serve);
 /// With a server that has one request at a time: of a client, or of all.
 macro_rules! one_by_one {
     ($name:ident: $client:ident $server:ident) => {
-        #[path = "."]
-        mod $name {
-            mod driver {
-                pub(super) use crate::drivers::$client::*;
-                pub(super) use crate::drivers::$server::*;
-            }
-            #[path = "late.rs"]
-            mod late;
-            #[path = "turns.rs"]
-            mod turns;
-        }
+        suites!($name: $client $server: late turns);
     };
 }
 
@@ -93,15 +68,7 @@ one_by_one!(tasks_call_threads_in_turn: tasks_call threads_serve);
 /// Over the crate's own transports, which can let in nobody more and still those who have come.
 macro_rules! draining {
     ($name:ident: $client:ident $server:ident) => {
-        #[path = "."]
-        mod $name {
-            mod driver {
-                pub(super) use crate::drivers::$client::*;
-                pub(super) use crate::drivers::$server::*;
-            }
-            #[path = "draining.rs"]
-            mod draining;
-        }
+        suites!($name: $client $server: draining);
     };
 }
 

@@ -1,7 +1,6 @@
 //! Handlers, arguments, replies and services that panic, and what they panic with panics as well: the caller is told at
 //! once, and nobody else notices.
 
-use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,23 +10,8 @@ use pipetalk::{Call, CallError, CallOptions, ClientOptions, ItemSink, Peer, Serv
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Channel, Client, Items, channel_over, on, over};
+use crate::util::bomb::raise;
 use crate::util::{self, A_WHILE, here, limit, promptly, until};
-
-/// Panics when it is dropped, and so does what it panics with, so many times.
-struct Bomb(u32);
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        if self.0 > 0 && !thread::panicking() {
-            panic::resume_unwind(Box::new(Bomb(self.0 - 1)));
-        }
-    }
-}
-
-/// Nothing is printed: there are many.
-fn raise() -> ! {
-    panic::resume_unwind(Box::new(Bomb(3)))
-}
 
 const HANDLER: u32 = 1;
 const ARGUMENT: u32 = 2;

@@ -8,6 +8,7 @@
 )]
 
 mod actor;
+pub(crate) mod bomb;
 mod example;
 #[cfg(feature = "tokio")]
 pub(crate) mod on_tokio;
