@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::session::Party;
-use crate::wire::{Code, Failure};
+use crate::proto::Party;
+use crate::proto::wire::{Code, Failure};
 
 /// How a call can fail. What the method itself returns, its own `Result` included, is no part of this.
 ///

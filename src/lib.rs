@@ -173,11 +173,10 @@ cfg_if::cfg_if! {
         #[cfg(feature = "bincode")]
         mod default_codec;
         mod outgoing;
+        mod proto;
         pub mod server;
         mod service;
-        mod session;
         mod trace;
-        mod wire;
 
         pub use blob::Blob;
         pub use call_error::{CallError, Incompatible, Version};
@@ -195,6 +194,21 @@ cfg_if::cfg_if! {
 #[cfg(test)]
 #[cfg(feature = "typed")]
 mod test_util;
+
+/// What the fuzz targets drive, of what is private.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Both ends of a conversation, in the order that the bytes choose.
+    pub fn pair(data: &[u8]) {
+        crate::proto::pair::run(data);
+    }
+
+    /// The bytes as a message.
+    pub fn wire(data: &[u8]) {
+        crate::proto::wire::arbitrary::run(data);
+    }
+}
 
 /// The programs in the README are tested with the documentation.
 #[cfg(doctest)]

@@ -1,12 +1,12 @@
 //! [`Outgoing`]: a message on its way out, of which large parts may be lent rather than copied.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 
 use serde::Serialize;
 
 use crate::blob::{self, Lent};
 use crate::codec::{Codec, CodecError};
-use crate::server::budget::Lease;
 use crate::{Blob, Deadline, Stream};
 
 /// What is in front of a message for a transport to write what it has to write there, so that both are one slice.
@@ -36,8 +36,8 @@ struct More(Option<Box<Inner>>);
 struct Inner {
     /// Large blobs that belong between the bytes.
     lent: Vec<Lent>,
-    /// The share of the server's memory that the message has until it has been sent.
-    lease: Option<Box<Lease>>,
+    /// What is to go only when the message has been sent, or will not be.
+    kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl More {
@@ -128,9 +128,9 @@ impl Outgoing {
         self.without_room().len() + lent.map(|lent| lent.blob.len()).sum::<usize>()
     }
 
-    /// Keeps a share of the server's memory until the message has been sent, or will not be.
-    pub(crate) fn keep_until_sent(&mut self, lease: Box<Lease>) {
-        self.more.get().lease = Some(lease);
+    /// Keeps something until the message has been sent, or will not be: a share of the server's memory.
+    pub(crate) fn keep_until_sent(&mut self, kept: Box<dyn Any + Send + Sync>) {
+        self.more.get().kept = Some(kept);
     }
 
     /// Makes it empty again, and lets go of what was lent or kept for it and of a very large buffer.
@@ -139,7 +139,7 @@ impl Outgoing {
         self.bytes.clear();
         if let Some(inner) = &mut self.more.0 {
             inner.lent.clear();
-            inner.lease = None;
+            inner.kept = None;
         }
         if self.bytes.capacity() > KEPT {
             self.bytes = Vec::new();

@@ -41,8 +41,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::caught::caught;
 use crate::codec::Codec;
-use crate::session::Party;
-use crate::wire::{Code, Failure};
+use crate::proto::Party;
+use crate::proto::wire::{Code, Failure};
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, ToName, UserId};
 pub use broadcast::{Broadcast, Event, Slow};
 use budget::Budget;
@@ -212,7 +212,7 @@ impl ServerOptions {
     /// notice that their streams are over has twice as many, and no more.
     #[must_use]
     pub fn in_flight(mut self, limit: usize) -> Self {
-        self.max_in_flight = limit.clamp(1, crate::session::MAX_IN_FLIGHT);
+        self.max_in_flight = limit.clamp(1, crate::proto::MAX_IN_FLIGHT);
         self
     }
 

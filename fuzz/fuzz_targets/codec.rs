@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/fuzzing/codec.rs"]
+#[path = "../../tests/codec/arbitrary.rs"]
 mod target;
 
 fuzz_target!(|data: &[u8]| target::run(data));

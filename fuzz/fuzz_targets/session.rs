@@ -1,4 +1,4 @@
-//! Steps two sessions against each other in any order, and each against a peer that sends any bytes.
+//! Steps both ends of a conversation against each other in any order, and each against a peer that sends any bytes.
 //!
 //!     cargo +nightly fuzz run session
 
@@ -6,20 +6,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/session.rs"]
-#[allow(
-    dead_code,
-    reason = "a private module of the crate, which uses all of it"
-)]
-mod session;
-#[path = "../../src/wire.rs"]
-#[allow(
-    dead_code,
-    reason = "a private module of the crate, which uses all of it"
-)]
-mod wire;
-
-#[path = "../../tests/fuzzing/session.rs"]
-mod target;
-
-fuzz_target!(|data: &[u8]| target::run(data));
+fuzz_target!(|data: &[u8]| pipetalk::fuzzing::pair(data));

@@ -10,8 +10,8 @@ use super::ServerInfo;
 use crate::call_error::{CallError, Version};
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
-use crate::session::{NotNow, Party};
-use crate::wire::{self, Failure, Malformed};
+use crate::proto::wire::{self, Failure, Malformed};
+use crate::proto::{NotNow, Party};
 use crate::{Deadline, Error, blob};
 
 /// The connection that a client has, or had.
@@ -275,7 +275,7 @@ pub(crate) fn may_try_again(error: &CallError, idempotent: bool, was_connected: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Code;
+    use crate::proto::wire::Code;
 
     fn refused(code: Code, unmet: bool) -> End {
         let failure = Failure {

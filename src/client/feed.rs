@@ -9,7 +9,7 @@ use super::turn::{Begun, Over};
 use crate::Deadline;
 use crate::call_error::CallError;
 use crate::outgoing::Outgoing;
-use crate::wire;
+use crate::proto::wire;
 
 /// A stream that has been opened. Dropping it gives it up, and tells the server so.
 pub(super) struct Feed {

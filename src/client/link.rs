@@ -16,9 +16,9 @@ use super::common::{
 use super::turn::{Begun, Over, Source, Turn, Turns};
 use crate::call_error::CallError;
 use crate::outgoing::Outgoing;
-use crate::session::{ClientEvent, ClientSession, Due, NotNow, Party};
+use crate::proto::wire;
+use crate::proto::{ClientEvent, ClientSession, Due, NotNow, Party};
 use crate::transport::{Unfinished, unless_it_panics};
-use crate::wire;
 use crate::{Deadline, Stream};
 
 pub(crate) struct Link {

@@ -6,8 +6,8 @@ use super::Channel;
 use crate::call_error::CallError;
 use crate::codec::Codec;
 use crate::options::DEFAULT_TIMEOUT;
+use crate::proto::Party;
 use crate::service::hidden::Definition;
-use crate::session::Party;
 use crate::{ConnectOptions, Deadline, Stream, ToName};
 
 /// How a client is made.

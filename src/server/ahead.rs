@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 
 use super::buffer::{Buffer, to_fill};
 use super::kept::FREE;
+use crate::proto::wire;
 use crate::transport::{recv_step, unless_it_panics};
-use crate::{Deadline, Error, Stream, sys, wire};
+use crate::{Deadline, Error, Stream, sys};
 
 /// While the thread of the connection handles a request, nobody receives. This is how the handler, and the
 /// [watch](super::watch), look at what has come: a cancellation counts at once, and the rest waits here for its turn.

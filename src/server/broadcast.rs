@@ -15,7 +15,7 @@ use super::streams::{Outflow, Wake};
 use crate::Blob;
 use crate::caught::{caught, drop_caught};
 use crate::codec::{Codec, CodecError, DefaultCodec};
-use crate::wire::{Code, Failure};
+use crate::proto::wire::{Code, Failure};
 
 /// A set of streams to which the same items go: events, for whoever wants to hear of them.
 ///

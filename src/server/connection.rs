@@ -35,9 +35,9 @@ use super::watch::LONG;
 use crate::caught::{caught, drop_caught};
 use crate::clock::nanoseconds;
 use crate::outgoing::Outgoing;
-use crate::session::ServerEvent;
+use crate::proto::ServerEvent;
+use crate::proto::wire::{self, Code, Failure, Malformed};
 use crate::transport::{Announced, unless_it_panics};
-use crate::wire::{self, Code, Failure, Malformed};
 use crate::{Deadline, Error, Peer, Stream};
 
 pub(crate) struct Connection {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::session::Party;
-use crate::wire::{self, Code, Failure, Info, Malformed, control};
+use crate::proto::Party;
+use crate::proto::wire::{self, Code, Failure, Info, Malformed, control};
 
 /// What a control request asks for.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::sink::Opening;
 use super::streams::{Line, Outflow, Waker, settle};
 use crate::Deadline;
 use crate::caught::caught;
-use crate::wire::{Code, Failure};
+use crate::proto::wire::{Code, Failure};
 
 /// How long handlers have to notice that their streams are over, if there are too many of them.
 pub(crate) const TO_NOTICE: Duration = Duration::from_secs(1);

@@ -11,8 +11,8 @@ use super::handler::{HandleError, Payload};
 use super::share::Hold;
 use crate::caught::{Panicked, caught};
 use crate::outgoing::Outgoing;
+use crate::proto::wire::{self, Code, Failure};
 use crate::sys;
-use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Stream};
 
 /// What is asked for.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::budget::{LOOK, Lease, SMALL};
 use super::buffer::Buffer;
 use super::connection::Connection;
+use crate::proto::wire::{Code, Failure};
 use crate::transport::unless_it_panics;
-use crate::wire::{Code, Failure};
 use crate::{Deadline, Error, Stream};
 
 /// How often to look whether a client is still there that sends no more.

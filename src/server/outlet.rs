@@ -18,7 +18,7 @@ use super::relief::Owing;
 use super::share::{Hold, Share};
 use super::streams::{Conversation, Line, Outbound, Waker};
 use crate::outgoing::Outgoing;
-use crate::session::ServerSession;
+use crate::proto::ServerSession;
 
 pub(super) struct Outlet {
     state: Mutex<State>,

@@ -19,10 +19,10 @@ use super::share::Hold;
 use super::shared::Shared;
 use super::streams::Line;
 use crate::outgoing::Outgoing;
-use crate::session::{Party, ServerEvent};
+use crate::proto::wire::{self, Code, Failure};
+use crate::proto::{Party, ServerEvent};
 use crate::sys;
 use crate::trace::Span;
-use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Stream};
 
 /// What the connection's own thread handles requests with, one after the other.

@@ -10,8 +10,8 @@ use super::emit::wake;
 use super::outbox::Outbox;
 use crate::caught::drop_caught;
 use crate::outgoing::Outgoing;
+use crate::proto::wire::{self, Failure};
 use crate::transport::unless_it_panics;
-use crate::wire::{self, Failure};
 use crate::{Deadline, Stream};
 
 impl Connection {

@@ -17,8 +17,8 @@ use super::pool::Pool;
 use super::relief::Relief;
 use super::watch::Watch;
 use super::{ENDING, Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
-use crate::session::Party;
-use crate::wire::{self, Code, Failure};
+use crate::proto::Party;
+use crate::proto::wire::{self, Code, Failure};
 use crate::{Deadline, Stream};
 
 /// What the connections of a server share. It goes with the last of them, and the service with it.

@@ -11,7 +11,7 @@ use super::streams::{Outflow, Refused, Wake};
 use crate::Deadline;
 use crate::codec::{Codec, DefaultCodec};
 use crate::outgoing::Outgoing;
-use crate::wire::{Code, Failure};
+use crate::proto::wire::{Code, Failure};
 
 /// A stream that a client asks for, before it is known what its items are: see [`Handler::open`].
 ///

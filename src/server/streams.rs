@@ -22,8 +22,8 @@ use super::job::Handled;
 use super::unsent::{Room, Unsent};
 use crate::caught::Panicked;
 use crate::outgoing::Outgoing;
-use crate::session::ServerSession;
-use crate::wire::{self, Code, Failure};
+use crate::proto::ServerSession;
+use crate::proto::wire::{self, Code, Failure};
 use crate::{Blob, Deadline};
 
 /// How much of a stream waits to be sent at most, in credits, and one item.

@@ -30,6 +30,8 @@ use super::{fair, runtime};
 use crate::caught::caught;
 use crate::codec::Codec;
 use crate::outgoing::Outgoing;
+use crate::proto::Party;
+use crate::proto::wire::{self, Code, Failure};
 use crate::server::budget::{Budget, SMALL};
 use crate::server::buffer::Buffer;
 use crate::server::call::Caller;
@@ -38,9 +40,7 @@ use crate::server::crew::Crew;
 use crate::server::{
     self, Call, ENDING, HandleError, LINGER, Opening, Payload, SEEING_OFF, TURNED_AWAY,
 };
-use crate::session::Party;
 use crate::trace::Within;
-use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Error, ServerHandle, ServerOptions, ToName};
 use connection::{Connection, Listed};
 pub use handler::{Handler, Replied, Replies};

@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::runtime;
 use crate::Deadline;
 use crate::codec::{Codec, DefaultCodec};
+use crate::proto::wire::{Code, Failure};
 use crate::server::sink::{Emitter, Sealed, Sink};
 use crate::server::streams::{Waits, Wake};
 use crate::server::{Opening, SinkError};
-use crate::wire::{Code, Failure};
 
 /// For async programs, with feature `tokio`.
 impl Opening {

@@ -1,7 +1,7 @@
 //! Nothing, at no cost.
 
 use crate::call_error::CallError;
-use crate::wire::Code;
+use crate::proto::wire::Code;
 
 pub(crate) struct Span;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::field::Empty;
 
 use crate::call_error::CallError;
-use crate::wire::{Code, control};
+use crate::proto::wire::{Code, control};
 
 /// What one call is to one of its sides.
 pub(crate) struct Span {

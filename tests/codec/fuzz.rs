@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzzing/codec.rs"]
+#[path = "arbitrary.rs"]
 mod target;
 
 /// How many cases at random; each is decoded into more than a dozen types by each codec.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::*;
-use crate::wire::{Identity, Message};
+use crate::proto::wire::{Identity, Message};
 
 /// What was sent of a stream: an item, the end, or an error.
 type Said = (u32, Result<Vec<u8>, Option<Code>>);
@@ -53,7 +53,7 @@ impl Woken {
 
 /// A message that a client sends, and what the driver makes of it.
 fn receive(wire: &Wire, write: impl FnOnce(&mut Vec<u8>)) {
-    use crate::session::ServerEvent;
+    use crate::proto::ServerEvent;
     let mut message = Vec::new();
     write(&mut message);
     let mut conversation = wire.lock();

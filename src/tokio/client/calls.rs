@@ -28,14 +28,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::slot::{Asked, Blank, Call, Me, Next, Slot, Spare, Stage, Then, Ticket};
+use crate::Deadline;
 use crate::call_error::CallError;
 use crate::client::common::{
     Answer, End, UNASKED, UNASKED_NOTIFICATION, breaks_protocol, call_failed, cannot_begin,
     cannot_receive, check_size, late,
 };
 use crate::outgoing::Outgoing;
-use crate::session::{ClientEvent, ClientSession, NotNow, Party};
-use crate::{Deadline, wire};
+use crate::proto::wire;
+use crate::proto::{ClientEvent, ClientSession, NotNow, Party};
 use outbox::Line;
 use room::Room;
 use timing::Timetable;

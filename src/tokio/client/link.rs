@@ -24,14 +24,15 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::calls::Calls;
 use super::slot::{Asked, Blank, Me, Next, Queued, Then, Ticket};
+use crate::Deadline;
 use crate::call_error::CallError;
 use crate::client::common::{Answer, End};
 use crate::outgoing::Outgoing;
-use crate::session::Party;
+use crate::proto::Party;
+use crate::proto::wire;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::transport::Stream;
 use crate::tokio::{local, runtime};
-use crate::{Deadline, wire};
 use drive::{Ends, drive, read, write};
 
 /// A connection, for those who call. Dropping it ends the connection once what is queued has been sent.

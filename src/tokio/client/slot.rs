@@ -8,7 +8,7 @@ use crate::Deadline;
 use crate::call_error::CallError;
 use crate::client::common::Answer;
 use crate::outgoing::Outgoing;
-use crate::session::Due;
+use crate::proto::Due;
 
 /// The place of a call among those that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,20 +22,20 @@ use super::kept::Kept;
 use super::state::{Batch, IsThere, KEPT, State};
 use super::{Decoded, List, Shared};
 use crate::caught::Panicked;
+use crate::proto::wire::{self, Code, Failure};
+use crate::proto::{Party, ServerEvent};
 use crate::server::Payload;
 use crate::server::budget::{Lease, SMALL};
 use crate::server::buffer::Buffer;
 use crate::server::connection::{End, has_left};
 use crate::server::control::{self, Asked};
 use crate::server::emit::{TO_NOTICE, wake, wake_any};
-use crate::session::{Party, ServerEvent};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
 use crate::tokio::transport::Stream;
 use crate::tokio::{fair, local, runtime};
 use crate::trace::Span;
 use crate::transport::Announced;
-use crate::wire::{self, Code, Failure};
 use crate::{Deadline, Error};
 
 /// What serves a client.

@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::connection::Connection;
 use super::core::Core;
 use crate::Deadline;
+use crate::proto::wire::{self, Code, Failure};
 use crate::server::connection::COURTESY;
 use crate::server::emit::wake;
 use crate::sys;
 use crate::tokio::transport::Stream;
-use crate::wire::{self, Code, Failure};
 
 impl<F> Core<F> {
     /// Tells the client that the server ends.

@@ -13,13 +13,13 @@ use super::job::Slot;
 use super::kept::Kept;
 use super::streaming::Streaming;
 use crate::outgoing::Outgoing;
+use crate::proto::ServerSession;
+use crate::proto::wire::{self, Failure};
 use crate::server::budget::{Budget, LOOK, QUEUED};
 use crate::server::connection::COURTESY;
 use crate::server::job::Running;
 use crate::server::kept::FREE;
 use crate::server::streams::{self, Conversation, Outbound};
-use crate::session::ServerSession;
-use crate::wire::{self, Failure};
 use crate::{Deadline, ServerOptions};
 
 /// What the connection's task shares with those of its handlers.

@@ -16,6 +16,7 @@ use super::job::Reply;
 use super::state::State;
 use crate::Deadline;
 use crate::caught::caught;
+use crate::proto::wire::{Code, Failure};
 use crate::server::budget::{Lease, SMALL, StreamPlace};
 use crate::server::call::Caller;
 use crate::server::job::Handled;
@@ -23,7 +24,6 @@ use crate::server::sink::Opening;
 use crate::server::streams::{Line, Outflow, settle};
 use crate::server::{Call, HandleError};
 use crate::trace::Span;
-use crate::wire::{Code, Failure};
 
 /// The handler of a stream. Few streams are opened, and each lasts: its future need not be in a place that is kept.
 pub(super) type Opened = Pin<Box<dyn Future<Output = Result<(), HandleError>> + Send>>;

@@ -12,7 +12,7 @@ use super::Calls;
 use crate::call_error::CallError;
 use crate::client::common::{check_size, not_sent};
 use crate::outgoing::Outgoing;
-use crate::session::Party;
+use crate::proto::Party;
 use crate::tokio::batch::Failed;
 
 /// Calls in the order in which they came, of which any may leave.

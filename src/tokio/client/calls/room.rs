@@ -13,7 +13,7 @@ use super::{Calls, start};
 use crate::Deadline;
 use crate::call_error::CallError;
 use crate::client::common::cannot_begin;
-use crate::session::NotNow;
+use crate::proto::NotNow;
 
 /// How long an offer lasts.
 const OFFER: Duration = Duration::from_millis(10);

@@ -13,13 +13,13 @@ use super::super::job::{Ending, Job, Made, Reply, Slot, poll};
 use super::super::state::{Place, State, Waiting};
 use super::{Connection, Request, What};
 use crate::Deadline;
+use crate::proto::wire::{self, Code, Failure};
 use crate::server::Call;
 use crate::server::budget::SMALL;
 use crate::server::buffer::Buffer;
 use crate::server::call::Caller;
 use crate::server::job::{OwnFailure, failure};
 use crate::server::streams;
-use crate::wire::{self, Code, Failure};
 
 impl<Q, F> Connection<Q, F>
 where

@@ -12,11 +12,11 @@ use super::super::job::Reply;
 use super::{Connection, Request, What};
 use crate::Deadline;
 use crate::caught::caught;
+use crate::proto::wire::{Code, Failure};
 use crate::server::budget::{LOOK, Lease, SMALL};
 use crate::server::buffer::Buffer;
 use crate::tokio::runtime;
 use crate::tokio::transport::Stream;
-use crate::wire::{Code, Failure};
 
 impl<Q, F> Connection<Q, F>
 where

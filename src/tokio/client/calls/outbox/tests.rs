@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::super::super::slot::{Asked, Then};
 use super::*;
-use crate::session::{Due, Party};
-use crate::{Deadline, wire};
+use crate::Deadline;
+use crate::proto::wire;
+use crate::proto::{Due, Party};
 
 /// Calls of which the hello has been sent.
 fn greeted() -> Calls {

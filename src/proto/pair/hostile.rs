@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{METHOD, dropped};
-use crate::session::{ClientEvent, ClientSession, Due, NotNow, Party, ServerEvent, ServerSession};
-use crate::wire::{self, Code, Failure};
+use crate::proto::wire::{self, Code, Failure};
+use crate::proto::{ClientEvent, ClientSession, Due, NotNow, Party, ServerEvent, ServerSession};
 
 /// What the sessions must make of a peer that sends anything: no panic, no answer to a call that does not wait, no
 /// request more than the limit. A message that is refused ends the conversation, and the next one begins.

@@ -5,7 +5,7 @@
 //! whenever it can send. A place owes one of the two at most, so that there are never more of them than places.
 
 use super::{ClientSession, PlaceState};
-use crate::wire;
+use crate::proto::wire;
 
 /// A message that is due. One that cannot be sent is due [still](ClientSession::keep).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use super::messages::{
     at, cancellation_of, credit_of, end_of, greeted, hello_from, item_of, notification_of,
     open_with, refusal_with, reply_to, request_with, welcome_with, written,
 };
-use crate::session::{ClientSession, Party, ServerSession, compatible};
-use crate::wire::{self, Code, Failure, Identity, Malformed};
+use crate::proto::wire::{self, Code, Failure, Identity, Malformed};
+use crate::proto::{ClientSession, Party, ServerSession, compatible};
 
 #[test]
 fn each_side_refuses_the_messages_of_its_own() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::scenario::Outcome;
 use super::super::{METHOD, dropped};
 use super::{Call, Pair, size_of_item};
-use crate::session::{ClientEvent, NotNow};
-use crate::wire::{self, Code, control};
+use crate::proto::wire::{self, Code, control};
+use crate::proto::{ClientEvent, NotNow};
 
 impl Pair {
     pub(super) fn start(&mut self, sent: bool) {

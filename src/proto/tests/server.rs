@@ -3,8 +3,8 @@
 use super::messages::{
     at, cancellation_of, greeted, hello_from, notification_of, request_with, welcome_with,
 };
-use crate::session::{ServerEvent, ServerSession};
-use crate::wire::{Code, Failure, Identity, Malformed, control};
+use crate::proto::wire::{Code, Failure, Identity, Malformed, control};
+use crate::proto::{ServerEvent, ServerSession};
 
 #[test]
 fn nothing_comes_before_the_hello_and_it_comes_once() {

@@ -1,19 +1,14 @@
 //! Two sessions stepped against each other in memory, in any order and with a clock that moves when it is told to,
-//! and each of them against a peer that sends anything: `fuzz/` finds orders, and the unit tests of
-//! `src/session.rs`, which is private, go through all the short ones.
+//! and each of them against a peer that sends anything: the fuzz targets find orders, and the unit tests go through
+//! all the short ones.
 
-use crate::wire::{self, Code, Message};
-
-use pair::Pair;
-use scenario::Scenario;
-
-// With their paths, as this file is included with its own.
-#[path = "session/hostile.rs"]
 mod hostile;
-#[path = "session/pair.rs"]
-pub(crate) mod pair;
-#[path = "session/scenario.rs"]
 pub(crate) mod scenario;
+pub(crate) mod stepped;
+
+use super::wire::{self, Code, Message};
+use scenario::Scenario;
+use stepped::Pair;
 
 /// A method of the service; the sessions do not care which.
 const METHOD: u32 = 1;

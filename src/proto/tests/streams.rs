@@ -4,8 +4,8 @@ use super::messages::{
     at, cancellation_of, credit_of, end_of, greeted, item_of, open_with, reply_to, request_with,
     welcome_with, written,
 };
-use crate::session::{ClientEvent, ClientSession, Due, ServerEvent};
-use crate::wire::{self, Code, Failure, Identity, Malformed, control};
+use crate::proto::wire::{self, Code, Failure, Identity, Malformed, control};
+use crate::proto::{ClientEvent, ClientSession, Due, ServerEvent};
 
 #[test]
 fn an_item_of_no_stream_is_refused() {

@@ -1,7 +1,7 @@
-//! What is tried on the messages with bytes from anywhere: `fuzz/` finds them, and the unit tests of `src/wire.rs`,
-//! which is private, have its corpus and more.
+//! What is tried on the messages with bytes from anywhere: the fuzz targets find them, and the unit tests have their
+//! corpus and more.
 
-use crate::wire::{self, Code, Failure, Message};
+use crate::proto::wire::{self, Code, Failure, Message};
 
 /// Takes the bytes for everything that bytes can be. A panic is a finding.
 ///

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::target::pair::Pair;
-use super::target::scenario::{Outcome, Scenario};
-use crate::session::NotNow;
-use crate::wire::Code;
+use crate::proto::NotNow;
+use crate::proto::pair::scenario::{Outcome, Scenario};
+use crate::proto::pair::stepped::Pair;
+use crate::proto::wire::Code;
 
 /// Goes through everything that can happen, in every order, and says how the calls can end. Orders that lead to
 /// the same state go on as one.

@@ -1,10 +1,10 @@
 //! Long orders and bytes from anywhere, at random and from the corpus.
 
-use super::target;
-use super::target::pair::Pair;
-use super::target::scenario::Scenario;
+use crate::proto::pair;
+use crate::proto::pair::scenario::Scenario;
+use crate::proto::pair::stepped::Pair;
+use crate::proto::wire::Code;
 use crate::test_util::{Random, corpus};
-use crate::wire::Code;
 
 #[test]
 fn long_conversations_at_random() {
@@ -39,7 +39,7 @@ fn long_conversations_at_random() {
 #[test]
 fn the_corpus_is_harmless() {
     for case in corpus("session") {
-        target::run(&case);
+        pair::run(&case);
     }
 }
 
@@ -49,9 +49,9 @@ fn orders_and_messages_at_random_are_harmless() {
     for _ in 0..1_500 {
         let length = random.below(300);
         let mut case: Vec<u8> = (0..length).map(|_| random.byte()).collect();
-        target::run(&case);
+        pair::run(&case);
         // Most bytes are small, and so are most choices.
         case.iter_mut().for_each(|byte| *byte = random.next() as u8);
-        target::run(&case);
+        pair::run(&case);
     }
 }

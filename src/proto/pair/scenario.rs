@@ -1,7 +1,7 @@
 //! What can happen in a conversation, and how its calls can end.
 
-use crate::session::NotNow;
-use crate::wire::Code;
+use crate::proto::NotNow;
+use crate::proto::wire::Code;
 
 /// What can happen in a conversation.
 #[derive(Debug, Clone, Copy)]

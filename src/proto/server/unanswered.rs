@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::credit::Credit;
+use crate::proto::credit::Credit;
 
 /// Up to so many are looked through one by one, as most clients never have more.
 const FEW: usize = 64;

@@ -1,12 +1,8 @@
 //! The bytes of every message, what grows and what does not, and bytes from anywhere.
 
+use super::arbitrary::{self, encoded};
 use super::*;
 use crate::test_util::{Random, corpus};
-
-#[path = "../../tests/fuzzing/wire.rs"]
-mod target;
-
-use target::encoded;
 
 const ID: u32 = 0x0001_0002;
 
@@ -539,9 +535,9 @@ fn what_is_written_is_appended() {
 #[test]
 fn the_corpus_is_harmless() {
     for case in corpus("wire") {
-        target::run(&case);
+        arbitrary::run(&case);
         for end in 0..case.len() {
-            target::run(&case[..end]);
+            arbitrary::run(&case[..end]);
         }
     }
 }
@@ -559,7 +555,7 @@ fn changed_messages_are_harmless() {
                 let at = random.below(case.len());
                 case[at] = random.byte();
             }
-            target::run(&case);
+            arbitrary::run(&case);
         }
     }
 }
@@ -589,6 +585,6 @@ fn bytes_at_random_are_harmless() {
         let mut case = kinds[random.below(kinds.len())].clone();
         let length = random.below(48);
         case.extend((0..length).map(|_| random.byte()));
-        target::run(&case);
+        arbitrary::run(&case);
     }
 }

@@ -7,6 +7,11 @@
 //! fields and flags are skipped, so that there is room to grow; an unknown kind is refused, because nobody could
 //! answer it.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 /// What an opening message begins with.
@@ -669,8 +674,3 @@ fn as_text(value: &[u8]) -> Result<&str> {
     }
     std::str::from_utf8(value).map_err(|_| Malformed("a text that is not UTF-8"))
 }
-
-// With its path, for those who include this file: the fuzz targets.
-#[cfg(test)]
-#[path = "wire/tests.rs"]
-mod tests;

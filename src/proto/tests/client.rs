@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::messages::{end_of, item_of, refusal_with, reply_to, welcome_with};
-use crate::session::{ClientEvent, ClientSession, Due, MAX_IN_FLIGHT, NotNow};
-use crate::wire::{self, Code, Failure, Malformed, control};
+use crate::proto::wire::{self, Code, Failure, Malformed, control};
+use crate::proto::{ClientEvent, ClientSession, Due, MAX_IN_FLIGHT, NotNow};
 
 #[test]
 fn an_answer_to_no_request_is_refused() {

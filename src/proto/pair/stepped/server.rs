@@ -1,8 +1,8 @@
 //! The server's end: its handlers and what they send, and what it makes of what arrives.
 
 use super::{Handling, Pair, size_of_item};
-use crate::session::ServerEvent;
-use crate::wire::{self, Code, Failure, Message, control};
+use crate::proto::ServerEvent;
+use crate::proto::wire::{self, Code, Failure, Message, control};
 
 impl Pair {
     pub(super) fn item(&mut self, n: usize) {

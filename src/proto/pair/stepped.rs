@@ -4,13 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::scenario::{Outcome, Scenario, Step};
-use crate::session::{ClientSession, Party, ServerSession};
-use crate::wire::{self, Code, Failure};
+use crate::proto::wire::{self, Code, Failure};
+use crate::proto::{ClientSession, Party, ServerSession};
 
-// With their paths, as this file is included with its own.
-#[path = "pair/client.rs"]
 mod client;
-#[path = "pair/server.rs"]
 mod server;
 
 #[derive(Debug)]

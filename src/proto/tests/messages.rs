@@ -1,7 +1,7 @@
 //! Messages as a peer sends them, whatever it may, and the server that gets them.
 
-use crate::session::{ServerEvent, ServerSession};
-use crate::wire::{self, Code, Failure, Identity, Malformed};
+use crate::proto::wire::{self, Code, Failure, Identity, Malformed};
+use crate::proto::{ServerEvent, ServerSession};
 
 pub(super) fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
