@@ -64,6 +64,7 @@ use std::fmt::{self, Debug, Display, Write};
 use serde::{Deserialize, Serialize};
 
 mod guard;
+pub(crate) mod outgoing;
 
 pub use guard::{MAX_DEPTH, SPARE_ELEMENTS, guarded, max_memory};
 

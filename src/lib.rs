@@ -113,19 +113,8 @@
     )
 )]
 
-mod access;
-mod callback;
-mod caught;
-mod clock;
-mod deadline;
-mod error;
-mod local;
-pub mod memory;
-mod name;
-mod options;
-mod peer;
+mod base;
 mod signal;
-mod spin;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod transport;
@@ -167,19 +156,17 @@ cfg_if::cfg_if! {
 cfg_if::cfg_if! {
     if #[cfg(feature = "typed")] {
         mod blob;
-        mod call_error;
         mod client;
         pub mod codec;
         #[cfg(feature = "bincode")]
         mod default_codec;
-        mod outgoing;
         mod proto;
         pub mod server;
         mod service;
         mod trace;
 
         pub use blob::Blob;
-        pub use call_error::{CallError, Incompatible, Version};
+        pub use proto::call_error::{CallError, Incompatible, Version};
         pub use client::{CallOptions, Channel, Client, ClientOptions, Items, ServerInfo};
         pub use codec::{Codec, CodecError, DefaultCodec};
         pub use server::{
@@ -215,12 +202,13 @@ pub mod fuzzing {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use access::{Access, Trust};
-pub use deadline::Deadline;
-pub use error::Error;
-pub use local::{LocalListener, LocalStream};
-pub use name::{Name, ToName};
-pub use options::{ConnectOptions, DEFAULT_TIMEOUT, ListenOptions, ReadMode};
-pub use peer::{Peer, UserId};
-pub use spin::Spin;
+pub use base::access::{Access, Trust};
+pub use base::deadline::Deadline;
+pub use base::error::Error;
+pub use base::name::{Name, ToName};
+pub use base::peer::{Peer, UserId};
+pub use base::spin::Spin;
+pub use transport::local::{LocalListener, LocalStream};
+pub use transport::memory;
+pub use transport::options::{ConnectOptions, DEFAULT_TIMEOUT, ListenOptions, ReadMode};
 pub use transport::{DEFAULT_MAX_MESSAGE, Incoming, Listener, MAX_MESSAGE, Part, Stream, Waiting};

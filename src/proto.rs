@@ -32,6 +32,7 @@
 //!       |<-------------------------------------------|
 //! ```
 
+pub(crate) mod call_error;
 mod client;
 mod credit;
 #[cfg(any(test, fuzzing))]

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::caught::caught;
+use crate::base::caught::caught;
 use crate::codec::Codec;
 use crate::proto::Party;
 use crate::proto::wire::{Code, Failure};
@@ -56,7 +56,7 @@ use shared::{Roster, Shared, turn_away};
 pub use sink::{ItemSink, Opening, SinkError};
 use watch::Watch;
 
-pub use crate::outgoing::Outgoing;
+pub use crate::codec::outgoing::Outgoing;
 pub use crate::service::Service;
 
 /// How a server is made.

@@ -1,11 +1,15 @@
 //! The traits [`Stream`] and [`Listener`]: whole messages, with deadlines.
 
+pub(crate) mod local;
+pub mod memory;
+pub(crate) mod options;
+
 use std::fmt::{self, Debug};
 use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::Arc;
 
-use crate::caught::caught;
+use crate::base::caught::caught;
 use crate::{Deadline, Error, Peer};
 
 /// The largest message that can be sent on any transport: 2^28 - 1 bytes.

@@ -43,8 +43,8 @@ use std::thread;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-use crate::clock::Epoch;
-use crate::options::Backoff;
+use crate::base::clock::Epoch;
+use crate::transport::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode, UserId};
 use patience::Patience;
 use place::{Place, Search};

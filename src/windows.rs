@@ -46,9 +46,9 @@ use windows_sys::Win32::System::Pipes::{
     WaitNamedPipeW,
 };
 
-use crate::clock::{Epoch, by_instant};
-use crate::name::{Kind, invalid};
-use crate::options::Backoff;
+use crate::base::clock::{Epoch, by_instant};
+use crate::base::name::{Kind, invalid};
+use crate::transport::options::Backoff;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, ReadMode, UserId};
 use pipe::{Direction, End};
 use stream::Parts;

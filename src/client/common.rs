@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ServerInfo;
-use crate::call_error::{CallError, Version};
 use crate::codec::Codec;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
+use crate::proto::call_error::{CallError, Version};
 use crate::proto::wire::{self, Failure, Malformed};
 use crate::proto::{NotNow, Party};
 use crate::{Deadline, Error, blob};

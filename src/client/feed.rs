@@ -7,8 +7,8 @@ use super::common::{Answer, UNASKED};
 use super::link::{ATTEMPT, Link, TRY_AGAIN, soon};
 use super::turn::{Begun, Over};
 use crate::Deadline;
-use crate::call_error::CallError;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
+use crate::proto::call_error::CallError;
 use crate::proto::wire;
 
 /// A stream that has been opened. Dropping it gives it up, and tells the server so.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::feed::{Feed, Next};
-use crate::call_error::CallError;
 use crate::codec::{Codec, DefaultCodec};
+use crate::proto::call_error::CallError;
 use crate::{Deadline, blob};
 
 /// The items of a stream, in the order in which the server sends them: an iterator that waits for each.

@@ -14,8 +14,8 @@ use super::common::{
     cannot_receive, check_size, late, not_sent,
 };
 use super::turn::{Begun, Over, Source, Turn, Turns};
-use crate::call_error::CallError;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
+use crate::proto::call_error::CallError;
 use crate::proto::wire;
 use crate::proto::{ClientEvent, ClientSession, Due, NotNow, Party};
 use crate::transport::{Unfinished, unless_it_panics};

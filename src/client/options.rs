@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Channel;
-use crate::call_error::CallError;
 use crate::codec::Codec;
-use crate::options::DEFAULT_TIMEOUT;
 use crate::proto::Party;
+use crate::proto::call_error::CallError;
 use crate::service::hidden::Definition;
+use crate::transport::options::DEFAULT_TIMEOUT;
 use crate::{ConnectOptions, Deadline, Stream, ToName};
 
 /// How a client is made.

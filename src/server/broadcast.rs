@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::sink::Sink;
 use super::streams::{Outflow, Wake};
 use crate::Blob;
-use crate::caught::{caught, drop_caught};
+use crate::base::caught::{caught, drop_caught};
 use crate::codec::{Codec, CodecError, DefaultCodec};
 use crate::proto::wire::{Code, Failure};
 

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use super::streams;
 #[cfg(feature = "tokio")]
-use crate::clock::nanoseconds;
+use crate::base::clock::nanoseconds;
 #[cfg(feature = "tokio")]
 use crate::sys;
 use crate::{Deadline, Peer, UserId};

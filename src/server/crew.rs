@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::caught::caught;
+use crate::base::caught::caught;
 
 /// How many handlers of streams run at once, for all connections of a server together, unless it is told another number. The
 /// system has an end of threads, and not one that says no: where memory cannot be mapped any more, which takes four maps

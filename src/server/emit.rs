@@ -16,7 +16,7 @@ use super::share::Hold;
 use super::sink::Opening;
 use super::streams::{Line, Outflow, Waker, settle};
 use crate::Deadline;
-use crate::caught::caught;
+use crate::base::caught::caught;
 use crate::proto::wire::{Code, Failure};
 
 /// How long handlers have to notice that their streams are over, if there are too many of them.

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::sink::{ItemSink, Opening};
 use crate::blob;
 use crate::codec::Codec;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 
 /// What a server does with a request, whatever its types: closures are handlers, and
 /// [`service!`](crate::service) makes them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::buffer::Buffer;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 
 /// How large a buffer may be that is kept for nothing.
 pub(crate) const FREE: usize = 8 << 10;

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::budget::Budget;
 use super::unsent::Unsent;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 
 #[derive(Debug)]
 pub(super) struct Outbox {

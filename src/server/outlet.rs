@@ -17,7 +17,7 @@ use super::kept::{Kept, Spare};
 use super::relief::Owing;
 use super::share::{Hold, Share};
 use super::streams::{Conversation, Line, Outbound, Waker};
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 use crate::proto::ServerSession;
 
 pub(super) struct Outlet {

@@ -8,7 +8,7 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 
 use super::job::Job;
-use crate::caught::caught;
+use crate::base::caught::caught;
 
 /// A fixed number of threads. Dropping it lets them finish what is queued, and end.
 ///

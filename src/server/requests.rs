@@ -18,7 +18,7 @@ use super::outlet::State;
 use super::share::Hold;
 use super::shared::Shared;
 use super::streams::Line;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 use crate::proto::wire::{self, Code, Failure};
 use crate::proto::{Party, ServerEvent};
 use crate::sys;

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::connection::Connection;
 use crate::Deadline;
-use crate::caught::drop_caught;
+use crate::base::caught::drop_caught;
 
 /// How much it is.
 #[derive(Debug, Default)]

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::streams::{Outflow, Refused, Wake};
 use crate::Deadline;
+use crate::codec::outgoing::Outgoing;
 use crate::codec::{Codec, DefaultCodec};
-use crate::outgoing::Outgoing;
 use crate::proto::wire::{Code, Failure};
 
 /// A stream that a client asks for, before it is known what its items are: see [`Handler::open`].

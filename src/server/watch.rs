@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::connection::Connection;
 use super::shared::Roster;
-use crate::clock::nanoseconds;
+use crate::base::clock::nanoseconds;
 use crate::sys;
 
 /// How long a handler takes that takes long.

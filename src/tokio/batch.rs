@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 
 use super::transport::Stream;
 use crate::Deadline;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 
 /// From this size on a message is sent on its own.
 const LARGE: usize = 64 << 10;

@@ -22,15 +22,15 @@ use serde::de::DeserializeOwned;
 
 use super::runtime;
 use super::transport::Stream;
-use crate::call_error::{CallError, Version};
 use crate::client::common::{Answer, Kept, encoding, may_try_again};
 use crate::client::{CallOptions, ClientOptions, DEFAULT_WINDOW, ServerInfo};
+use crate::codec::outgoing::Outgoing;
 use crate::codec::{Codec, DefaultCodec};
-use crate::options::Backoff;
-use crate::outgoing::Outgoing;
 use crate::proto::Party;
+use crate::proto::call_error::{CallError, Version};
 use crate::proto::wire::{self, control};
 use crate::trace::Span;
+use crate::transport::options::Backoff;
 use crate::{Deadline, Name, ToName};
 use dial::Dials;
 pub use items::Items;

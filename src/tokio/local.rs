@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 
 use super::runtime;
 use super::transport::{Listener, Stream};
-use crate::options::{DEFAULT_TIMEOUT, no_reply};
+use crate::transport::options::{DEFAULT_TIMEOUT, no_reply};
 use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, Waiting, sys};
 
 /// A listener on a Windows named pipe or a Unix domain socket, for async programs: the mirror of

@@ -41,11 +41,11 @@ use std::sync::atomic::AtomicU8;
 
 use super::runtime;
 use super::transport;
-use crate::memory::{self, queue::Queue};
+use crate::transport::memory::{self, queue::Queue};
 use crate::transport::{Stream as _, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
-pub use crate::memory::Options;
+pub use crate::transport::memory::Options;
 
 /// Two connected streams with the [defaults](Options).
 #[must_use]
@@ -77,7 +77,7 @@ impl Options {
 
 /// One end of a connection in memory, for async programs. Dropping it closes it.
 ///
-/// What is said of [`pipetalk::memory::Stream`](crate::memory::Stream) is true here. A send that is dropped before its
+/// What is said of [`pipetalk::memory::Stream`](crate::transport::memory::Stream) is true here. A send that is dropped before its
 /// message is sent takes it back; only if the receiver has begun with it is the connection closed for good.
 #[derive(Debug)]
 pub struct Stream {
@@ -328,7 +328,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// As [`pipetalk::memory::Connector::connect`](crate::memory::Connector::connect).
+    /// As [`pipetalk::memory::Connector::connect`](crate::transport::memory::Connector::connect).
     ///
     /// # Cancel safety
     ///

@@ -12,7 +12,7 @@ use ::tokio::time::Sleep;
 
 use super::turn::{Taken, Turn};
 use crate::Deadline;
-use crate::caught::caught;
+use crate::base::caught::caught;
 
 /// Whether there is a runtime at all.
 pub(crate) fn check() -> io::Result<()> {

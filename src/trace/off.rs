@@ -1,6 +1,6 @@
 //! Nothing, at no cost.
 
-use crate::call_error::CallError;
+use crate::proto::call_error::CallError;
 use crate::proto::wire::Code;
 
 pub(crate) struct Span;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tracing::field::Empty;
 
-use crate::call_error::CallError;
+use crate::proto::call_error::CallError;
 use crate::proto::wire::{Code, control};
 
 /// What one call is to one of its sides.

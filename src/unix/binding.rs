@@ -11,7 +11,7 @@ use super::os;
 use super::os::files::Entry;
 use super::place::{Home, Place, Search};
 use super::probe;
-use crate::name::{Kind, invalid};
+use crate::base::name::{Kind, invalid};
 use crate::{Access, ListenOptions, Name};
 
 /// The fields are dropped in this order: the name goes while the socket is still open, see [`Claim`].

@@ -18,7 +18,7 @@ use super::socket::Socket;
 use crate::{Peer, UserId};
 
 /// Not all of these systems have a coarse clock.
-pub(super) use crate::clock::by_instant::{epoch, now, now as recently};
+pub(super) use crate::base::clock::by_instant::{epoch, now, now as recently};
 
 /// `sun_path` has 104 bytes with the closing NUL: unix(4).
 pub(super) const MAX_PATH: usize = 103;

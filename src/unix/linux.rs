@@ -21,7 +21,7 @@ use rustix::net::{
 use rustix::process::getpid;
 
 use super::socket::Socket;
-use crate::clock::Epoch;
+use crate::base::clock::Epoch;
 use crate::{Peer, UserId};
 
 /// `sun_path` has 108 bytes with the closing NUL: unix(7).

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-use crate::spin::Spinner;
+use crate::base::spin::Spinner;
 use crate::{Deadline, Spin};
 
 /// Receives while a send has to wait, and says whether there was anything to receive.

@@ -11,7 +11,7 @@ use rustix::net::SocketAddrUnix;
 use super::os;
 use super::os::files::Entry;
 use crate::Name;
-use crate::name::{Kind, invalid};
+use crate::base::name::{Kind, invalid};
 
 /// The place of a socket.
 #[derive(Debug, Clone)]

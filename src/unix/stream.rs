@@ -15,7 +15,7 @@ use super::os;
 use super::patience::{self, Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
 use super::socket::Socket;
-use crate::callback::Callbacks;
+use crate::base::callback::Callbacks;
 use crate::transport::{Unfinished, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 

@@ -29,7 +29,7 @@ use windows_sys::core::BOOL;
 
 use super::begin::{Begun, Write};
 use crate::Deadline;
-use crate::spin::Spinner;
+use crate::base::spin::Spinner;
 
 /// An event that stays set until it is reset.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress
 use super::token::{current_user, package};
 use super::{unsupported, wide};
 use crate::Access;
-use crate::name::invalid;
+use crate::base::name::invalid;
 
 /// The SID of the owner of a pipe.
 ///

@@ -15,8 +15,8 @@ use super::head::Head;
 use super::instances::Instance;
 use super::overlapped::{Block, Done, Event, Left, Meanwhile, Operation, Undone};
 use super::pipe::{Direction, End, Pipe, Why, write_error};
-use crate::callback::Callbacks;
-use crate::spin::Spinner;
+use crate::base::callback::Callbacks;
+use crate::base::spin::Spinner;
 use crate::transport::{Unfinished, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, Spin, Waiting};
 

@@ -52,8 +52,8 @@ use super::pipe::Direction;
 use super::{
     Wait, after_refusal, end_of_client, is_remote, make_ready, open_once, own_pipe_path, pipe_path,
 };
-use crate::options::Backoff;
 use crate::tokio::runtime as rt;
+use crate::transport::options::Backoff;
 use crate::{ConnectOptions, Deadline, ListenOptions, Name};
 use stream::Parts;
 

@@ -29,12 +29,12 @@ use std::time::Duration;
 
 use super::slot::{Asked, Blank, Call, Me, Next, Slot, Spare, Stage, Then, Ticket};
 use crate::Deadline;
-use crate::call_error::CallError;
 use crate::client::common::{
     Answer, End, UNASKED, UNASKED_NOTIFICATION, breaks_protocol, call_failed, cannot_begin,
     cannot_receive, check_size, late,
 };
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
+use crate::proto::call_error::CallError;
 use crate::proto::wire;
 use crate::proto::{ClientEvent, ClientSession, NotNow, Party};
 use outbox::Line;

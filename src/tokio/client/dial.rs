@@ -8,7 +8,7 @@ use ::tokio::task::AbortHandle;
 use parking_lot::Mutex;
 
 use super::link::Link;
-use crate::call_error::CallError;
+use crate::proto::call_error::CallError;
 use crate::tokio::runtime;
 
 /// What connecting comes to.

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use super::link::Feed;
 use super::slot::Next;
 use crate::Deadline;
-use crate::call_error::CallError;
 use crate::codec::{Codec, DefaultCodec};
+use crate::proto::call_error::CallError;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::runtime;
 

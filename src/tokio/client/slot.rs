@@ -5,10 +5,10 @@ use std::mem;
 use std::task::Waker;
 
 use crate::Deadline;
-use crate::call_error::CallError;
 use crate::client::common::Answer;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 use crate::proto::Due;
+use crate::proto::call_error::CallError;
 
 /// The place of a call among those that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::job::Reply;
 use super::kept::Kept;
 use super::state::{Batch, IsThere, KEPT, State};
 use super::{Decoded, List, Shared};
-use crate::caught::Panicked;
+use crate::base::caught::Panicked;
 use crate::proto::wire::{self, Code, Failure};
 use crate::proto::{Party, ServerEvent};
 use crate::server::Payload;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::Codec;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 use crate::server::{Call, Closure, HandleError, Opening, Payload, StreamClosure, encode_reply};
 use crate::tokio::ItemSink;
 

@@ -12,7 +12,7 @@ use ::tokio::task::AbortHandle;
 use super::job::Slot;
 use super::kept::Kept;
 use super::streaming::Streaming;
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 use crate::proto::ServerSession;
 use crate::proto::wire::{self, Failure};
 use crate::server::budget::{Budget, LOOK, QUEUED};

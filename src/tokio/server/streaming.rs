@@ -15,7 +15,7 @@ use super::core::Core;
 use super::job::Reply;
 use super::state::State;
 use crate::Deadline;
-use crate::caught::caught;
+use crate::base::caught::caught;
 use crate::proto::wire::{Code, Failure};
 use crate::server::budget::{Lease, SMALL, StreamPlace};
 use crate::server::call::Caller;

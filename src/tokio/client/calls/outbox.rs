@@ -9,10 +9,10 @@ use std::task::Waker;
 
 use super::super::slot::{Queued, Slot, Stage, Ticket, Whose};
 use super::Calls;
-use crate::call_error::CallError;
 use crate::client::common::{check_size, not_sent};
-use crate::outgoing::Outgoing;
+use crate::codec::outgoing::Outgoing;
 use crate::proto::Party;
+use crate::proto::call_error::CallError;
 use crate::tokio::batch::Failed;
 
 /// Calls in the order in which they came, of which any may leave.

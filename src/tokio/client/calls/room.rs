@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::super::slot::{Me, Slot, Stage, Ticket};
 use super::{Calls, start};
 use crate::Deadline;
-use crate::call_error::CallError;
 use crate::client::common::cannot_begin;
 use crate::proto::NotNow;
+use crate::proto::call_error::CallError;
 
 /// How long an offer lasts.
 const OFFER: Duration = Duration::from_millis(10);

@@ -7,7 +7,7 @@ use std::task::Waker;
 use super::super::slot::{Slot, Stage, Then, Ticket};
 use super::Calls;
 use crate::Deadline;
-use crate::call_error::CallError;
+use crate::proto::call_error::CallError;
 
 /// Deadlines with the calls whose they are. Those of calls that are over go when their time comes, or when they are most.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::super::core::Elsewhere;
 use super::super::job::Reply;
 use super::{Connection, Request, What};
 use crate::Deadline;
-use crate::caught::caught;
+use crate::base::caught::caught;
 use crate::proto::wire::{Code, Failure};
 use crate::server::budget::{LOOK, Lease, SMALL};
 use crate::server::buffer::Buffer;

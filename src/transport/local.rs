@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use crate::options::DEFAULT_TIMEOUT;
+use crate::transport::options::DEFAULT_TIMEOUT;
 use crate::{
     ConnectOptions, Deadline, ListenOptions, Listener, Name, Part, Peer, Stream, ToName, Waiting,
     sys,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::{clock, sys};
+use crate::{base::clock, sys};
 
 /// No tick of the system's clock is longer, in nanoseconds: 100 in a second are the fewest that Linux can be built with.
 const TICK: u64 = 10_000_000;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::ends::Ends;
 use super::port::Instance;
 use super::queue::{Message, Queue};
-use crate::callback::Callbacks;
+use crate::base::callback::Callbacks;
 use crate::signal::Signal;
 use crate::transport::{self, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};

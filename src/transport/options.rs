@@ -162,7 +162,7 @@ impl ListenOptions {
     /// What no platform could do.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.instances == Some(0) {
-            return Err(crate::name::invalid(
+            return Err(crate::base::name::invalid(
                 "a limit of no instances leaves nobody to connect to",
             ));
         }
@@ -322,7 +322,7 @@ pub(crate) fn no_reply() -> io::Error {
 
 fn check_max_message(limit: usize) -> io::Result<()> {
     if limit > MAX_MESSAGE {
-        return Err(crate::name::invalid(format!(
+        return Err(crate::base::name::invalid(format!(
             "no message is larger than {MAX_MESSAGE} bytes, so no limit can be"
         )));
     }

@@ -1,0 +1,11 @@
+//! What everything else is built on: points in time, errors, names and peers. Nothing here knows a transport.
+
+pub(crate) mod access;
+pub(crate) mod callback;
+pub(crate) mod caught;
+pub(crate) mod clock;
+pub(crate) mod deadline;
+pub(crate) mod error;
+pub(crate) mod name;
+pub(crate) mod peer;
+pub(crate) mod spin;
