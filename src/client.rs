@@ -19,13 +19,13 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::base::backoff::Backoff;
 use crate::codec::outgoing::Outgoing;
 use crate::codec::{Codec, DefaultCodec};
 use crate::proto::Party;
 use crate::proto::call_error::{CallError, Version};
 use crate::proto::wire::{self, control};
 use crate::trace::Span;
-use crate::transport::options::Backoff;
 use crate::{Deadline, Name, Stream};
 use common::{Answer, Kept, encoding, may_try_again};
 use feed::Feed;

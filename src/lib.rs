@@ -114,19 +114,12 @@
 )]
 
 mod base;
-mod signal;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod transport;
 
 // What a platform must supply, in `src/NAME.rs`, in this order:
 //
-//   current_user() -> io::Result<UserId>                       whom this process runs as
-//   system_name(String) -> io::Result<Name>                    the machine's name for a portable one
-//   per_user_name(String) -> io::Result<String>                the user's own name for a portable one
-//   epoch() -> Epoch                                           one point in time, as an Instant and as a number
-//   now() -> u64                                               in nanoseconds, by the clock that Instant reads
-//   recently() -> u64                                          the same, or less than a tick ago: the cheapest clock
 //   bind(&ListenOptions, &Name) -> io::Result<Listener>
 //   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>
 //   Listener                    the trait, and access()
@@ -206,8 +199,9 @@ pub use base::access::{Access, Trust};
 pub use base::deadline::Deadline;
 pub use base::error::Error;
 pub use base::name::{Name, ToName};
-pub use base::peer::{Peer, UserId};
+pub use base::peer::Peer;
 pub use base::spin::Spin;
+pub use base::user::UserId;
 pub use transport::local::{LocalListener, LocalStream};
 pub use transport::memory;
 pub use transport::options::{ConnectOptions, DEFAULT_TIMEOUT, ListenOptions, ReadMode};

@@ -138,14 +138,16 @@
 //! * **A runtime needs its timers on** (`enable_time`, or `enable_all`), except for a client none of whose calls has a
 //!   deadline.
 
-mod local;
-pub mod memory;
-pub(crate) mod runtime;
-mod transport;
-pub(crate) mod turn;
+pub use crate::transport::tokio::local::{LocalListener, LocalStream};
+pub use crate::transport::tokio::{Listener, Stream, memory};
 
-pub use local::{LocalListener, LocalStream};
-pub use transport::{Listener, Stream};
+// The drivers' own names for what is below them.
+cfg_if::cfg_if! {
+    if #[cfg(feature = "typed")] {
+        use crate::transport::tokio as transport;
+        use crate::transport::tokio::{local, runtime};
+    }
+}
 
 // Typed messages, for whoever has chosen a codec.
 cfg_if::cfg_if! {

@@ -3,6 +3,8 @@
 pub(crate) mod local;
 pub mod memory;
 pub(crate) mod options;
+#[cfg(feature = "tokio")]
+pub(crate) mod tokio;
 
 use std::fmt::{self, Debug};
 use std::io::{self, IoSlice};

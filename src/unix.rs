@@ -24,6 +24,7 @@ mod probe;
 mod read_ahead;
 mod socket;
 mod stream;
+pub(crate) mod system;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
 
@@ -43,39 +44,12 @@ use std::thread;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-use crate::base::clock::Epoch;
-use crate::transport::options::Backoff;
-use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode, UserId};
+use crate::base::backoff::Backoff;
+use crate::base::error::unsupported;
+use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode};
 use patience::Patience;
 use place::{Place, Search};
 use socket::Socket;
-
-pub(crate) fn current_user() -> io::Result<UserId> {
-    Ok(UserId::Uid(rustix::process::geteuid().as_raw()))
-}
-
-pub(crate) fn system_name(portable: String) -> io::Result<Name> {
-    Name::path(format!("{}/{portable}.sock", os::SYSTEM_DIRECTORY))
-}
-
-pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
-    // A portable name is in the user's own directory as it is.
-    Ok(portable)
-}
-
-pub(crate) fn epoch() -> Epoch {
-    os::epoch()
-}
-
-#[inline]
-pub(crate) fn now() -> u64 {
-    os::now()
-}
-
-#[inline]
-pub(crate) fn recently() -> u64 {
-    os::recently()
-}
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
     check_read_mode(options.read_mode)?;
@@ -178,8 +152,7 @@ fn dialed(options: &ConnectOptions, socket: Socket) -> io::Result<(Socket, Optio
 }
 
 fn impersonate<R>(_act: impl FnOnce() -> R) -> io::Result<R> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
+    Err(unsupported(
         "only Windows can act as another user for a while",
     ))
 }
@@ -187,8 +160,7 @@ fn impersonate<R>(_act: impl FnOnce() -> R) -> io::Result<R> {
 fn check_read_mode(mode: ReadMode) -> io::Result<()> {
     match mode {
         ReadMode::Message => Ok(()),
-        ReadMode::Byte => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
+        ReadMode::Byte => Err(unsupported(
             "a Unix socket has no byte mode: there are no messages without their lengths",
         )),
     }

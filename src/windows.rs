@@ -19,11 +19,14 @@ mod overlapped;
 mod parting;
 mod pipe;
 mod recipe;
+mod rights;
 mod security;
 mod stream;
+pub(crate) mod system;
 mod token;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
+mod win32;
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -36,50 +39,22 @@ use windows_sys::Win32::Foundation::{
     INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, FILE_FLAG_OVERLAPPED, FILE_READ_ATTRIBUTES, FILE_READ_DATA, FILE_READ_EA,
-    FILE_TYPE_PIPE, FILE_WRITE_ATTRIBUTES, FILE_WRITE_DATA, FILE_WRITE_EA, GetFileType,
-    OPEN_EXISTING, READ_CONTROL, SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION,
-    SECURITY_SQOS_PRESENT, SYNCHRONIZE,
+    CreateFileW, FILE_FLAG_OVERLAPPED, FILE_TYPE_PIPE, GetFileType, OPEN_EXISTING,
+    SECURITY_IDENTIFICATION, SECURITY_IMPERSONATION, SECURITY_SQOS_PRESENT,
 };
 use windows_sys::Win32::System::Pipes::{
     GetNamedPipeInfo, PIPE_READMODE_MESSAGE, PIPE_TYPE_MESSAGE, SetNamedPipeHandleState,
     WaitNamedPipeW,
 };
 
-use crate::base::clock::{Epoch, by_instant};
-use crate::base::name::{Kind, invalid};
-use crate::transport::options::Backoff;
+use crate::base::backoff::Backoff;
+use crate::base::error::{invalid, unsupported};
+use crate::base::name::Kind;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, ReadMode, UserId};
-use pipe::{Direction, End};
+use pipe::End;
+use rights::{CLIENT_RIGHTS, Direction};
 use stream::Parts;
-
-pub(crate) fn current_user() -> io::Result<UserId> {
-    token::current_user().map(UserId::Sid)
-}
-
-pub(crate) fn system_name(portable: String) -> io::Result<Name> {
-    // The pipe file system is the machine's.
-    Ok(Name(Kind::Portable(portable)))
-}
-
-pub(crate) fn per_user_name(portable: String) -> io::Result<String> {
-    Ok(format!("{portable}.{}", token::current_user()?))
-}
-
-pub(crate) fn epoch() -> Epoch {
-    by_instant::epoch()
-}
-
-#[inline]
-pub(crate) fn now() -> u64 {
-    by_instant::now()
-}
-
-/// There is no tick to speak of: `GetTickCount64` has one of 16 ms.
-#[inline]
-pub(crate) fn recently() -> u64 {
-    by_instant::now()
-}
+use win32::wide;
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
     Listener::bind(options, own_pipe_path(name)?)
@@ -146,31 +121,6 @@ fn end_of_client(name: &Name) -> End {
         End::Client
     }
 }
-
-fn wide(text: &str) -> Vec<u16> {
-    text.encode_utf16().chain([0]).collect()
-}
-
-fn unsupported(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, what)
-}
-
-/// What a client asks for. GENERIC_WRITE would include FILE_CREATE_PIPE_INSTANCE, the right to pose as the
-/// server, which a careful server gives nobody:
-/// <https://learn.microsoft.com/en-us/windows/win32/ipc/named-pipe-security-and-access-rights>
-const CLIENT_READ: u32 =
-    SYNCHRONIZE | READ_CONTROL | FILE_READ_ATTRIBUTES | FILE_READ_DATA | FILE_READ_EA;
-const CLIENT_WRITE: u32 =
-    SYNCHRONIZE | READ_CONTROL | FILE_READ_ATTRIBUTES | FILE_WRITE_DATA | FILE_WRITE_EA;
-/// Setting the read mode takes the right to write attributes.
-const CLIENT_RIGHTS: [(Direction, u32); 3] = [
-    (
-        Direction::Both,
-        CLIENT_READ | CLIENT_WRITE | FILE_WRITE_ATTRIBUTES,
-    ),
-    (Direction::Inbound, CLIENT_READ | FILE_WRITE_ATTRIBUTES),
-    (Direction::Outbound, CLIENT_WRITE | FILE_WRITE_ATTRIBUTES),
-];
 
 /// Opens the client's end, waiting for an instance until the deadline.
 fn open(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::{base::clock, sys};
+use super::clock;
 
 /// No tick of the system's clock is longer, in nanoseconds: 100 in a second are the fewest that Linux can be built with.
 const TICK: u64 = 10_000_000;
@@ -55,17 +55,17 @@ impl Deadline {
         if timeout.is_zero() {
             return Deadline::NOW;
         }
-        Deadline::after_time(sys::now(), timeout)
+        Deadline::after_time(clock::now(), timeout)
     }
 
     /// As [`after`](Self::after), or a tick later if the deadline is far away: for the time-outs of typed calls, of
     /// which each has several.
     #[inline]
     pub(crate) fn about(timeout: Duration) -> Deadline {
-        Deadline::about_from(sys::recently(), timeout)
+        Deadline::about_from(clock::recently(), timeout)
     }
 
-    /// The same, for who knows [when the last tick was](sys::recently).
+    /// The same, for who knows [when the last tick was](clock::recently).
     #[inline]
     pub(crate) fn about_from(recently: u64, timeout: Duration) -> Deadline {
         if timeout < FAR {
@@ -93,7 +93,7 @@ impl Deadline {
         match self {
             Deadline::NOW => Some(Duration::ZERO),
             Deadline::NEVER => None,
-            Deadline(at) => Some(Duration::from_nanos(at.saturating_sub(sys::now()))),
+            Deadline(at) => Some(Duration::from_nanos(at.saturating_sub(clock::now()))),
         }
     }
 
@@ -105,7 +105,7 @@ impl Deadline {
         if !self.is_timed() {
             return self.remaining();
         }
-        let left = Duration::from_nanos(self.0.saturating_sub(sys::recently() + TICK));
+        let left = Duration::from_nanos(self.0.saturating_sub(clock::recently() + TICK));
         match left >= FAR {
             true => Some(left),
             false => self.remaining(),
@@ -119,18 +119,18 @@ impl Deadline {
         match self {
             Deadline::NOW => true,
             Deadline::NEVER => false,
-            deadline => deadline.has_passed_since(sys::recently()),
+            deadline => deadline.has_passed_since(clock::recently()),
         }
     }
 
-    /// As [`has_passed`](Self::has_passed), for who knows [when the last tick was](sys::recently).
+    /// As [`has_passed`](Self::has_passed), for who knows [when the last tick was](clock::recently).
     #[inline]
     pub(crate) fn has_passed_since(self, recently: u64) -> bool {
         // Most deadlines are far away.
-        self.0 <= recently + TICK && self.0 <= sys::now()
+        self.0 <= recently + TICK && self.0 <= clock::now()
     }
 
-    /// As [`has_passed`](Self::has_passed), for who knows [what time it is](sys::now).
+    /// As [`has_passed`](Self::has_passed), for who knows [what time it is](clock::now).
     #[cfg(feature = "tokio")]
     pub(crate) fn has_passed_at(self, now: u64) -> bool {
         self.0 <= now
@@ -228,16 +228,16 @@ mod tests {
     #[test]
     fn a_far_deadline_is_a_tick_inexact_and_a_near_one_is_not() {
         for timeout in [FAR, FAR * 30, FAR * 1_000_000] {
-            let before = sys::now();
+            let before = clock::now();
             let Deadline(at) = Deadline::about(timeout);
             let span = clock::nanoseconds(timeout);
-            assert!(at >= before + span && at <= sys::now() + span + TICK);
+            assert!(at >= before + span && at <= clock::now() + span + TICK);
         }
         for timeout in [Duration::from_nanos(1), FAR - Duration::from_nanos(1)] {
-            let before = sys::now();
+            let before = clock::now();
             let Deadline(at) = Deadline::about(timeout);
             let span = clock::nanoseconds(timeout);
-            assert!(at >= before + span && at <= sys::now() + span);
+            assert!(at >= before + span && at <= clock::now() + span);
         }
         assert_eq!(Deadline::about(Duration::ZERO), Deadline::NOW);
         assert_eq!(Deadline::about(Duration::MAX), Deadline::NEVER);

@@ -109,6 +109,16 @@ impl From<Error> for io::Error {
     }
 }
 
+/// What was asked for cannot be, in words.
+pub(crate) fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what.into())
+}
+
+/// This platform does not have what was asked for, in words.
+pub(crate) fn unsupported(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, what.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

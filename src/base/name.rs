@@ -5,6 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::error::invalid;
+use super::system::System;
+use super::user::UserId;
+use crate::sys::system::Os;
+
 /// The name of an endpoint on this machine, parsed once and valid everywhere after.
 ///
 /// | written | Windows | Unix |
@@ -143,7 +148,10 @@ impl Name {
         let Kind::Portable(name) = Name::portable(name)?.0 else {
             unreachable!("portable names are")
         };
-        crate::sys::system_name(name)
+        match Os::SYSTEM_DIRECTORY {
+            Some(directory) => Name::path(format!("{directory}/{name}.sock")),
+            None => Ok(Name(Kind::Portable(name))),
+        }
     }
 
     /// The user's own name, apart from the same name of another user. It is `\\.\pipe\NAME.SID` on Windows,
@@ -156,7 +164,11 @@ impl Name {
         let Kind::Portable(name) = Name::portable(name)?.0 else {
             unreachable!("portable names are")
         };
-        Name::portable(&crate::sys::per_user_name(name)?)
+        match UserId::current()? {
+            UserId::Sid(sid) => Name::portable(&format!("{name}.{sid}")),
+            // It is in the user's own directory.
+            UserId::Uid(_) => Ok(Name(Kind::Portable(name))),
+        }
     }
 
     fn portable(name: &str) -> io::Result<Name> {
@@ -263,10 +275,6 @@ fn fold(name: &str) -> String {
         }
     };
     name.chars().map(lower).collect()
-}
-
-pub(crate) fn invalid(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, what.into())
 }
 
 /// The same as [`Name::new`].

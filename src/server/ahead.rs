@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 
 use super::buffer::{Buffer, to_fill};
 use super::kept::FREE;
+use crate::base::clock;
 use crate::proto::wire;
 use crate::transport::{recv_step, unless_it_panics};
-use crate::{Deadline, Error, Stream, sys};
+use crate::{Deadline, Error, Stream};
 
 /// While the thread of the connection handles a request, nobody receives. This is how the handler, and the
 /// [watch](super::watch), look at what has come: a cancellation counts at once, and the rest waits here for its turn.
@@ -185,7 +186,7 @@ impl Ahead {
         if !may() {
             return;
         }
-        let now = sys::now();
+        let now = clock::now();
         let (mut messages, mut bytes) = (0, 0);
         while state.has_room(limit) && messages < AT_ONCE && bytes < BYTES_AT_ONCE {
             let message = match state.receive(stream, now) {

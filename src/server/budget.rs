@@ -26,9 +26,7 @@ use parking_lot::Mutex;
 
 use super::streams;
 #[cfg(feature = "tokio")]
-use crate::base::clock::nanoseconds;
-#[cfg(feature = "tokio")]
-use crate::sys;
+use crate::base::clock::{self, nanoseconds};
 use crate::{Deadline, Peer, UserId};
 
 /// What a connection may hold of requests, and of replies and items, beside the server's budget.
@@ -226,7 +224,7 @@ impl Budget {
     /// has been busy, all are late at once, and one of them may be enough.
     #[cfg(feature = "tokio")]
     pub(crate) fn may_cut_off(&self) -> bool {
-        let now = sys::now();
+        let now = clock::now();
         let last = self.last_cut_off.load(Ordering::Relaxed);
         let soon = last > 0 && now.saturating_sub(last) < nanoseconds(BETWEEN);
         !soon

@@ -10,9 +10,9 @@ use super::connection::{COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use super::share::Hold;
 use crate::base::caught::{Panicked, caught};
+use crate::base::clock;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::wire::{self, Code, Failure};
-use crate::sys;
 use crate::{Deadline, Stream};
 
 /// What is asked for.
@@ -109,7 +109,7 @@ impl Call {
                 let mut state = connection.state();
                 state.running.finish(&self.cancelled);
                 if self.inline {
-                    connection.has_handled(state, sys::recently());
+                    connection.has_handled(state, clock::recently());
                 }
                 Ok(failure.map(|failure| failure.code))
             }
@@ -136,7 +136,7 @@ impl Call {
         handled: Handled,
         out: &mut Outgoing,
     ) -> Result<Option<Code>, End> {
-        let recently = sys::recently();
+        let recently = clock::recently();
         let unwanted =
             self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_since(recently);
         let size = out.len();

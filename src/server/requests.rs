@@ -18,10 +18,10 @@ use super::outlet::State;
 use super::share::Hold;
 use super::shared::Shared;
 use super::streams::Line;
+use crate::base::clock;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::wire::{self, Code, Failure};
 use crate::proto::{Party, ServerEvent};
-use crate::sys;
 use crate::trace::Span;
 use crate::{Deadline, Stream};
 
@@ -166,7 +166,7 @@ impl Connection {
         } = asked;
         let Some(pool) = &self.shared.pool else {
             let InTurn { call, out } = turn;
-            let recently = sys::recently();
+            let recently = clock::recently();
             state.running.begin(&call.cancelled, id);
             state.handling.since = Some(recently);
             if out.capacity() == 0 {

@@ -14,8 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::connection::Connection;
 use super::shared::Roster;
-use crate::base::clock::nanoseconds;
-use crate::sys;
+use crate::base::clock::{self, nanoseconds};
 
 /// How long a handler takes that takes long.
 pub(super) const LONG: Duration = Duration::from_millis(20);
@@ -151,7 +150,7 @@ impl Desk {
 
 /// Looks at all connections, and has received what has come for those whose handlers take long.
 fn look(roster: &Roster, connections: &mut Vec<Arc<Connection>>, receives: bool) -> Pace {
-    let now = sys::now();
+    let now = clock::now();
     let pace = |connection: &Connection| {
         let Some(since) = connection.handles_since() else {
             return Pace::Idle;

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::runtime;
 use super::transport::Stream;
+use crate::base::backoff::Backoff;
 use crate::client::common::{Answer, Kept, encoding, may_try_again};
 use crate::client::{CallOptions, ClientOptions, DEFAULT_WINDOW, ServerInfo};
 use crate::codec::outgoing::Outgoing;
@@ -30,7 +31,6 @@ use crate::proto::Party;
 use crate::proto::call_error::{CallError, Version};
 use crate::proto::wire::{self, control};
 use crate::trace::Span;
-use crate::transport::options::Backoff;
 use crate::{Deadline, Name, ToName};
 use dial::Dials;
 pub use items::Items;

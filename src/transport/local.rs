@@ -253,3 +253,76 @@ impl Stream for LocalStream {
         self.sys.peer()
     }
 }
+
+impl ListenOptions {
+    /// Creates the endpoint and begins to listen.
+    ///
+    /// Clients of an earlier listener that have not yet closed their end do not keep the name from the next one. On
+    /// Windows the system keeps a pipe for such clients, with its access: a listener with the same access takes it over,
+    /// and for one with another it is in use until the last of them has gone.
+    ///
+    /// # Errors
+    ///
+    /// * `AddrInUse`: the name has a listener already, whoever holds it; on Unix the error says where, and which process
+    ///   it is where the system tells. A socket that a dead process of this user left behind is taken over; one that
+    ///   anybody has open is not, whether or not it listens. On Windows also a name that cannot be taken over from an
+    ///   earlier listener's clients, for a reason that the error tells in words.
+    /// * `AlreadyExists`: there is something at the path that is not a socket.
+    /// * `InvalidInput`: a name or an option that cannot be, in words.
+    /// * `Unsupported`: this platform has no such name or option.
+    /// * `PermissionDenied` and others: what the system says about the place. On Unix also, in words: somebody has put
+    ///   something else at the path meanwhile, or there is no directory for a portable name that only this user can enter.
+    pub fn bind(&self, name: impl ToName) -> io::Result<LocalListener> {
+        self.check()?;
+        LocalListener::open(self, name.to_name()?)
+    }
+}
+
+impl ConnectOptions {
+    /// Connects to the listener at `name`.
+    ///
+    /// A busy endpoint is waited for until the deadline; with [`Deadline::NOW`] it is [`Error::Busy`] at once.
+    ///
+    /// [`Error::Busy`]: crate::Error::Busy
+    ///
+    /// # Errors
+    ///
+    /// * `NotFound`: nobody listens there. On Unix the error names all places where the name was looked for, see
+    ///   [`Name`](crate::Name). Nothing is created by looking.
+    /// * `TimedOut`: it was busy, or with [`wait_for_server`](Self::wait_for_server) nobody listened, until the
+    ///   deadline.
+    /// * `PermissionDenied`: the listener does not let this user in, or this client does not trust the server.
+    /// * `InvalidInput`: a name that cannot be, or a Windows pipe of byte type that was not asked for.
+    /// * `BrokenPipe`: on Windows, the listener let this client in and disconnected it at once.
+    /// * `Unsupported`: this platform has no such name or option.
+    pub fn connect(&self, name: impl ToName, deadline: Deadline) -> io::Result<LocalStream> {
+        self.check()?;
+        LocalStream::open(self, name.to_name()?, deadline)
+    }
+
+    /// Connects, sends a request, receives the reply into `reply`, and closes, all by one deadline. Returns the
+    /// length of the reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), [`Stream::send`] and [`Stream::recv_message`]; `UnexpectedEof` if the
+    /// server closed without a reply.
+    pub fn call(
+        &self,
+        name: impl ToName,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<usize> {
+        let stream = self.connect(name, deadline)?;
+        stream.send(request, deadline)?;
+        stream.recv_message(reply, deadline)?.ok_or_else(no_reply)
+    }
+}
+
+pub(crate) fn no_reply() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the server closed without a reply",
+    )
+}

@@ -4,9 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use crate::transport::{DEFAULT_MAX_MESSAGE, MAX_MESSAGE};
-use crate::{Access, Deadline, LocalListener, LocalStream, Spin, Stream, ToName, Trust};
+use crate::{Access, Spin, Trust};
 
-/// How [`LocalStream::connect`] waits when nothing else is said: 30 seconds.
+/// How [`LocalStream::connect`](crate::LocalStream::connect) waits when nothing else is said: 30 seconds.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a read takes from a Windows pipe.
@@ -24,7 +24,7 @@ pub enum ReadMode {
     Byte,
 }
 
-/// How a [`LocalListener`] is opened.
+/// How a [`LocalListener`](crate::LocalListener) is opened.
 ///
 /// ```
 /// use pipetalk::{Access, ListenOptions, Name};
@@ -107,7 +107,7 @@ impl ListenOptions {
     }
 
     /// The largest message that the accepted streams take, [`DEFAULT_MAX_MESSAGE`] unless set;
-    /// [`Stream::recv`], which has a buffer of its caller's, takes any.
+    /// [`Stream::recv`](crate::Stream::recv), which has a buffer of its caller's, takes any.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -137,32 +137,10 @@ impl ListenOptions {
         self
     }
 
-    /// Creates the endpoint and begins to listen.
-    ///
-    /// Clients of an earlier listener that have not yet closed their end do not keep the name from the next one. On
-    /// Windows the system keeps a pipe for such clients, with its access: a listener with the same access takes it over,
-    /// and for one with another it is in use until the last of them has gone.
-    ///
-    /// # Errors
-    ///
-    /// * `AddrInUse`: the name has a listener already, whoever holds it; on Unix the error says where, and which process
-    ///   it is where the system tells. A socket that a dead process of this user left behind is taken over; one that
-    ///   anybody has open is not, whether or not it listens. On Windows also a name that cannot be taken over from an
-    ///   earlier listener's clients, for a reason that the error tells in words.
-    /// * `AlreadyExists`: there is something at the path that is not a socket.
-    /// * `InvalidInput`: a name or an option that cannot be, in words.
-    /// * `Unsupported`: this platform has no such name or option.
-    /// * `PermissionDenied` and others: what the system says about the place. On Unix also, in words: somebody has put
-    ///   something else at the path meanwhile, or there is no directory for a portable name that only this user can enter.
-    pub fn bind(&self, name: impl ToName) -> io::Result<LocalListener> {
-        self.check()?;
-        LocalListener::open(self, name.to_name()?)
-    }
-
     /// What no platform could do.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.instances == Some(0) {
-            return Err(crate::base::name::invalid(
+            return Err(crate::base::error::invalid(
                 "a limit of no instances leaves nobody to connect to",
             ));
         }
@@ -170,7 +148,7 @@ impl ListenOptions {
     }
 }
 
-/// How a [`LocalStream`] is opened.
+/// How a [`LocalStream`](crate::LocalStream) is opened.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -230,7 +208,7 @@ impl ConnectOptions {
     }
 
     /// The largest message that the stream takes, [`DEFAULT_MAX_MESSAGE`] unless set;
-    /// [`Stream::recv`], which has a buffer of its caller's, takes any.
+    /// [`Stream::recv`](crate::Stream::recv), which has a buffer of its caller's, takes any.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -252,7 +230,7 @@ impl ConnectOptions {
         self
     }
 
-    /// Windows: lets the server act as this user ([`LocalStream::impersonate`]). Unless set, it can only see
+    /// Windows: lets the server act as this user ([`LocalStream::impersonate`](crate::LocalStream::impersonate)). Unless set, it can only see
     /// who this user is. Nothing on Unix.
     #[must_use]
     pub fn allow_impersonation(mut self, allow: bool) -> Self {
@@ -267,86 +245,17 @@ impl ConnectOptions {
         self
     }
 
-    /// Connects to the listener at `name`.
-    ///
-    /// A busy endpoint is waited for until the deadline; with [`Deadline::NOW`] it is [`Error::Busy`] at once.
-    ///
-    /// [`Error::Busy`]: crate::Error::Busy
-    ///
-    /// # Errors
-    ///
-    /// * `NotFound`: nobody listens there. On Unix the error names all places where the name was looked for, see
-    ///   [`Name`](crate::Name). Nothing is created by looking.
-    /// * `TimedOut`: it was busy, or with [`wait_for_server`](Self::wait_for_server) nobody listened, until the
-    ///   deadline.
-    /// * `PermissionDenied`: the listener does not let this user in, or this client does not trust the server.
-    /// * `InvalidInput`: a name that cannot be, or a Windows pipe of byte type that was not asked for.
-    /// * `BrokenPipe`: on Windows, the listener let this client in and disconnected it at once.
-    /// * `Unsupported`: this platform has no such name or option.
-    pub fn connect(&self, name: impl ToName, deadline: Deadline) -> io::Result<LocalStream> {
-        self.check()?;
-        LocalStream::open(self, name.to_name()?, deadline)
-    }
-
     /// What no platform could do.
     pub(crate) fn check(&self) -> io::Result<()> {
         check_max_message(self.max_message)
     }
-
-    /// Connects, sends a request, receives the reply into `reply`, and closes, all by one deadline. Returns the
-    /// length of the reply.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect), [`Stream::send`] and [`Stream::recv_message`]; `UnexpectedEof` if the
-    /// server closed without a reply.
-    pub fn call(
-        &self,
-        name: impl ToName,
-        request: &[u8],
-        reply: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<usize> {
-        let stream = self.connect(name, deadline)?;
-        stream.send(request, deadline)?;
-        stream.recv_message(reply, deadline)?.ok_or_else(no_reply)
-    }
-}
-
-pub(crate) fn no_reply() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::UnexpectedEof,
-        "the server closed without a reply",
-    )
 }
 
 fn check_max_message(limit: usize) -> io::Result<()> {
     if limit > MAX_MESSAGE {
-        return Err(crate::base::name::invalid(format!(
+        return Err(crate::base::error::invalid(format!(
             "no message is larger than {MAX_MESSAGE} bytes, so no limit can be"
         )));
     }
     Ok(())
-}
-
-/// Retries of an open that cannot be waited for by an event: short at first, so that a server that is just
-/// coming up is found at once, and never so often that waiting costs anything.
-#[derive(Debug)]
-pub(crate) struct Backoff(Duration);
-
-impl Backoff {
-    pub(crate) fn new() -> Self {
-        Backoff(Duration::from_millis(1))
-    }
-
-    /// How long to wait before the next try, or `TimedOut` if the deadline has passed.
-    pub(crate) fn next(&mut self, deadline: Deadline) -> io::Result<Duration> {
-        let pause = match deadline.remaining() {
-            Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
-            Some(left) => self.0.min(left),
-            None => self.0,
-        };
-        self.0 = (self.0 * 2).min(Duration::from_millis(50));
-        Ok(pause)
-    }
 }

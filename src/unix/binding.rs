@@ -11,7 +11,8 @@ use super::os;
 use super::os::files::Entry;
 use super::place::{Home, Place, Search};
 use super::probe;
-use crate::base::name::{Kind, invalid};
+use crate::base::error::{invalid, unsupported};
+use crate::base::name::Kind;
 use crate::{Access, ListenOptions, Name};
 
 /// The fields are dropped in this order: the name goes while the socket is still open, see [`Claim`].
@@ -67,17 +68,15 @@ fn mode(access: &Access, name: &Name) -> io::Result<u32> {
         Access::Everyone => 0o666,
         Access::Mode(mode) => *mode,
         Access::Sddl(_) => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
+            return Err(unsupported(
                 "a Unix socket has no security descriptor: say who may connect by Access::Group, Everyone or Mode",
             ));
         }
     };
     match (&name.0, access) {
-        (Kind::Abstract(_), Access::Group(_) | Access::Mode(_)) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("{name} is an abstract name, which has no mode and no group: use a path"),
-        )),
+        (Kind::Abstract(_), Access::Group(_) | Access::Mode(_)) => Err(unsupported(format!(
+            "{name} is an abstract name, which has no mode and no group: use a path"
+        ))),
         (Kind::Portable(_) | Kind::Pipe { .. }, _) if mode & 0o077 != 0 => Err(invalid(format!(
             "{name} is in a directory that only this user can enter, so nobody else could connect: use Name::system or a path"
         ))),

@@ -1,6 +1,7 @@
 //! What macOS and the BSDs do in a way of their own.
 
 pub(super) mod files;
+pub(super) mod system;
 
 use std::io;
 #[cfg(feature = "tokio")]
@@ -15,15 +16,11 @@ use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, sockopt};
 
 use super::socket::Socket;
+use crate::base::error::unsupported;
 use crate::{Peer, UserId};
-
-/// Not all of these systems have a coarse clock.
-pub(super) use crate::base::clock::by_instant::{epoch, now, now as recently};
 
 /// `sun_path` has 104 bytes with the closing NUL: unix(4).
 pub(super) const MAX_PATH: usize = 103;
-
-pub(super) const SYSTEM_DIRECTORY: &str = "/var/run";
 
 /// There is no flag everywhere; [`prepare`] sets an option on the socket instead.
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
@@ -87,10 +84,9 @@ pub(super) fn is_urgent<T: AsRawFd>(_socket: &AsyncFd<T>) -> bool {
 }
 
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("@{name} is an abstract name, which only Linux has"),
-    ))
+    Err(unsupported(format!(
+        "@{name} is an abstract name, which only Linux has"
+    )))
 }
 
 /// A full backlog refuses clients here as if nobody listened, so that there is nothing to fill it with.

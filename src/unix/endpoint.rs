@@ -81,7 +81,7 @@ impl Endpoint {
             max_message: options.max_message,
             buffer_size: options.buffer_size,
             only: match options.access {
-                Access::SameUser => Some(super::current_user()?),
+                Access::SameUser => Some(UserId::current()?),
                 _ => None,
             },
             process: process::id(),

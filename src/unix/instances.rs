@@ -10,7 +10,7 @@ use rustix::net::SocketAddrUnix;
 use super::endpoint::Endpoint;
 use super::os;
 use super::socket::Socket;
-use crate::signal::Signal;
+use crate::base::signal::Signal;
 
 #[derive(Debug)]
 pub(super) struct Instances {

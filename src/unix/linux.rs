@@ -1,6 +1,7 @@
 //! What Linux does in a way of its own.
 
 pub(super) mod files;
+pub(super) mod system;
 
 use std::fs;
 use std::io;
@@ -8,12 +9,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
-use std::time::Instant;
 
 #[cfg(feature = "tokio")]
 use ::tokio::io::{Interest, unix::AsyncFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::time::{ClockId, clock_gettime};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
@@ -21,13 +20,10 @@ use rustix::net::{
 use rustix::process::getpid;
 
 use super::socket::Socket;
-use crate::base::clock::Epoch;
 use crate::{Peer, UserId};
 
 /// `sun_path` has 108 bytes with the closing NUL: unix(7).
 pub(super) const MAX_PATH: usize = 107;
-
-pub(super) const SYSTEM_DIRECTORY: &str = "/run";
 
 /// Sending to a peer that has closed is an error, not a signal: send(2).
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
@@ -40,42 +36,6 @@ pub(super) const MAX_RIGHTS: usize = 253;
 
 /// A look at a message says that it has descriptors where there is no room for them.
 pub(super) const PEEK_TELLS_RIGHTS: bool = true;
-
-/// What time it is: `CLOCK_MONOTONIC`, which is the clock that [`Instant`] reads, though it does not say so in numbers.
-/// clock_gettime(2).
-///
-/// By the C library, because rustix looks for the kernel's code in a way that ends a program under valgrind.
-#[inline]
-pub(super) fn now() -> u64 {
-    // The standard library panics as well, in every `Instant::now()`.
-    read(ClockId::CLOCK_MONOTONIC).expect("the monotonic clock can be read")
-}
-
-/// When the last tick was: reading the coarse clock costs a third, because it does not ask the processor for the time
-/// since that tick.
-#[inline]
-pub(super) fn recently() -> u64 {
-    read(ClockId::CLOCK_MONOTONIC_COARSE).unwrap_or_else(|_| now())
-}
-
-#[inline]
-fn read(clock: ClockId) -> nix::Result<u64> {
-    let time = clock_gettime(clock)?;
-    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
-}
-
-/// One point in time, both ways. Nobody can read both at once: what lies between two readings of the one is as little as
-/// a few tries make it.
-pub(super) fn epoch() -> Epoch {
-    let mut best = (u64::MAX, Instant::now(), 0);
-    for _ in 0..10 {
-        let time = now();
-        let instant = Instant::now();
-        best = best.min((now() - time, instant, time));
-    }
-    let (_, instant, time) = best;
-    Epoch { instant, time }
-}
 
 /// A socket that does not block yet.
 pub(super) fn socket() -> io::Result<OwnedFd> {

@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::claim::in_use;
 use super::os::files::{Entry, holder};
 use crate::Deadline;
-use crate::transport::options::Backoff;
+use crate::base::backoff::Backoff;
 
 /// How often to look again when what is at a path changes between one look and the next.
 const LOOKS: u32 = 100;

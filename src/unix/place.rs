@@ -11,7 +11,8 @@ use rustix::net::SocketAddrUnix;
 use super::os;
 use super::os::files::Entry;
 use crate::Name;
-use crate::base::name::{Kind, invalid};
+use crate::base::error::{invalid, unsupported};
+use crate::base::name::Kind;
 
 /// The place of a socket.
 #[derive(Debug, Clone)]
@@ -103,12 +104,13 @@ impl Search {
                 Some(name) if !name.is_empty() && !name.contains('\\') => {
                     Search::new(&Name::new(name)?)
                 }
-                _ => unsupported(name, "a pipe path with directories, which only Windows has"),
+                _ => Err(unsupported(format!(
+                    "{name} is a pipe path with directories, which only Windows has"
+                ))),
             },
-            Kind::Pipe { .. } => unsupported(
-                name,
-                "a pipe of another machine, which only Windows reaches",
-            ),
+            Kind::Pipe { .. } => Err(unsupported(format!(
+                "{name} is a pipe of another machine, which only Windows reaches"
+            ))),
             Kind::Path(path) => Ok(Search::At(Place::at(path))),
             Kind::Abstract(name) => Ok(Search::At(Place::Abstract(name.clone()))),
         }
@@ -192,13 +194,6 @@ impl Search {
 pub(super) struct Home {
     pub(super) place: Place,
     pub(super) elsewhere: Vec<Place>,
-}
-
-fn unsupported<T>(name: &Name, what: &str) -> io::Result<T> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("{name} is {what}"),
-    ))
 }
 
 /// The directories of the user's own sockets: where a listener looks for its place, and clients for listeners.

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use super::place::{Place, Search};
 use super::socket::Socket;
 use super::{check_read_mode, dialed, os, refused, since};
-use crate::tokio::runtime;
-use crate::transport::options::Backoff;
+use crate::base::backoff::Backoff;
+use crate::transport::tokio::runtime;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name};
 
 pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {

@@ -9,7 +9,8 @@ use windows_sys::Win32::Foundation::{ERROR_NO_DATA, ERROR_PIPE_CONNECTED};
 
 use super::instances::{BACKOFF, Bell, Instance, Instances, is_passing};
 use super::overlapped::{self, Event, Operation, Undone, Woken};
-use super::pipe::{Direction, End};
+use super::pipe::End;
+use super::rights::Direction;
 use super::stream::{Parts, Stream};
 use crate::{Deadline, Error, ListenOptions, Spin};
 

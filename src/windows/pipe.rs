@@ -16,8 +16,10 @@ use windows_sys::Win32::System::Pipes::{
 };
 
 use super::instances::Instance;
+use super::rights::Direction;
 use super::security;
 use super::token::{self, Impersonation};
+use crate::base::error::unsupported;
 use crate::{Error, Peer, ReadMode, UserId};
 
 /// A pipe that is connected until it is ended.
@@ -49,14 +51,6 @@ pub(super) enum End {
     Client,
     /// A client whose server is on another machine.
     RemoteClient,
-}
-
-/// In which direction messages may go, seen from this end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Both,
-    Inbound,
-    Outbound,
 }
 
 /// Why a connection is over.
@@ -177,7 +171,7 @@ impl Pipe {
 
     fn check_direction(&self, wrong: Direction, what: &str) -> io::Result<()> {
         if self.direction == wrong {
-            return Err(super::unsupported(format!(
+            return Err(unsupported(format!(
                 "this pipe is open in one direction only: it cannot {what}"
             )));
         }
@@ -261,7 +255,7 @@ impl Pipe {
 
     pub(super) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
         if self.end != End::Server {
-            return Err(super::unsupported(
+            return Err(unsupported(
                 "only the server of a pipe can act as its client".to_owned(),
             ));
         }

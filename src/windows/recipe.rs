@@ -33,7 +33,8 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::claim::System;
-use super::{security, token, wide};
+use super::win32::wide;
+use super::{security, token};
 use crate::{ListenOptions, ReadMode};
 
 /// The default size of the buffers of a pipe, in bytes for each direction.

@@ -1,6 +1,5 @@
 //! Users, owners and security descriptors.
 
-use std::ffi::c_void;
 use std::io;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
@@ -9,20 +8,19 @@ use interprocess::os::windows::ToWtf16;
 use interprocess::os::windows::security_descriptor::{
     AsSecurityDescriptorExt, BorrowedSecurityDescriptor, SecurityDescriptor,
 };
-use windows_sys::Win32::Foundation::{ERROR_SUCCESS, LocalFree};
-use windows_sys::Win32::Security::Authorization::{
-    ConvertSidToStringSidW, GetSecurityInfo, SE_KERNEL_OBJECT,
-};
+use windows_sys::Win32::Foundation::ERROR_SUCCESS;
+use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
 use windows_sys::Win32::Security::{
     DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION, LookupAccountNameW,
     OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID,
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 
+use super::rights::CLIENT_RIGHTS;
 use super::token::{current_user, package};
-use super::{unsupported, wide};
+use super::win32::{Local, check, sid_text, wide};
 use crate::Access;
-use crate::base::name::invalid;
+use crate::base::error::{invalid, unsupported};
 
 /// The SID of the owner of a pipe.
 ///
@@ -122,7 +120,7 @@ fn sddl_for(user: &str, package: Option<&str>, rights: &str) -> String {
 
 /// What a client needs: not the right to create an instance.
 fn client_entry(sid: &str) -> String {
-    format!("(A;;0x{:x};;;{sid})", super::CLIENT_RIGHTS[0].1)
+    format!("(A;;0x{:x};;;{sid})", CLIENT_RIGHTS[0].1)
 }
 
 /// The SID of a group that is given by its name, or as a SID.
@@ -158,17 +156,6 @@ fn group_sid(group: &str) -> io::Result<String> {
     sid_text(sid.as_mut_ptr().cast())
 }
 
-/// Memory from the local heap.
-#[derive(Debug)]
-struct Local(*mut c_void);
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        // SAFETY: the pointer is from a system call whose documentation gives it to LocalFree, and is freed once.
-        unsafe { LocalFree(self.0) };
-    }
-}
-
 /// Reads a security descriptor, which the returned owner (null unless asked for) points into.
 fn descriptor_of(pipe: &OwnedHandle, what: u32) -> io::Result<(Local, PSID)> {
     let mut owner: PSID = ptr::null_mut();
@@ -190,36 +177,6 @@ fn descriptor_of(pipe: &OwnedHandle, what: u32) -> io::Result<(Local, PSID)> {
         return Err(io::Error::from_raw_os_error(code as i32));
     }
     Ok((Local(descriptor), owner))
-}
-
-/// The string form of a SID, which is valid or null.
-pub(super) fn sid_text(sid: PSID) -> io::Result<String> {
-    if sid.is_null() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let mut text = ptr::null_mut();
-    // SAFETY: the callers' SID is valid, and `text` lives through the call.
-    check(unsafe { ConvertSidToStringSidW(sid, &raw mut text) })?;
-    let text = Local(text.cast());
-    let mut units = Vec::new();
-    let mut next = text.0.cast::<u16>().cast_const();
-    loop {
-        // SAFETY: the text ends in a NUL, and this is not behind it.
-        let unit = unsafe { next.read() };
-        if unit == 0 {
-            return Ok(String::from_utf16_lossy(&units));
-        }
-        units.push(unit);
-        next = next.wrapping_add(1);
-    }
-}
-
-pub(super) fn check(done: windows_sys::core::BOOL) -> io::Result<()> {
-    if done == 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

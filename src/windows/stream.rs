@@ -14,7 +14,8 @@ use windows_sys::Win32::Foundation::{
 use super::head::Head;
 use super::instances::Instance;
 use super::overlapped::{Block, Done, Event, Left, Meanwhile, Operation, Undone};
-use super::pipe::{Direction, End, Pipe, Why, write_error};
+use super::pipe::{End, Pipe, Why, write_error};
+use super::rights::Direction;
 use crate::base::callback::Callbacks;
 use crate::base::spin::Spinner;
 use crate::transport::{Unfinished, check_sendable, gather, total_len};

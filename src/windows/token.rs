@@ -19,7 +19,7 @@ use windows_sys::Win32::Security::{
 use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
 use windows_sys::Win32::System::Threading::{GetCurrentThread, OpenThreadToken, SetThreadToken};
 
-use super::security::{check, sid_text};
+use super::win32::{check, sid_text};
 
 /// The token of this process, to be asked only: it need not be opened, which a thread that acts as a client might not
 /// be allowed to do.

@@ -48,12 +48,12 @@ mod stream;
 use std::io;
 use std::os::windows::io::OwnedHandle;
 
-use super::pipe::Direction;
+use super::rights::Direction;
 use super::{
     Wait, after_refusal, end_of_client, is_remote, make_ready, open_once, own_pipe_path, pipe_path,
 };
-use crate::tokio::runtime as rt;
-use crate::transport::options::Backoff;
+use crate::base::backoff::Backoff;
+use crate::transport::tokio::runtime as rt;
 use crate::{ConnectOptions, Deadline, ListenOptions, Name};
 use stream::Parts;
 

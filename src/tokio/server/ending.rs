@@ -5,10 +5,10 @@ use std::time::Instant;
 use super::connection::Connection;
 use super::core::Core;
 use crate::Deadline;
+use crate::base::clock;
 use crate::proto::wire::{self, Code, Failure};
 use crate::server::connection::COURTESY;
 use crate::server::emit::wake;
-use crate::sys;
 use crate::tokio::transport::Stream;
 
 impl<F> Core<F> {
@@ -138,7 +138,7 @@ impl<Q, F> Connection<Q, F> {
             drop(state);
             return core.close();
         }
-        let time = sys::now();
+        let time = clock::now();
         core.abort(&mut state, |job| {
             job.id.is_some() && job.deadline.has_passed_at(time)
         });

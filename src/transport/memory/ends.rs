@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::stream::{End, Signals};
 use crate::Deadline;
-use crate::signal::{Signal, wait};
+use crate::base::signal::{Signal, wait};
 
 /// The two ends of a connection, locked. Those who wait are woken when the lock has been let go of: the waker of a task
 /// may be anybody's code, and use the connection.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Options, Stream};
-use crate::signal::{Signal, wait};
+use crate::base::signal::{Signal, wait};
 use crate::{Deadline, Error, transport};
 
 /// A listener in memory. Dropping it stops it: who has connected and is not yet accepted gets the end, and streams

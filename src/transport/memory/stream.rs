@@ -13,7 +13,7 @@ use super::ends::Ends;
 use super::port::Instance;
 use super::queue::{Message, Queue};
 use crate::base::callback::Callbacks;
-use crate::signal::Signal;
+use crate::base::signal::Signal;
 use crate::transport::{self, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};
 

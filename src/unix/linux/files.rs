@@ -10,6 +10,8 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, major, minor};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::base::error::unsupported;
+
 /// What is at a path, whatever is put there afterwards. A link is the link itself.
 #[derive(Debug)]
 pub(crate) struct Entry(File);
@@ -50,10 +52,9 @@ impl Entry {
         let path = PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
         match path.symlink_metadata() {
             Ok(_) => Ok(path),
-            Err(error) => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!("that takes /proc, which is not there: {error}"),
-            )),
+            Err(error) => Err(unsupported(format!(
+                "that takes /proc, which is not there: {error}"
+            ))),
         }
     }
 }

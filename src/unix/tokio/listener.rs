@@ -16,8 +16,8 @@ use super::super::endpoint::{BACKOFF, Endpoint, Next};
 use super::super::instances::Instance;
 use super::super::socket::Socket;
 use super::Stream;
-use crate::tokio::runtime;
-use crate::tokio::turn::Turn;
+use crate::transport::tokio::runtime;
+use crate::transport::tokio::turn::Turn;
 use crate::{Deadline, Error, ListenOptions, Name};
 
 #[derive(Debug)]

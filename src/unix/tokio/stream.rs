@@ -22,8 +22,8 @@ use super::super::read_ahead::{READ_AHEAD, ReadAhead};
 use super::super::socket::{Received, Socket};
 use super::outgoing::Outgoing;
 use super::scratch;
-use crate::tokio::runtime;
-use crate::tokio::turn::Turn;
+use crate::transport::tokio::runtime;
+use crate::transport::tokio::turn::Turn;
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 /// A socket, and what the runtime knows of it.

@@ -12,10 +12,11 @@ use windows_sys::Win32::Foundation::{
 
 use super::operation::{Operation, Stage, cancel_all};
 use super::stream::{Parts, Stream};
-use crate::tokio::runtime as rt;
-use crate::tokio::turn::Turn;
+use crate::transport::tokio::runtime as rt;
+use crate::transport::tokio::turn::Turn;
 use crate::windows::instances::{BACKOFF, Bell, Instance, Instances, is_passing};
-use crate::windows::pipe::{Direction, End};
+use crate::windows::pipe::End;
+use crate::windows::rights::Direction;
 use crate::{Deadline, ListenOptions};
 
 #[derive(Debug)]

@@ -10,13 +10,14 @@ use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 
 use super::operation::{Ended, Operation, Stage, cancel_all};
 use super::scratch;
-use crate::tokio::runtime as rt;
-use crate::tokio::turn::{Taken, Turn};
+use crate::transport::tokio::runtime as rt;
+use crate::transport::tokio::turn::{Taken, Turn};
 use crate::transport::{check_sendable, gather, total_len};
 use crate::windows::head::Head;
 use crate::windows::instances::Instance;
 use crate::windows::overlapped::Done;
-use crate::windows::pipe::{Direction, End, Pipe, Why, write_error};
+use crate::windows::pipe::{End, Pipe, Why, write_error};
+use crate::windows::rights::Direction;
 use crate::{Deadline, Error, Part, Peer, ReadMode, Waiting};
 
 /// The room for a message of which nothing is known yet. Every idle connection has that much, and what is larger costs

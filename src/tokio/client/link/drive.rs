@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::{Shared, wake_all};
+use crate::Deadline;
+use crate::base::clock;
 use crate::client::common::End;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
@@ -14,7 +16,6 @@ use crate::tokio::client::calls::COURTESY;
 use crate::tokio::client::slot::Queued;
 use crate::tokio::fair;
 use crate::tokio::transport::Stream;
-use crate::{Deadline, sys};
 
 /// Sends what is queued. It is polled by whoever has queued something, and waits for nothing but room.
 pub(super) async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
@@ -121,7 +122,7 @@ pub(super) async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
             if alarm.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let now = sys::now();
+            let now = clock::now();
             if linger.is_some_and(|until: Deadline| until.has_passed_at(now)) {
                 return Poll::Ready(());
             }

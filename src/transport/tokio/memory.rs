@@ -40,7 +40,6 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::AtomicU8;
 
 use super::runtime;
-use super::transport;
 use crate::transport::memory::{self, queue::Queue};
 use crate::transport::{Stream as _, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
@@ -184,7 +183,7 @@ impl Drop for Transaction<'_> {
     }
 }
 
-impl transport::Stream for Stream {
+impl super::Stream for Stream {
     async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         check_sendable(message.len())?;
         self.push(copy(message)?, deadline).await
@@ -281,7 +280,7 @@ impl From<Listener> for memory::Listener {
     }
 }
 
-impl transport::Listener for Listener {
+impl super::Listener for Listener {
     type Stream = Stream;
 
     async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {

@@ -1,5 +1,10 @@
 //! The traits [`Stream`] and [`Listener`] for async programs.
 
+pub(crate) mod local;
+pub mod memory;
+pub(crate) mod runtime;
+pub(crate) mod turn;
+
 use std::fmt::Debug;
 use std::future::Future;
 use std::io::{self, IoSlice};

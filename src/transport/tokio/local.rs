@@ -7,8 +7,9 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 
 use super::runtime;
-use super::transport::{Listener, Stream};
-use crate::transport::options::{DEFAULT_TIMEOUT, no_reply};
+use super::{Listener, Stream};
+use crate::transport::local::no_reply;
+use crate::transport::options::DEFAULT_TIMEOUT;
 use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, Waiting, sys};
 
 /// A listener on a Windows named pipe or a Unix domain socket, for async programs: the mirror of
@@ -222,18 +223,18 @@ impl Stream for LocalStream {
 }
 
 /// Whether a stream is this crate's own.
-pub(super) fn is_local<S: Stream>() -> bool {
+pub(crate) fn is_local<S: Stream>() -> bool {
     TypeId::of::<S>() == TypeId::of::<LocalStream>()
 }
 
 /// Whether [`try_send`] may have success.
-pub(super) fn tries_to_send<S: Stream>() -> bool {
+pub(crate) fn tries_to_send<S: Stream>() -> bool {
     cfg!(target_os = "linux") && is_local::<S>()
 }
 
 /// Sends a small message, if that can be done at once: if not, nothing of it has been sent, and sending it as usual
 /// says what there is to say. It asks nothing of the runtime.
-pub(super) fn try_send<S: Stream>(stream: &S, message: &[u8]) -> bool {
+pub(crate) fn try_send<S: Stream>(stream: &S, message: &[u8]) -> bool {
     cfg_if::cfg_if! {
         if #[cfg(target_os = "linux")] {
             let local = (stream as &dyn Any).downcast_ref::<LocalStream>();
