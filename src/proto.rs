@@ -35,6 +35,7 @@
 pub(crate) mod call_error;
 mod client;
 mod credit;
+pub(crate) mod definition;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod pair;
 mod party;

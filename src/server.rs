@@ -20,6 +20,7 @@ mod pool;
 mod relief;
 mod requests;
 mod sending;
+pub(crate) mod service;
 mod share;
 mod shared;
 #[cfg(feature = "signals")]
@@ -57,7 +58,7 @@ pub use sink::{ItemSink, Opening, SinkError};
 use watch::Watch;
 
 pub use crate::codec::outgoing::Outgoing;
-pub use crate::service::Service;
+pub use service::Service;
 
 /// How a server is made.
 ///

@@ -4,18 +4,12 @@
 //! crate's interface. A definition is matched in one go, and each method then on its own, so that neither the number
 //! of methods nor the length of their comments comes near the compiler's limit of recursion.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use crate::codec::{Codec, DefaultCodec};
-use crate::server::{Call, HandleError, Handler, Opening, Outgoing, Payload};
-use hidden::{Definition, Dispatch, Open};
-
 mod checks;
 mod client;
 pub mod hidden;
 mod parts;
 mod server;
+mod whole;
 
 cfg_if::cfg_if! {
     if #[cfg(feature = "tokio")] {
@@ -288,58 +282,4 @@ macro_rules! service {
             [$({ [$([$($of_method)*])*] $kind $method $arguments [$($reply)?] })*]
         }
     };
-}
-
-/// What implements a service, as [`Server::serve`](crate::Server::serve) takes it: `store.service()`, where `store`
-/// implements a trait that [`service!`](crate::service!) has made.
-pub struct Service<T, C = DefaultCodec> {
-    service: T,
-    definition: &'static Definition,
-    dispatch: Dispatch<T>,
-    open: Open<T>,
-    codec: PhantomData<fn() -> C>,
-}
-
-impl<T: Send + Sync + 'static, C: Codec> Handler<C, Service<T>> for Service<T, C> {
-    fn service(&self) -> &'static str {
-        self.definition.name
-    }
-
-    fn version(&self) -> &'static str {
-        self.definition.version
-    }
-
-    fn fingerprint(&self) -> u64 {
-        self.definition.fingerprint
-    }
-
-    fn methods(&self) -> &'static [&'static str] {
-        self.definition.methods
-    }
-
-    fn handle(
-        &self,
-        method: u32,
-        payload: &Payload,
-        call: &Call,
-        reply: &mut Outgoing,
-    ) -> Result<(), HandleError> {
-        (self.dispatch)(&self.service, method, payload, call, reply)
-    }
-
-    fn open(
-        &self,
-        method: u32,
-        payload: &Payload,
-        call: &Call,
-        opening: Opening,
-    ) -> Result<(), HandleError> {
-        (self.open)(&self.service, method, payload, call, opening)
-    }
-}
-
-impl<T, C> fmt::Debug for Service<T, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Service").field(&self.definition).finish()
-    }
 }

@@ -14,6 +14,7 @@ mod closing;
 mod connection;
 mod endpoint;
 mod framing;
+mod instance;
 mod instances;
 mod listener;
 mod listening;
@@ -22,6 +23,7 @@ mod patience;
 mod place;
 mod probe;
 mod read_ahead;
+mod receiving;
 mod socket;
 mod stream;
 pub(crate) mod system;
@@ -149,12 +151,6 @@ fn dialed(options: &ConnectOptions, socket: Socket) -> io::Result<(Socket, Optio
     // Whatever one that is not trusted has sent is not to hold this thread up.
     options.trust.check(user).inspect_err(|_| socket.shut())?;
     Ok((socket, peer))
-}
-
-fn impersonate<R>(_act: impl FnOnce() -> R) -> io::Result<R> {
-    Err(unsupported(
-        "only Windows can act as another user for a while",
-    ))
 }
 
 fn check_read_mode(mode: ReadMode) -> io::Result<()> {

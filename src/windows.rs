@@ -12,6 +12,7 @@
 
 mod begin;
 mod claim;
+mod handle;
 mod head;
 mod instances;
 mod listener;

@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::ptr;
 
-use super::Blob;
+use super::bytes::Blob;
 
 /// From this size on, lending costs less than copying.
 pub(crate) const LARGE: usize = 16 << 10;

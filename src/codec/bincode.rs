@@ -13,8 +13,10 @@ use bincode::error::{DecodeError, EncodeError};
 use serde::de::{DeserializeSeed, Deserializer};
 use serde::{Deserialize, Serialize};
 
+use super::contract::Codec;
+use super::default::Bincode;
+use super::error::CodecError;
 use super::guard::Budget;
-use super::{Bincode, Codec, CodecError};
 use crate::blob;
 
 const CONFIG: Configuration = config::standard();

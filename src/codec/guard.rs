@@ -15,7 +15,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::CodecError;
+use super::error::CodecError;
 
 /// How many levels a value may have: an option, a newtype, a sequence, a map, a tuple, a struct and an enum are a level
 /// each, and a variant's fields are another one if they have names or are several.

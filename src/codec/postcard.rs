@@ -3,7 +3,9 @@
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
-use super::{Codec, CodecError, guarded};
+use super::contract::Codec;
+use super::error::CodecError;
+use super::guard::guarded;
 use crate::blob;
 
 /// Values as postcard 1 writes them: small integers in one byte, no names, no types.

@@ -11,41 +11,15 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Service;
 use crate::codec::{Codec, DefaultCodec};
-use crate::server::{Call, HandleError, Opening, Outgoing, Payload};
+use crate::server::Service;
 use crate::{CallError, CallOptions, Channel, ClientOptions, Deadline, Items, Stream, ToName};
 
 #[cfg(feature = "tokio")]
 pub use crate::tokio::service::{AsyncCaller, AsyncServe};
 
-/// What a service is to its peers.
-#[derive(Debug)]
-pub struct Definition {
-    pub name: &'static str,
-    pub version: &'static str,
-    pub methods: &'static [&'static str],
-    pub fingerprint: u64,
-}
-
-pub type Dispatch<T> = fn(&T, u32, &Payload, &Call, &mut Outgoing) -> Result<(), HandleError>;
-
-pub type Open<T> = fn(&T, u32, &Payload, &Call, Opening) -> Result<(), HandleError>;
-
-pub fn service<T, C>(
-    service: T,
-    definition: &'static Definition,
-    dispatch: Dispatch<T>,
-    open: Open<T>,
-) -> Service<T, C> {
-    Service {
-        service,
-        definition,
-        dispatch,
-        open,
-        codec: PhantomData,
-    }
-}
+pub use crate::proto::definition::Definition;
+pub use crate::server::service::{Dispatch, Open, service};
 
 /// How the trait of a service, by the type of its objects, makes of what implements it what is served. It is a type
 /// that the trait can name, and the macro give an implementation.

@@ -15,7 +15,6 @@ use interprocess::os::unix::uds_local_socket;
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, sockopt};
 
-use super::socket::Socket;
 use crate::base::error::unsupported;
 use crate::{Peer, UserId};
 
@@ -58,8 +57,8 @@ pub(super) fn prepare(socket: &impl AsFd, buffer_size: Option<usize>) -> io::Res
 }
 
 /// Asks the system what process and which user is at the other end.
-pub(super) fn identify(socket: Socket) -> (Socket, io::Result<Peer>) {
-    let socket = uds_local_socket::Stream::from(OwnedFd::from(socket));
+pub(super) fn identify<S: Into<OwnedFd> + From<OwnedFd>>(socket: S) -> (S, io::Result<Peer>) {
+    let socket = uds_local_socket::Stream::from(socket.into());
     let peer = socket.peer_creds().map(|credentials| Peer {
         pid: credentials
             .pid()
@@ -67,7 +66,7 @@ pub(super) fn identify(socket: Socket) -> (Socket, io::Result<Peer>) {
             .filter(|pid| *pid != 0),
         user: credentials.euid().map(UserId::Uid),
     });
-    (Socket::new(socket.into()), peer)
+    (OwnedFd::from(socket).into(), peer)
 }
 
 /// Every user has a number here: there is nothing to know.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use super::lock::{self, Locks, Sharing};
+use super::lock::{self, Locks, Sharing, in_use};
 use super::place::Place;
 use super::probe;
 use crate::Deadline;
@@ -168,13 +168,6 @@ fn check_free(place: &Place) -> io::Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-pub(super) fn in_use(path: &Path, why: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::AddrInUse,
-        format!("{} is in use: {why}", path.display()),
-    )
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustix::net::sockopt;
 use rustix::process::{Pid, Resource, getpid, getrlimit};
 
-use super::socket;
+use super::receiving::empty;
 
 /// As many threads at once. One is enough where closing does not wait.
 const THREADS: usize = 4;
@@ -140,7 +140,7 @@ fn close(doomed: Doomed) {
     match doomed {
         Doomed::Whole(descriptor) => close_at_once(descriptor),
         Doomed::Shut(socket) => {
-            socket::empty(&socket, close_at_once);
+            empty(&socket, close_at_once);
             close_at_once(socket);
         }
     }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::instances::Instance;
+use super::instance::Instance;
 use super::socket::Socket;
+use crate::base::error::unsupported;
 use crate::{Error, Peer};
 
 #[derive(Debug)]
@@ -101,4 +102,11 @@ impl<S: Holds> Connection<S> {
             _ => error,
         }
     }
+}
+
+/// What a stream of any kind says when it is asked to act as its client.
+pub(super) fn impersonate<R>(_act: impl FnOnce() -> R) -> io::Result<R> {
+    Err(unsupported(
+        "only Windows can act as another user for a while",
+    ))
 }

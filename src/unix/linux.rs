@@ -19,7 +19,6 @@ use rustix::net::{
 };
 use rustix::process::getpid;
 
-use super::socket::Socket;
 use crate::{Peer, UserId};
 
 /// `sun_path` has 108 bytes with the closing NUL: unix(7).
@@ -68,7 +67,7 @@ pub(super) fn prepare(socket: &impl AsFd, buffer_size: Option<usize>) -> io::Res
 ///
 /// A process in no process-id namespace of ours has 0 for its id, and the user that it had when it connected or began to
 /// listen.
-pub(super) fn identify(socket: Socket) -> (Socket, io::Result<Peer>) {
+pub(super) fn identify<S: AsFd>(socket: S) -> (S, io::Result<Peer>) {
     let peer = getsockopt(&socket, PeerCredentials).map(|credentials| Peer {
         pid: u32::try_from(credentials.pid())
             .ok()

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Stream;
 use super::endpoint::{BACKOFF, Endpoint, Next};
-use super::instances::Instance;
+use super::instance::Instance;
 use super::listening::Listening;
 use super::patience::Patience;
 use super::socket::Socket;

@@ -9,7 +9,6 @@ use std::thread;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::claim::in_use;
 use super::os::files::{Entry, holder};
 use crate::Deadline;
 use crate::base::backoff::Backoff;
@@ -329,5 +328,12 @@ fn restless(name: &Path) -> io::Error {
             "cannot lock {}: somebody keeps replacing it",
             name.display()
         ),
+    )
+}
+
+pub(super) fn in_use(path: &Path, why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!("{} is in use: {why}", path.display()),
     )
 }

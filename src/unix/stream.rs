@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use parking_lot::Mutex;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use super::connection::{CLOSED, Connection, POISONED};
+use super::connection::{CLOSED, Connection, POISONED, impersonate};
 use super::framing::{Framing, HEADER, MAX_SLICES, NOTHING, SMALL, Source, header, with_slices};
-use super::instances::Instance;
+use super::instance::Instance;
 use super::os;
 use super::patience::{self, Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
@@ -203,7 +203,7 @@ impl Stream {
     }
 
     pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        super::impersonate(act)
+        impersonate(act)
     }
 
     pub(crate) fn close(&self) {

@@ -9,7 +9,7 @@
 use std::os::windows::io::OwnedHandle;
 use std::time::Duration;
 
-use super::pipe;
+use super::handle::{disconnect, look};
 use super::recipe::local_information;
 use crate::Deadline;
 
@@ -56,7 +56,7 @@ impl Parting {
             Verdict::Stay => true,
             Verdict::Close => false,
             Verdict::Disconnect => {
-                pipe::disconnect(&self.pipe);
+                disconnect(&self.pipe);
                 false
             }
         }
@@ -64,7 +64,7 @@ impl Parting {
 
     /// `None`: the client has gone.
     fn see(&self) -> Option<Seen> {
-        let (asked, _) = pipe::look(&self.pipe).ok()?;
+        let (asked, _) = look(&self.pipe).ok()?;
         let known = local_information(&self.pipe).ok()?;
         // Wine does not know it, and says that there is no room at all.
         let unread = known

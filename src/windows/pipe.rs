@@ -7,14 +7,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED, GetLastError,
-};
+use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED};
 use windows_sys::Win32::System::Pipes::{
-    DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeInfo,
-    GetNamedPipeServerProcessId, PeekNamedPipe,
+    GetNamedPipeClientProcessId, GetNamedPipeInfo, GetNamedPipeServerProcessId,
 };
 
+use super::handle::{disconnect, look};
 use super::instances::Instance;
 use super::rights::Direction;
 use super::security;
@@ -263,34 +261,6 @@ impl Pipe {
         let guard = self.with(|handle| Impersonation::begin(handle.as_handle()))??;
         token::impersonate(guard, act)
     }
-}
-
-/// How many bytes are in a pipe, and how many of them are of the message at the head; or the system's code.
-pub(super) fn look(handle: &OwnedHandle) -> Result<(usize, usize), u32> {
-    let (mut bytes, mut left) = (0, 0);
-    // SAFETY: the handle is open, nothing is to be copied, and both counts live through the call.
-    let done = unsafe {
-        PeekNamedPipe(
-            handle.as_raw_handle(),
-            ptr::null_mut(),
-            0,
-            ptr::null_mut(),
-            &raw mut bytes,
-            &raw mut left,
-        )
-    };
-    if done != 0 {
-        return Ok((bytes as usize, left as usize));
-    }
-    // SAFETY: reads the thread's last error.
-    Err(unsafe { GetLastError() })
-}
-
-/// Drops what is unread of a server's end, both ways, and lets go of the client's end.
-pub(super) fn disconnect(handle: &OwnedHandle) {
-    // SAFETY: the handle is open, and of the server's end. It fails only if the client has gone, and then there is
-    // nothing to drop.
-    unsafe { DisconnectNamedPipe(handle.as_raw_handle()) };
 }
 
 /// What a write that failed with the system's code tells.

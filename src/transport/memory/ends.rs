@@ -6,9 +6,30 @@ use std::ops::{Deref, DerefMut};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::stream::{End, Signals};
-use crate::Deadline;
+use super::instance::Instance;
+use super::queue::Queue;
 use crate::base::signal::{Signal, wait};
+use crate::{Deadline, Error};
+
+#[derive(Default)]
+pub(crate) struct End {
+    /// What whoever uses this end from now on is told.
+    pub(super) closed: Option<Error>,
+    /// What the other end has sent.
+    pub(super) inbox: Queue,
+    /// Whether the next message in the inbox is for a transaction, and for no other receiver.
+    pub(super) transacting: bool,
+    /// An accepted stream is an instance of its listener until it is closed.
+    pub(super) instance: Option<Instance>,
+}
+
+/// Who waits at an end: its receivers for a message, and its senders for room at the other end. Each wakes for
+/// the end of the connection, too.
+#[derive(Default)]
+pub(crate) struct Signals {
+    pub(crate) arrived: Signal,
+    pub(crate) room: Signal,
+}
 
 /// The two ends of a connection, locked. Those who wait are woken when the lock has been let go of: the waker of a task
 /// may be anybody's code, and use the connection.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Options, Stream};
+use super::instance::{Instance, Place};
+use super::options::Options;
+use super::stream::Stream;
 use crate::base::signal::{Signal, wait};
 use crate::{Deadline, Error, transport};
 
@@ -38,13 +40,11 @@ pub(crate) struct PortState {
     backlog: VecDeque<Stream>,
 }
 
-/// One connection of those that a listener may have open.
-pub(super) struct Instance(Arc<Port>);
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.0.state.lock().open -= 1;
-        self.0.changed.notify_all();
+/// Each connection that is open is one of those that the listener may have.
+impl Place for Port {
+    fn free(&self) {
+        self.state.lock().open -= 1;
+        self.changed.notify_all();
     }
 }
 
@@ -94,9 +94,14 @@ impl Port {
                 _ => Ok(None),
             };
         }
-        let (client, server) = self.options.pair();
+        let Options {
+            buffer_size,
+            max_message,
+            ..
+        } = self.options;
+        let (client, server) = Stream::pair(buffer_size, max_message);
         state.open += 1;
-        server.occupy(Instance(Arc::clone(self)));
+        server.occupy(Instance::of(Arc::clone(self) as Arc<dyn Place>));
         state.backlog.push_back(server);
         Ok(Some(client))
     }

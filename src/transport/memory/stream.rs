@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::ends::Ends;
-use super::port::Instance;
+use super::ends::{End, Ends, Signals};
+use super::instance::Instance;
 use super::queue::{Message, Queue};
 use crate::base::callback::Callbacks;
-use crate::base::signal::Signal;
 use crate::transport::{self, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, UserId, Waiting};
 
@@ -40,26 +39,6 @@ pub struct Stream {
 struct Connection {
     ends: Mutex<[End; 2]>,
     signals: [Signals; 2],
-}
-
-#[derive(Default)]
-pub(crate) struct End {
-    /// What whoever uses this end from now on is told.
-    closed: Option<Error>,
-    /// What the other end has sent.
-    inbox: Queue,
-    /// Whether the next message in the inbox is for a transaction, and for no other receiver.
-    transacting: bool,
-    /// An accepted stream is an instance of its listener until it is closed.
-    instance: Option<Instance>,
-}
-
-/// Who waits at an end: its receivers for a message, and its senders for room at the other end. Each wakes for
-/// the end of the connection, too.
-#[derive(Default)]
-pub(crate) struct Signals {
-    pub(crate) arrived: Signal,
-    pub(crate) room: Signal,
 }
 
 /// How often a send that waits looks whether there is something to receive.

@@ -13,7 +13,7 @@ use ::tokio::sync::Notify;
 use parking_lot::RwLock;
 
 use super::super::endpoint::{BACKOFF, Endpoint, Next};
-use super::super::instances::Instance;
+use super::super::instance::Instance;
 use super::super::socket::Socket;
 use super::Stream;
 use crate::transport::tokio::runtime;

@@ -13,13 +13,14 @@ use ::tokio::io::unix::AsyncFd;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::super::connection::{CLOSED, Connection, Holds, POISONED};
+use super::super::connection::{CLOSED, Connection, Holds, POISONED, impersonate};
 use super::super::endpoint::{BACKOFF, is_passing};
 use super::super::framing::{Framing, HEADER, NOTHING, Source};
-use super::super::instances::Instance;
+use super::super::instance::Instance;
 use super::super::os;
 use super::super::read_ahead::{READ_AHEAD, ReadAhead};
-use super::super::socket::{Received, Socket};
+use super::super::receiving::Received;
+use super::super::socket::Socket;
 use super::outgoing::Outgoing;
 use super::scratch;
 use crate::transport::tokio::runtime;
@@ -206,7 +207,7 @@ impl Stream {
     }
 
     pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        super::super::impersonate(act)
+        impersonate(act)
     }
 
     pub(crate) fn close(&self) {
