@@ -26,7 +26,8 @@ use crate::proto::Party;
 use crate::proto::call_error::{CallError, Version};
 use crate::proto::wire::{self, control};
 use crate::trace::Span;
-use crate::{Deadline, Name, Stream};
+use crate::transport::carrier::Carrier;
+use crate::{Deadline, Name};
 use common::{Answer, Kept, encoding, may_try_again};
 use feed::Feed;
 pub use items::Items;
@@ -451,7 +452,7 @@ impl<C: Codec> Channel<C> {
         self.greet(Box::new(stream), deadline)
     }
 
-    fn greet(&self, stream: Box<dyn Stream>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
+    fn greet(&self, stream: Box<dyn Carrier>, deadline: Deadline) -> Result<Arc<Link>, CallError> {
         let inner = &*self.inner;
         let link = Arc::new(Link::open(stream, Arc::clone(&inner.ours), deadline)?);
         let before = mem::replace(&mut *inner.link.lock(), Kept::Current(Arc::clone(&link)));

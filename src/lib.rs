@@ -118,21 +118,8 @@ mod base;
 pub mod tokio;
 mod transport;
 
-// What a platform must supply, in `src/NAME.rs`, in this order:
-//
-//   bind(&ListenOptions, &Name) -> io::Result<Listener>
-//   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>
-//   Listener                    the trait, and access()
-//   Stream                      the trait, and impersonate()
-//
-// and in `src/NAME/tokio.rs`, with feature `tokio`, in this order:
-//
-//   bind(&ListenOptions, &Name) -> io::Result<Listener>
-//   connect(&ConnectOptions, &Name, Deadline) -> io::Result<Stream>, async
-//   Listener                    the trait of `crate::tokio`, and access()
-//   Stream                      the trait of `crate::tokio`, and impersonate()
-//
-// `tests/mirror.rs` holds the platforms to it.
+// What a platform must supply are the traits `base::system::System`, `transport::platform::Platform` and
+// `transport::tokio::platform::Platform`, for its `system::Os`.
 cfg_if::cfg_if! {
     if #[cfg(windows)] {
         mod windows;

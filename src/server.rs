@@ -44,6 +44,7 @@ use crate::base::caught::caught;
 use crate::codec::Codec;
 use crate::proto::Party;
 use crate::proto::wire::{Code, Failure};
+use crate::transport::carrier::Doors as _;
 use crate::{Deadline, ListenOptions, Listener, LocalListener, Peer, ToName, UserId};
 pub use broadcast::{Broadcast, Event, Slow};
 use budget::Budget;

@@ -1,8 +1,11 @@
 //! The traits [`Stream`] and [`Listener`]: whole messages, with deadlines.
 
+pub(crate) mod carrier;
 pub(crate) mod local;
 pub mod memory;
 pub(crate) mod options;
+pub(crate) mod own;
+pub(crate) mod platform;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
 
@@ -11,6 +14,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::Arc;
 
+use self::own::{Own, OwnListener};
 use crate::base::caught::caught;
 use crate::{Deadline, Error, Peer};
 
@@ -114,14 +118,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
         self.close();
     }
 
-    /// Closes this end after its last words, which are so many bytes of courtesy. A peer that does not read them may
-    /// have to do without, where its end would keep the listener's name (Windows); it gets everything before them.
-    #[doc(hidden)]
-    fn part(&self, courtesy: usize) {
-        let _ = courtesy;
-        self.close();
-    }
-
     /// The largest message that [`recv_message`](Stream::recv_message) takes, in bytes.
     fn max_message(&self) -> usize {
         DEFAULT_MAX_MESSAGE
@@ -136,17 +132,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// [`max_message`](Stream::max_message): the message is dropped and the next one is intact.
     fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
         recv_message_in_parts(self, message, deadline)
-    }
-
-    /// As [`recv_message`](Stream::recv_message), but says where in the vector the message begins, which is at its end at
-    /// the latest: what stands before is no part of it.
-    #[doc(hidden)]
-    fn recv_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        Ok(self.recv_message(message, deadline)?.map(|_| 0))
     }
 
     /// Sends one message that is given in pieces, as if they stood in one slice.
@@ -183,25 +168,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
         match pieces {
             [message] => self.send(message, deadline),
             pieces => self.send_vectored(pieces, deadline),
-        }
-    }
-
-    /// Sends a message with room before it for what the transport writes there, and receives meanwhile, if asked to, as
-    /// [`send_while_receiving`](Stream::send_while_receiving) does.
-    ///
-    /// The vector is as it was afterwards, unless the send is [unfinished](Unfinished).
-    #[doc(hidden)]
-    fn send_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        room: usize,
-        deadline: Deadline,
-        receive: Option<&mut dyn FnMut() -> bool>,
-    ) -> io::Result<()> {
-        let message = &message[room..];
-        match receive {
-            Some(receive) => self.send_while_receiving(&[IoSlice::new(message)], deadline, receive),
-            None => self.send(message, deadline),
         }
     }
 
@@ -245,26 +211,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
         part
     }
 
-    /// From now on a receive of a whole message that is larger than so many bytes fails once, with [`Announced`], before
-    /// the rest of it is received; the next one gets the message. A transport that cannot do that receives it at once.
-    #[doc(hidden)]
-    fn ask_before(&self, bytes: usize) {
-        let _ = bytes;
-    }
-
-    /// From now on a send that has to give up in the middle of a message when its deadline passes fails with
-    /// [`Unfinished`] instead of ending the connection, and the next send begins with the rest of it. A transport that
-    /// cannot do that goes on as before.
-    #[doc(hidden)]
-    fn finish_later(&self) {}
-
-    /// Whether the peer, which has said that it sends no more, still receives. A transport that knows only one end, that
-    /// of both directions, says no.
-    #[doc(hidden)]
-    fn peer_listens(&self) -> bool {
-        false
-    }
-
     /// Who is at the other end.
     ///
     /// # Errors
@@ -272,6 +218,13 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// `Unsupported` where the transport cannot tell.
     fn peer(&self) -> io::Result<Peer> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What a stream of this crate's own does beside what is promised here; a stream from outside does no such thing.
+    #[doc(hidden)]
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        None
     }
 }
 
@@ -298,17 +251,12 @@ pub trait Listener: Debug + Send + Sync + 'static {
     /// returns, nobody can connect any more. Streams that were accepted go on. Stopping twice is nothing.
     fn stop(&self);
 
-    /// After it was stopped: sees to the streams that have [parted](Stream::part), and says whether there is none left. If
-    /// there is, it is to be called again after a moment.
+    /// What a listener of this crate's own does beside what is promised here; a listener from outside does no such thing.
     #[doc(hidden)]
-    fn see_off(&self) -> bool {
-        true
+    #[inline]
+    fn own(&self) -> Option<&dyn OwnListener> {
+        None
     }
-
-    /// From now on nobody can connect any more, where the transport can do that. Those who have are still accepted; then
-    /// it is as if it were stopped.
-    #[doc(hidden)]
-    fn close_door(&self) {}
 
     /// An iterator over the connections, which ends when the listener is stopped.
     ///
@@ -363,10 +311,6 @@ macro_rules! forward_stream {
                 (**self).close();
             }
 
-            fn part(&self, courtesy: usize) {
-                (**self).part(courtesy);
-            }
-
             fn abort(&self) {
                 (**self).abort();
             }
@@ -377,14 +321,6 @@ macro_rules! forward_stream {
 
             fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
                 (**self).recv_message(message, deadline)
-            }
-
-            fn recv_in_place(
-                &self,
-                message: &mut Vec<u8>,
-                deadline: Deadline,
-            ) -> io::Result<Option<usize>> {
-                (**self).recv_in_place(message, deadline)
             }
 
             fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
@@ -400,16 +336,6 @@ macro_rules! forward_stream {
                 (**self).send_while_receiving(pieces, deadline, receive)
             }
 
-            fn send_in_place(
-                &self,
-                message: &mut Vec<u8>,
-                room: usize,
-                deadline: Deadline,
-                receive: Option<&mut dyn FnMut() -> bool>,
-            ) -> io::Result<()> {
-                (**self).send_in_place(message, room, deadline, receive)
-            }
-
             fn peek(&self) -> io::Result<Option<Waiting>> {
                 (**self).peek()
             }
@@ -423,20 +349,12 @@ macro_rules! forward_stream {
                 (**self).transact(request, reply, deadline)
             }
 
-            fn ask_before(&self, bytes: usize) {
-                (**self).ask_before(bytes);
-            }
-
-            fn finish_later(&self) {
-                (**self).finish_later();
-            }
-
-            fn peer_listens(&self) -> bool {
-                (**self).peer_listens()
-            }
-
             fn peer(&self) -> io::Result<Peer> {
                 (**self).peer()
+            }
+
+            fn own(&self) -> Option<&dyn Own> {
+                (**self).own()
             }
         }
     )+};
@@ -455,12 +373,8 @@ impl<L: Listener + ?Sized> Listener for Arc<L> {
         (**self).stop();
     }
 
-    fn see_off(&self) -> bool {
-        (**self).see_off()
-    }
-
-    fn close_door(&self) {
-        (**self).close_door();
+    fn own(&self) -> Option<&dyn OwnListener> {
+        (**self).own()
     }
 }
 

@@ -48,42 +48,45 @@ use rustix::net::sockopt::{self, Timeout};
 
 use crate::base::backoff::Backoff;
 use crate::base::error::unsupported;
+use crate::transport::platform::Platform;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, Peer, ReadMode};
+use listener::Listener;
 use patience::Patience;
 use place::{Place, Search};
 use socket::Socket;
+use stream::Stream;
+use system::Os;
 
-pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
-    check_read_mode(options.read_mode)?;
-    Listener::bind(options, name)
-}
+impl Platform for Os {
+    type Listener = Listener;
+    type Stream = Stream;
 
-pub(crate) fn connect(
-    options: &ConnectOptions,
-    name: &Name,
-    deadline: Deadline,
-) -> io::Result<Stream> {
-    check_read_mode(options.read_mode)?;
-    os::prepare_to_identify();
-    let mut backoff = Backoff::new();
-    let search = Search::new(name)?;
-    let socket = loop {
-        match search.find(|place| dial(place, deadline)) {
-            Ok(socket) => break socket,
-            Err(error) if options.wait_for_server && error.kind() == io::ErrorKind::NotFound => {
-                thread::sleep(backoff.next(deadline).map_err(|late| since(late, &error))?);
+    fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+        check_read_mode(options.read_mode)?;
+        Listener::bind(options, name)
+    }
+
+    fn connect(options: &ConnectOptions, name: &Name, deadline: Deadline) -> io::Result<Stream> {
+        check_read_mode(options.read_mode)?;
+        os::prepare_to_identify();
+        let mut backoff = Backoff::new();
+        let search = Search::new(name)?;
+        let socket = loop {
+            match search.find(|place| dial(place, deadline)) {
+                Ok(socket) => break socket,
+                Err(error)
+                    if options.wait_for_server && error.kind() == io::ErrorKind::NotFound =>
+                {
+                    thread::sleep(backoff.next(deadline).map_err(|late| since(late, &error))?);
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
-        }
-    };
-    let (socket, peer) = dialed(options, socket)?;
-    let patience = Patience::spinning(options.spin);
-    Stream::new(socket, peer, options.max_message, patience)
+        };
+        let (socket, peer) = dialed(options, socket)?;
+        let patience = Patience::spinning(options.spin);
+        Stream::new(socket, peer, options.max_message, patience)
+    }
 }
-
-pub(crate) use listener::Listener;
-
-pub(crate) use stream::Stream;
 
 /// One `connect(2)`, which on Linux waits in the kernel for room in the backlog, if there is none.
 fn dial(place: &Place, deadline: Deadline) -> io::Result<Socket> {

@@ -51,36 +51,36 @@ use windows_sys::Win32::System::Pipes::{
 use crate::base::backoff::Backoff;
 use crate::base::error::{invalid, unsupported};
 use crate::base::name::Kind;
+use crate::transport::platform::Platform;
 use crate::{ConnectOptions, Deadline, Error, ListenOptions, Name, ReadMode, UserId};
+use listener::Listener;
 use pipe::End;
 use rights::{CLIENT_RIGHTS, Direction};
-use stream::Parts;
+use stream::{Parts, Stream};
+use system::Os;
 use win32::wide;
 
-pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
-    Listener::bind(options, own_pipe_path(name)?)
+impl Platform for Os {
+    type Listener = Listener;
+    type Stream = Stream;
+
+    fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+        Listener::bind(options, own_pipe_path(name)?)
+    }
+
+    fn connect(options: &ConnectOptions, name: &Name, deadline: Deadline) -> io::Result<Stream> {
+        let (handle, direction) = open(options, name, &pipe_path(name)?, deadline)?;
+        make_ready(options, name, &handle, direction)?;
+        Ok(Parts::new()?.stream(
+            handle,
+            end_of_client(name),
+            direction,
+            options.read_mode,
+            options.max_message,
+            options.spin,
+        ))
+    }
 }
-
-pub(crate) fn connect(
-    options: &ConnectOptions,
-    name: &Name,
-    deadline: Deadline,
-) -> io::Result<Stream> {
-    let (handle, direction) = open(options, name, &pipe_path(name)?, deadline)?;
-    make_ready(options, name, &handle, direction)?;
-    Ok(Parts::new()?.stream(
-        handle,
-        end_of_client(name),
-        direction,
-        options.read_mode,
-        options.max_message,
-        options.spin,
-    ))
-}
-
-pub(crate) use listener::Listener;
-
-pub(crate) use stream::Stream;
 
 /// The path of the pipe, with its closing NUL.
 fn pipe_path(name: &Name) -> io::Result<Vec<u16>> {

@@ -1,102 +1,101 @@
-//! The platform files are mirrors: the same items in the same order.
+//! The platform files are mirrors: what they supply, they supply in the same order, and they supply nothing else. What it
+//! has to be, the compiler checks: it is in traits.
 
-/// What `src/lib.rs` lists in the comment above the selection of the platform, below a line that says for where.
-fn listed(below: &str) -> Vec<String> {
-    include_str!("../src/lib.rs")
+/// What a source implements of a trait, in its order: functions, types and constants.
+fn supplied<'a>(source: &'a str, implementation: &str) -> Vec<&'a str> {
+    let body = source
         .lines()
-        .skip_while(|line| !line.contains(below))
-        .skip(2)
-        .map_while(|line| line.strip_prefix("//   "))
-        .map(|item| {
-            item.chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect()
-        })
-        .collect()
+        .skip_while(|line| *line != implementation)
+        .skip(1)
+        .take_while(|line| *line != "}");
+    // Items stand one step in.
+    let items = body.filter_map(|line| line.strip_prefix("    "));
+    let items = items.filter(|line| !line.starts_with(' '));
+    let items = items.filter_map(|line| {
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let words = ["fn ", "type ", "const "];
+        let rest = words.iter().find_map(|word| line.strip_prefix(word))?;
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+    });
+    items.collect()
 }
 
-/// The names of the `pub(crate)` items of a source file, in their order.
-fn supplied(source: &str) -> Vec<String> {
-    let mut items = Vec::new();
-    for line in source.lines() {
-        // Items of the file itself stand at the start of a line; methods and the tests do not.
-        let Some(item) = line.strip_prefix("pub(crate) ") else {
-            continue;
-        };
-        let words = ["const ", "async ", "unsafe "];
-        let item = words
-            .iter()
-            .fold(item, |item, word| item.strip_prefix(word).unwrap_or(item));
-        let (kind, rest) = item.split_once(' ').expect("an item has a kind and a name");
-        match kind {
-            "fn" | "struct" | "enum" | "trait" | "type" | "static" => {
-                let name = rest
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_');
-                items.push(name.collect());
-            }
-            "use" => {
-                let path = rest.trim_end_matches(';');
-                let (_, names) = path.rsplit_once("::").unwrap_or(("", path));
-                let (_, names) = path.split_once('{').unwrap_or(("", names));
-                items.extend(
-                    names
-                        .split([',', '}'])
-                        .map(|name| name.rsplit(" as ").next().unwrap_or_default().trim())
-                        .filter(|name| !name.is_empty())
-                        .map(str::to_owned),
-                );
-            }
-            // What is in a module is looked at by itself.
-            "mod" => {}
-            other => panic!("what is a pub(crate) {other}? {line}"),
-        }
+/// What a source lets the rest of the crate see, apart from modules: each of these is looked at by itself.
+fn shown(source: &str) -> Vec<&str> {
+    let items = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub(crate) "));
+    items.filter(|item| !item.starts_with("mod ")).collect()
+}
+
+/// Both platforms' sources of a trait, with the names that it has at least.
+fn check(implementation: &str, sources: [&str; 2], least: &[&str]) {
+    let [unix, windows] = sources.map(|source| supplied(source, implementation));
+    assert_eq!(unix, windows, "{implementation}");
+    for name in least {
+        assert!(unix.contains(name), "{implementation}: {unix:?}");
     }
-    items
 }
 
 #[test]
-fn the_platforms_supply_what_is_listed_in_the_same_order() {
-    let listed = listed("in `src/NAME.rs`, in this order");
-    assert_eq!(listed.len(), 4, "the list is not where it was: {listed:?}");
-    assert_eq!(
-        supplied(include_str!("../src/unix.rs")),
-        listed,
-        "src/unix.rs"
-    );
-    assert_eq!(
-        supplied(include_str!("../src/windows.rs")),
-        listed,
-        "src/windows.rs"
-    );
+fn the_platforms_say_the_same_in_the_same_order() {
+    let sources = [
+        include_str!("../src/unix/system.rs"),
+        include_str!("../src/windows/system.rs"),
+    ];
+    check("impl System for Os {", sources, &["current_user", "now"]);
+    assert_eq!(sources.map(shown), [["struct Os;"]; 2]);
 }
 
 #[test]
-fn the_platforms_supply_what_is_listed_for_async_programs_in_the_same_order() {
-    let listed = listed("in `src/NAME/tokio.rs`, with feature `tokio`, in this order");
-    assert_eq!(listed.len(), 4, "the list is not where it was: {listed:?}");
-    assert_eq!(
-        supplied(include_str!("../src/unix/tokio.rs")),
-        listed,
-        "src/unix/tokio.rs"
-    );
-    assert_eq!(
-        supplied(include_str!("../src/windows/tokio.rs")),
-        listed,
-        "src/windows/tokio.rs"
-    );
+fn the_platforms_supply_the_same_in_the_same_order() {
+    let sources = [
+        include_str!("../src/unix.rs"),
+        include_str!("../src/windows.rs"),
+    ];
+    check("impl Platform for Os {", sources, &["Stream", "bind"]);
+    assert_eq!(sources.map(shown), [[""; 0]; 2]);
 }
 
 #[test]
-fn the_items_of_a_source_are_found() {
+fn the_platforms_supply_the_same_for_async_programs_in_the_same_order() {
+    let sources = [
+        include_str!("../src/unix/tokio.rs"),
+        include_str!("../src/windows/tokio.rs"),
+    ];
+    check("impl Platform for Os {", sources, &["Stream", "connect"]);
+    assert_eq!(sources.map(shown), [[""; 0]; 2]);
+}
+
+#[test]
+fn what_is_supplied_is_found() {
     let source = "
-pub(crate) fn one() {}
-fn not_this() {}
-pub(super) fn nor_this() {}
-pub(crate) use two::Two;
-pub(crate) use some::{Three, other::Name as Four};
-    pub(crate) fn nor_this_method() {}
-pub(crate) struct Five;
+impl Other for Os {
+    fn not_this() {}
+}
+
+impl Platform for Os {
+    const ONE: u32 = 1;
+    type Two = Two;
+
+    #[inline]
+    fn three() {
+        fn nor_this() {}
+    }
+
+    async fn four(
+        name: &Name,
+    ) {
+    }
+}
+
+fn nor_this() {}
 ";
-    assert_eq!(supplied(source), ["one", "Two", "Three", "Four", "Five"]);
+    let found = supplied(source, "impl Platform for Os {");
+    assert_eq!(found, ["ONE", "Two", "three", "four"]);
+    assert_eq!(
+        shown("pub(crate) mod a;\npub(crate) fn f() {}\nfn g() {}"),
+        ["fn f() {}"]
+    );
 }

@@ -18,11 +18,12 @@ use crate::codec::outgoing::Outgoing;
 use crate::proto::call_error::CallError;
 use crate::proto::wire;
 use crate::proto::{ClientEvent, ClientSession, Due, NotNow, Party};
+use crate::transport::carrier::Carrier;
 use crate::transport::{Unfinished, unless_it_panics};
 use crate::{Deadline, Stream};
 
 pub(crate) struct Link {
-    pub(super) stream: Box<dyn Stream>,
+    pub(super) stream: Box<dyn Carrier>,
     ours: Arc<Party>,
     pub(super) turns: Turns<Link>,
     /// No call can begin here any more: it has ended, or is about to.
@@ -59,7 +60,7 @@ pub(super) enum Sent {
 impl Link {
     /// Greets the server; its answer comes before the first reply.
     pub(crate) fn open(
-        stream: Box<dyn Stream>,
+        stream: Box<dyn Carrier>,
         ours: Arc<Party>,
         deadline: Deadline,
     ) -> Result<Link, CallError> {

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::blob::{self, Lent};
 use crate::codec::{Codec, CodecError};
-use crate::{Blob, Deadline, Stream};
+use crate::transport::carrier::Carrier;
+use crate::{Blob, Deadline};
 
 /// What is in front of a message for a transport to write what it has to write there, so that both are one slice.
 pub(crate) const ROOM: usize = 4;
@@ -150,7 +151,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn send(
         &mut self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         deadline: Deadline,
         receive: Option<&mut dyn FnMut() -> bool>,
     ) -> io::Result<()> {

@@ -11,8 +11,9 @@ use super::buffer::{Buffer, to_fill};
 use super::kept::FREE;
 use crate::base::clock;
 use crate::proto::wire;
+use crate::transport::carrier::Carrier;
 use crate::transport::{recv_step, unless_it_panics};
-use crate::{Deadline, Error, Stream};
+use crate::{Deadline, Error};
 
 /// While the thread of the connection handles a request, nobody receives. This is how the handler, and the
 /// [watch](super::watch), look at what has come: a cancellation counts at once, and the rest waits here for its turn.
@@ -177,7 +178,7 @@ impl Ahead {
     /// `may` is asked first, with nobody else looking.
     pub(super) fn look(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         limit: usize,
         may: impl FnOnce() -> bool,
         mut seen: impl FnMut(Seen<'_>) -> bool,
@@ -211,7 +212,7 @@ impl Ahead {
     /// Receives the rest of the message of which a part is here, and says by when that had come.
     pub(super) fn receive_rest(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         message: &mut Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Option<u64>> {
@@ -258,7 +259,7 @@ impl State {
     }
 
     /// The next message, if it is there, and not too large to be received ahead.
-    fn receive(&mut self, stream: &dyn Stream, now: u64) -> io::Result<Received> {
+    fn receive(&mut self, stream: &dyn Carrier, now: u64) -> io::Result<Received> {
         match unless_it_panics(|| stream.peek()) {
             Ok(Some(waiting)) => match waiting.message {
                 // One that is over the limit ends the connection, in its turn and with words.
@@ -287,7 +288,7 @@ impl State {
 
     /// The same where the transport cannot tell what waits. Of a message that has not come as a whole, the part that has
     /// is kept: a whole one that is received without waiting would lose it.
-    fn receive_in_parts(&mut self, stream: &dyn Stream, now: u64) -> io::Result<Received> {
+    fn receive_in_parts(&mut self, stream: &dyn Carrier, now: u64) -> io::Result<Received> {
         let partial = self.partial.get_or_insert_with(|| Partial {
             message: Vec::new(),
             size: 0,
@@ -360,7 +361,7 @@ impl Partial {
     /// Receives the rest, or about so much of it. False if there is none, as the client has gone.
     fn receive(
         &mut self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         most: usize,
         deadline: Deadline,
     ) -> io::Result<bool> {
@@ -382,7 +383,7 @@ impl Partial {
     }
 
     /// The message is what has come, unless it is over the limit.
-    fn finish(&mut self, stream: &dyn Stream) -> io::Result<()> {
+    fn finish(&mut self, stream: &dyn Carrier) -> io::Result<()> {
         let (limit, size) = (stream.max_message(), self.size);
         if size > limit {
             return Err(Error::TooLarge { limit, size }.into());

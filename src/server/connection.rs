@@ -37,12 +37,13 @@ use crate::base::clock::nanoseconds;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::ServerEvent;
 use crate::proto::wire::{self, Code, Failure, Malformed};
+use crate::transport::carrier::Carrier;
 use crate::transport::{Announced, unless_it_panics};
 use crate::{Deadline, Error, Peer, Stream};
 
 pub(crate) struct Connection {
     /// Until it is closed: whoever uses it then lets it go as well.
-    stream: Mutex<Option<Arc<dyn Stream>>>,
+    stream: Mutex<Option<Arc<dyn Carrier>>>,
     pub(super) peer: KnownPeer,
     /// What the connection counts as.
     pub(super) holder: Holder,
@@ -73,7 +74,7 @@ pub(crate) enum End {
 
 impl Connection {
     pub(super) fn new(
-        stream: Arc<dyn Stream>,
+        stream: Arc<dyn Carrier>,
         peer: Peer,
         holder: Holder,
         shared: Arc<Shared>,
@@ -125,7 +126,7 @@ impl Connection {
         drop_caught(self);
     }
 
-    fn serve_with_or_without_pool(self: &Arc<Self>, stream: &dyn Stream) {
+    fn serve_with_or_without_pool(self: &Arc<Self>, stream: &dyn Carrier) {
         let Some(outbox) = &self.outbox else {
             return self.serve_requests(stream);
         };
@@ -172,7 +173,7 @@ impl Connection {
         }
     }
 
-    fn serve_requests(self: &Arc<Self>, stream: &dyn Stream) {
+    fn serve_requests(self: &Arc<Self>, stream: &dyn Carrier) {
         let mut deadline = Deadline::after(self.shared.options.hello_timeout);
         let mut buffer = Buffer::default();
         let mut turn = InTurn {
@@ -287,7 +288,7 @@ impl Connection {
     }
 
     /// The stream, unless it is closed. To be held for no longer than it is used.
-    pub(super) fn stream(&self) -> Option<Arc<dyn Stream>> {
+    pub(super) fn stream(&self) -> Option<Arc<dyn Carrier>> {
         self.stream.lock().clone()
     }
 
@@ -404,7 +405,7 @@ impl Connection {
     #[inline]
     fn next_message(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         buffer: &mut Buffer,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
@@ -424,7 +425,7 @@ impl Connection {
     #[cold]
     fn next_that_waited(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         buffer: &mut Buffer,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
@@ -449,7 +450,7 @@ impl Connection {
     #[cold]
     fn receive_into(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         buffer: &mut Buffer,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {
@@ -475,7 +476,7 @@ impl Connection {
     #[inline]
     fn recv(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         message: &mut Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Option<usize>> {

@@ -9,11 +9,12 @@ use super::call::Call;
 use super::connection::{COURTESY, Connection, End};
 use super::handler::{HandleError, Payload};
 use super::share::Hold;
+use crate::Deadline;
 use crate::base::caught::{Panicked, caught};
 use crate::base::clock;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::wire::{self, Code, Failure};
-use crate::{Deadline, Stream};
+use crate::transport::carrier::Carrier;
 
 /// What is asked for.
 pub(super) struct Request {
@@ -75,7 +76,7 @@ impl Call {
     pub(super) fn serve(
         &self,
         connection: &Connection,
-        stream: Option<&dyn Stream>,
+        stream: Option<&dyn Carrier>,
         request: Request,
         out: &mut Outgoing,
     ) -> Result<Buffer, End> {
@@ -131,7 +132,7 @@ impl Call {
     fn answer(
         &self,
         connection: &Connection,
-        stream: Option<&dyn Stream>,
+        stream: Option<&dyn Carrier>,
         id: u32,
         handled: Handled,
         out: &mut Outgoing,

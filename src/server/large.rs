@@ -9,8 +9,9 @@ use super::budget::{LOOK, Lease, SMALL};
 use super::buffer::Buffer;
 use super::connection::Connection;
 use crate::proto::wire::{Code, Failure};
+use crate::transport::carrier::Carrier;
 use crate::transport::unless_it_panics;
-use crate::{Deadline, Error, Stream};
+use crate::{Deadline, Error};
 
 /// How often to look whether a client is still there that sends no more.
 const WHILE_IT_LISTENS: Duration = Duration::from_millis(20);
@@ -20,7 +21,7 @@ impl Connection {
     #[cold]
     pub(super) fn receive_large(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         message: &mut Vec<u8>,
         size: usize,
     ) -> io::Result<Option<usize>> {
@@ -58,7 +59,7 @@ impl Connection {
 
     /// A client that sends no more may still wait for what it has asked for.
     #[cold]
-    pub(super) fn outlast(&self, stream: &dyn Stream) {
+    pub(super) fn outlast(&self, stream: &dyn Carrier) {
         let waits = || self.in_flight() > 0 && self.stream().is_some();
         while waits() && stream.peer_listens() {
             thread::sleep(WHILE_IT_LISTENS);

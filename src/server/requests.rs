@@ -23,6 +23,7 @@ use crate::codec::outgoing::Outgoing;
 use crate::proto::wire::{self, Code, Failure};
 use crate::proto::{Party, ServerEvent};
 use crate::trace::Span;
+use crate::transport::carrier::Carrier;
 use crate::{Deadline, Stream};
 
 /// What the connection's own thread handles requests with, one after the other.
@@ -43,7 +44,7 @@ impl Connection {
     /// Does what a message asks for, and gives a buffer for the next one.
     pub(super) fn receive(
         self: &Arc<Self>,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         message: Buffer,
         start: usize,
         turn: &mut InTurn,
@@ -153,7 +154,7 @@ impl Connection {
     #[inline]
     fn run(
         self: &Arc<Self>,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         mut state: MutexGuard<'_, State>,
         turn: &mut InTurn,
         id: Option<u32>,

@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use super::connection::{COURTESY, Connection, End, has_left};
 use super::emit::wake;
 use super::outbox::Outbox;
+use crate::Deadline;
 use crate::base::caught::drop_caught;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::wire::{self, Failure};
+use crate::transport::carrier::Carrier;
 use crate::transport::unless_it_panics;
-use crate::{Deadline, Stream};
 
 impl Connection {
     /// Sends what the threads of the pool have to say.
@@ -82,7 +83,7 @@ impl Connection {
     #[inline]
     pub(super) fn hand_over(
         &self,
-        stream: Option<&dyn Stream>,
+        stream: Option<&dyn Carrier>,
         message: &mut Outgoing,
         deadline: Deadline,
     ) -> io::Result<()> {
@@ -95,7 +96,7 @@ impl Connection {
     #[inline]
     fn deliver(
         &self,
-        stream: Option<&dyn Stream>,
+        stream: Option<&dyn Carrier>,
         message: &mut Outgoing,
         deadline: Deadline,
     ) -> io::Result<()> {
@@ -113,7 +114,7 @@ impl Connection {
     #[cold]
     pub(super) fn hand_over_large(
         &self,
-        stream: Option<&dyn Stream>,
+        stream: Option<&dyn Carrier>,
         message: &mut Outgoing,
     ) -> io::Result<()> {
         let size = message.len();
@@ -138,7 +139,7 @@ impl Connection {
     #[inline]
     fn send_over(
         &self,
-        stream: &dyn Stream,
+        stream: &dyn Carrier,
         message: &mut Outgoing,
         deadline: Deadline,
     ) -> io::Result<()> {

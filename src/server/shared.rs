@@ -19,6 +19,7 @@ use super::watch::Watch;
 use super::{ENDING, Ending, LINGER, ServerHandle, ServerOptions, State, TURNED_AWAY};
 use crate::proto::Party;
 use crate::proto::wire::{self, Code, Failure};
+use crate::transport::carrier::Carrier;
 use crate::{Deadline, Stream};
 
 /// What the connections of a server share. It goes with the last of them, and the service with it.

@@ -41,6 +41,7 @@ use crate::server::{
     self, Call, ENDING, HandleError, LINGER, Opening, Payload, SEEING_OFF, TURNED_AWAY,
 };
 use crate::trace::Within;
+use crate::transport::tokio::carrier::{Carrier as _, Doors as _};
 use crate::{Deadline, Error, ServerHandle, ServerOptions, ToName};
 use connection::{Connection, Listed};
 pub use handler::{Handler, Replied, Replies};

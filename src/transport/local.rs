@@ -2,10 +2,12 @@
 
 use std::io::{self, IoSlice};
 
+use super::own::{Own, OwnListener};
+use super::platform::{Platform, PlatformListener as _, PlatformStream as _};
+use crate::sys::system::Os;
 use crate::transport::options::DEFAULT_TIMEOUT;
 use crate::{
     ConnectOptions, Deadline, ListenOptions, Listener, Name, Part, Peer, Stream, ToName, Waiting,
-    sys,
 };
 
 /// A listener on a Windows named pipe or a Unix domain socket.
@@ -23,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub struct LocalListener {
     name: Name,
-    sys: sys::Listener,
+    sys: <Os as Platform>::Listener,
 }
 
 impl LocalListener {
@@ -37,7 +39,7 @@ impl LocalListener {
     }
 
     pub(crate) fn open(options: &ListenOptions, name: Name) -> io::Result<LocalListener> {
-        let sys = sys::bind(options, &name)?;
+        let sys = Os::bind(options, &name)?;
         Ok(LocalListener { name, sys })
     }
 
@@ -74,12 +76,8 @@ impl Listener for LocalListener {
         self.sys.stop();
     }
 
-    fn see_off(&self) -> bool {
-        self.sys.see_off()
-    }
-
-    fn close_door(&self) {
-        self.sys.close_door();
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(&self.sys)
     }
 }
 
@@ -117,7 +115,7 @@ impl Listener for LocalListener {
 /// ```
 #[derive(Debug)]
 pub struct LocalStream {
-    sys: sys::Stream,
+    sys: <Os as Platform>::Stream,
 }
 
 impl LocalStream {
@@ -137,7 +135,7 @@ impl LocalStream {
         deadline: Deadline,
     ) -> io::Result<LocalStream> {
         Ok(LocalStream {
-            sys: sys::connect(options, &name, deadline)?,
+            sys: Os::connect(options, &name, deadline)?,
         })
     }
 
@@ -172,10 +170,6 @@ impl Stream for LocalStream {
         self.sys.close();
     }
 
-    fn part(&self, courtesy: usize) {
-        self.sys.part(courtesy);
-    }
-
     fn abort(&self) {
         self.sys.abort();
     }
@@ -187,15 +181,6 @@ impl Stream for LocalStream {
     #[inline]
     fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
         self.sys.recv_message(message, deadline)
-    }
-
-    #[inline]
-    fn recv_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        self.sys.recv_in_place(message, deadline)
     }
 
     #[inline]
@@ -213,17 +198,6 @@ impl Stream for LocalStream {
         self.sys.send_while_receiving(pieces, deadline, receive)
     }
 
-    #[inline]
-    fn send_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        room: usize,
-        deadline: Deadline,
-        receive: Option<&mut dyn FnMut() -> bool>,
-    ) -> io::Result<()> {
-        self.sys.send_in_place(message, room, deadline, receive)
-    }
-
     fn peek(&self) -> io::Result<Option<Waiting>> {
         self.sys.peek()
     }
@@ -237,20 +211,13 @@ impl Stream for LocalStream {
         self.sys.transact(request, reply, deadline)
     }
 
-    fn ask_before(&self, bytes: usize) {
-        self.sys.ask_before(bytes);
-    }
-
-    fn finish_later(&self) {
-        self.sys.finish_later();
-    }
-
-    fn peer_listens(&self) -> bool {
-        self.sys.peer_listens()
-    }
-
     fn peer(&self) -> io::Result<Peer> {
         self.sys.peer()
+    }
+
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        Some(&self.sys)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The traits [`Stream`] and [`Listener`] for async programs.
 
+pub(crate) mod carrier;
 pub(crate) mod local;
 pub mod memory;
+pub(crate) mod own;
+pub(crate) mod platform;
 pub(crate) mod runtime;
 pub(crate) mod turn;
 
@@ -10,6 +13,8 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use self::own::Own;
+use crate::transport::own::OwnListener;
 use crate::transport::{gather, recv_step};
 use crate::{DEFAULT_MAX_MESSAGE, Deadline, Error, Part, Peer, Waiting};
 
@@ -72,14 +77,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// Closes this end at once and drops what the peer has not yet received, where the system can do that; elsewhere
     /// the same as [`close`](Stream::close).
     fn abort(&self) {
-        self.close();
-    }
-
-    /// Closes this end after its last words, which are so many bytes of courtesy: see
-    /// [`pipetalk::Stream`](crate::Stream).
-    #[doc(hidden)]
-    fn part(&self, courtesy: usize) {
-        let _ = courtesy;
         self.close();
     }
 
@@ -195,20 +192,6 @@ pub trait Stream: Debug + Send + Sync + 'static {
         }
     }
 
-    /// From now on a receive of a whole message that is larger than so many bytes fails once, with [`Announced`](crate::transport::Announced), before
-    /// the rest of it is received; the next one gets the message. A transport that cannot do that receives it at once.
-    #[doc(hidden)]
-    fn ask_before(&self, bytes: usize) {
-        let _ = bytes;
-    }
-
-    /// Whether the peer, which has said that it sends no more, still receives. A transport that knows only one end, that
-    /// of both directions, says no.
-    #[doc(hidden)]
-    fn peer_listens(&self) -> bool {
-        false
-    }
-
     /// Who is at the other end.
     ///
     /// # Errors
@@ -216,6 +199,13 @@ pub trait Stream: Debug + Send + Sync + 'static {
     /// `Unsupported` where the transport cannot tell.
     fn peer(&self) -> io::Result<Peer> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What a stream of this crate's own does beside what is promised here; a stream from outside does no such thing.
+    #[doc(hidden)]
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        None
     }
 }
 
@@ -245,16 +235,11 @@ pub trait Listener: Debug + Send + Sync + 'static {
     /// returns, nobody can connect any more. Streams that were accepted go on. Stopping twice is nothing.
     fn stop(&self);
 
-    /// After it was stopped: sees to the streams that have parted. Whether there is none left.
+    /// What a listener of this crate's own does beside what is promised here; a listener from outside does no such thing.
     #[doc(hidden)]
-    fn see_off(&self) -> bool {
-        true
+    fn own(&self) -> Option<&dyn OwnListener> {
+        None
     }
-
-    /// From now on nobody can connect any more, where the transport can do that. Those who have are still accepted; then
-    /// it is as if it were stopped.
-    #[doc(hidden)]
-    fn close_door(&self) {}
 }
 
 /// A pointer to a stream is a stream, so that what takes one can share one.
@@ -277,10 +262,6 @@ impl<S: Stream> Stream for Arc<S> {
 
     fn close(&self) {
         (**self).close();
-    }
-
-    fn part(&self, courtesy: usize) {
-        (**self).part(courtesy);
     }
 
     fn abort(&self) {
@@ -328,16 +309,13 @@ impl<S: Stream> Stream for Arc<S> {
         (**self).transact(request, reply, deadline)
     }
 
-    fn ask_before(&self, bytes: usize) {
-        (**self).ask_before(bytes);
-    }
-
-    fn peer_listens(&self) -> bool {
-        (**self).peer_listens()
-    }
-
     fn peer(&self) -> io::Result<Peer> {
         (**self).peer()
+    }
+
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        (**self).own()
     }
 }
 
@@ -352,12 +330,8 @@ impl<L: Listener> Listener for Arc<L> {
         (**self).stop();
     }
 
-    fn see_off(&self) -> bool {
-        (**self).see_off()
-    }
-
-    fn close_door(&self) {
-        (**self).close_door();
+    fn own(&self) -> Option<&dyn OwnListener> {
+        (**self).own()
     }
 }
 

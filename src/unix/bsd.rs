@@ -72,6 +72,10 @@ pub(super) fn identify<S: Into<OwnedFd> + From<OwnedFd>>(socket: S) -> (S, io::R
 /// Every user has a number here: there is nothing to know.
 pub(super) fn prepare_to_identify() {}
 
+/// Any message may go in part.
+#[cfg(feature = "tokio")]
+pub(super) const UNSPLIT: usize = 0;
+
 /// What the runtime watches a socket for.
 #[cfg(feature = "tokio")]
 pub(super) const READABLE: Interest = Interest::READABLE;

@@ -111,6 +111,11 @@ fn all_users_have_numbers() -> io::Result<bool> {
     Ok(counts.sum::<u64>() >= u64::from(u32::MAX))
 }
 
+/// No smaller message goes in part: it is less than half of the smallest send buffer there is, of 4,608 bytes
+/// (`unix_stream_sendmsg` in `net/unix/af_unix.c`, `SOCK_MIN_SNDBUF` in `include/net/sock.h`).
+#[cfg(feature = "tokio")]
+pub(super) const UNSPLIT: usize = 2 << 10;
+
 /// What the runtime watches a socket for.
 #[cfg(feature = "tokio")]
 pub(super) const READABLE: Interest = Interest::READABLE.add(Interest::PRIORITY);

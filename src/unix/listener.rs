@@ -9,12 +9,15 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Stream;
 use super::endpoint::{BACKOFF, Endpoint, Next};
 use super::instance::Instance;
 use super::listening::Listening;
 use super::patience::Patience;
 use super::socket::Socket;
+use super::stream::Stream;
+use crate::transport;
+use crate::transport::own::OwnListener;
+use crate::transport::platform::PlatformListener;
 use crate::{Deadline, Error, ListenOptions, Name, Spin};
 
 #[derive(Debug)]
@@ -52,15 +55,6 @@ impl Listener {
             endpoint,
             wake: Mutex::new(Wake::new()?),
             spin: options.spin,
-        })
-    }
-
-    pub(crate) fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
-        self.accept_once(deadline).inspect_err(|error| {
-            if Error::of(error) == Some(&Error::Stopped) {
-                // Another thread is stopping it: not before the name is free does this one go on.
-                self.stop();
-            }
         })
     }
 
@@ -146,15 +140,6 @@ impl Listener {
         Ok(Arc::clone(&wake))
     }
 
-    pub(crate) fn close_door(&self) {
-        self.endpoint.close_door();
-    }
-
-    pub(crate) fn stop(&self) {
-        self.begin_stop();
-        self.endpoint.end_stop();
-    }
-
     fn begin_stop(&self) {
         self.endpoint.begin_stop();
         let wake = self.wake.lock();
@@ -163,13 +148,43 @@ impl Listener {
             let _ = wake.waker.shutdown(std::net::Shutdown::Both);
         }
     }
+}
 
+impl transport::Listener for Listener {
+    type Stream = Stream;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        self.accept_once(deadline).inspect_err(|error| {
+            if Error::of(error) == Some(&Error::Stopped) {
+                // Another thread is stopping it: not before the name is free does this one go on.
+                self.stop();
+            }
+        })
+    }
+
+    fn stop(&self) {
+        self.begin_stop();
+        self.endpoint.end_stop();
+    }
+
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(self)
+    }
+}
+
+impl OwnListener for Listener {
     /// Nobody stays who would have to be.
-    pub(crate) fn see_off(&self) -> bool {
+    fn see_off(&self) -> bool {
         true
     }
 
-    pub(crate) fn access(&self) -> io::Result<String> {
+    fn close_door(&self) {
+        self.endpoint.close_door();
+    }
+}
+
+impl PlatformListener for Listener {
+    fn access(&self) -> io::Result<String> {
         self.endpoint.access()
     }
 }

@@ -16,7 +16,9 @@ use super::patience::{self, Meanwhile, Patience};
 use super::read_ahead::ReadAhead;
 use super::socket::Socket;
 use crate::base::callback::Callbacks;
-use crate::transport::{Unfinished, check_sendable, gather, total_len};
+use crate::transport::own::Own;
+use crate::transport::platform::PlatformStream;
+use crate::transport::{self, Stream as _, Unfinished, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 #[derive(Debug)]
@@ -50,47 +52,6 @@ impl Stream {
         self.connection.occupy(instance);
     }
 
-    pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
-        check_sendable(message.len())?;
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.send_message(&mut sending, &[IoSlice::new(message)], deadline, &mut None)
-    }
-
-    pub(crate) fn send_while_receiving(
-        &self,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-        receive: &mut dyn FnMut() -> bool,
-    ) -> io::Result<()> {
-        check_sendable(total_len(pieces))?;
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.calling_back(receive, |meanwhile| {
-            self.send_message(&mut sending, pieces, deadline, &mut Some(meanwhile))
-        })
-    }
-
-    pub(crate) fn send_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        room: usize,
-        deadline: Deadline,
-        receive: Option<&mut dyn FnMut() -> bool>,
-    ) -> io::Result<()> {
-        let size = message.len() - room;
-        check_sendable(size)?;
-        let begin = room - HEADER;
-        message[begin..room].copy_from_slice(&header(size));
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.connection.check_open()?;
-        let sending = &mut sending;
-        match receive {
-            Some(receive) => self.calling_back(receive, |meanwhile| {
-                self.send_own(sending, message, begin, deadline, &mut Some(meanwhile))
-            }),
-            None => self.send_own(sending, message, begin, deadline, &mut None),
-        }
-    }
-
     /// Sends what is behind so many bytes of a vector, the length first.
     #[inline(always)]
     fn send_own(
@@ -108,116 +69,6 @@ impl Stream {
                 Some((mem::take(message), begin + sent))
             }),
         }
-    }
-
-    pub(crate) fn send_vectored(
-        &self,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        check_sendable(total_len(pieces))?;
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.send_message(&mut sending, pieces, deadline, &mut None)
-    }
-
-    pub(crate) fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
-        let mut receiving = deadline.lock(&self.receiving)?;
-        self.recv_part(&mut receiving, buf, deadline)
-    }
-
-    #[inline]
-    pub(crate) fn recv_message(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        let mut receiving = deadline.lock(&self.receiving)?;
-        let (framing, mut source) = self.source(&mut receiving, deadline);
-        framing.recv_message(&mut source, message)
-    }
-
-    #[inline]
-    pub(crate) fn recv_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        Ok(self.recv_message(message, deadline)?.map(|_| 0))
-    }
-
-    pub(crate) fn max_message(&self) -> usize {
-        self.connection.max_message
-    }
-
-    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
-        // Whoever receives at the moment gets what comes.
-        let Some(mut receiving) = self.receiving.try_lock() else {
-            return Ok(Some(NOTHING));
-        };
-        let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
-        let begun = framing.begin(&mut source);
-        framing.peek(&self.connection.socket, begun)
-    }
-
-    pub(crate) fn transact(
-        &self,
-        request: &[u8],
-        reply: &mut [u8],
-        deadline: Deadline,
-    ) -> io::Result<Option<Part>> {
-        check_sendable(request.len())?;
-        self.callbacks.check_not_here()?;
-        let mut receiving = deadline.lock(&self.receiving)?;
-        let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
-        match framing.begin(&mut source) {
-            Ok(Some(_)) => return Err(Error::Busy.into()),
-            Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
-            // At the end, sending says what there is to say.
-            Ok(None) | Err(_) => {}
-        }
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.send_message(&mut sending, &[IoSlice::new(request)], deadline, &mut None)?;
-        drop(sending);
-        let part = self.recv_part(&mut receiving, reply, deadline);
-        // Whatever the system could not do, the reply may still come, and would be taken for that of the next request.
-        if matches!(&part, Err(error) if Error::of(error).is_none()) {
-            self.connection.shut(POISONED);
-        }
-        part
-    }
-
-    pub(crate) fn ask_before(&self, bytes: usize) {
-        self.receiving.lock().framing.without_asking = NonZeroUsize::new(bytes);
-    }
-
-    pub(crate) fn finish_later(&self) {
-        self.sending.lock().finishes_later = true;
-    }
-
-    pub(crate) fn peer_listens(&self) -> bool {
-        self.connection.peer_listens()
-    }
-
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        Ok(self.connection.peer())
-    }
-
-    pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        impersonate(act)
-    }
-
-    pub(crate) fn close(&self) {
-        self.connection.shut(CLOSED);
-    }
-
-    /// No client keeps a name here.
-    pub(crate) fn part(&self, _courtesy: usize) {
-        self.close();
-    }
-
-    pub(crate) fn abort(&self) {
-        // What has been sent is in the peer's own queue, out of reach.
-        self.connection.shut(CLOSED);
     }
 
     #[inline]
@@ -386,6 +237,151 @@ impl Stream {
             framing.put_aside(&buf[..got]);
         }
         part
+    }
+}
+
+impl transport::Stream for Stream {
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        Some(self)
+    }
+
+    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.send_message(&mut sending, &[IoSlice::new(message)], deadline, &mut None)
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        self.recv_part(&mut receiving, buf, deadline)
+    }
+
+    fn close(&self) {
+        self.connection.shut(CLOSED);
+    }
+
+    fn abort(&self) {
+        // What has been sent is in the peer's own queue, out of reach.
+        self.connection.shut(CLOSED);
+    }
+
+    fn max_message(&self) -> usize {
+        self.connection.max_message
+    }
+
+    #[inline]
+    fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        let (framing, mut source) = self.source(&mut receiving, deadline);
+        framing.recv_message(&mut source, message)
+    }
+
+    fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+        check_sendable(total_len(pieces))?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.send_message(&mut sending, pieces, deadline, &mut None)
+    }
+
+    fn send_while_receiving(
+        &self,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        check_sendable(total_len(pieces))?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.calling_back(receive, |meanwhile| {
+            self.send_message(&mut sending, pieces, deadline, &mut Some(meanwhile))
+        })
+    }
+
+    fn peek(&self) -> io::Result<Option<Waiting>> {
+        // Whoever receives at the moment gets what comes.
+        let Some(mut receiving) = self.receiving.try_lock() else {
+            return Ok(Some(NOTHING));
+        };
+        let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
+        let begun = framing.begin(&mut source);
+        framing.peek(&self.connection.socket, begun)
+    }
+
+    fn transact(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        check_sendable(request.len())?;
+        self.callbacks.check_not_here()?;
+        let mut receiving = deadline.lock(&self.receiving)?;
+        let (framing, mut source) = self.source(&mut receiving, Deadline::NOW);
+        match framing.begin(&mut source) {
+            Ok(Some(_)) => return Err(Error::Busy.into()),
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+            // At the end, sending says what there is to say.
+            Ok(None) | Err(_) => {}
+        }
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.send_message(&mut sending, &[IoSlice::new(request)], deadline, &mut None)?;
+        drop(sending);
+        let part = self.recv_part(&mut receiving, reply, deadline);
+        // Whatever the system could not do, the reply may still come, and would be taken for that of the next request.
+        if matches!(&part, Err(error) if Error::of(error).is_none()) {
+            self.connection.shut(POISONED);
+        }
+        part
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        Ok(self.connection.peer())
+    }
+}
+
+impl Own for Stream {
+    /// No client keeps a name here.
+    fn part(&self, _courtesy: usize) {
+        self.close();
+    }
+
+    fn send_in_place(
+        &self,
+        message: &mut Vec<u8>,
+        room: usize,
+        deadline: Deadline,
+        receive: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
+        let size = message.len() - room;
+        check_sendable(size)?;
+        let begin = room - HEADER;
+        message[begin..room].copy_from_slice(&header(size));
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.connection.check_open()?;
+        let sending = &mut sending;
+        match receive {
+            Some(receive) => self.calling_back(receive, |meanwhile| {
+                self.send_own(sending, message, begin, deadline, &mut Some(meanwhile))
+            }),
+            None => self.send_own(sending, message, begin, deadline, &mut None),
+        }
+    }
+
+    fn ask_before(&self, bytes: usize) {
+        self.receiving.lock().framing.without_asking = NonZeroUsize::new(bytes);
+    }
+
+    fn finish_later(&self) {
+        self.sending.lock().finishes_later = true;
+    }
+
+    fn peer_listens(&self) -> bool {
+        self.connection.peer_listens()
+    }
+}
+
+impl PlatformStream for Stream {
+    fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
+        impersonate(act)
     }
 }
 

@@ -12,6 +12,9 @@ use super::overlapped::{self, Event, Operation, Undone, Woken};
 use super::pipe::End;
 use super::rights::Direction;
 use super::stream::{Parts, Stream};
+use crate::transport::own::OwnListener;
+use crate::transport::platform::PlatformListener;
+use crate::transport::{self, Listener as _};
 use crate::{Deadline, Error, ListenOptions, Spin};
 
 #[derive(Debug)]
@@ -40,15 +43,6 @@ impl Listener {
         })
     }
 
-    pub(crate) fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
-        self.accept_once(deadline).inspect_err(|error| {
-            if Error::of(error) == Some(&Error::Stopped) {
-                // Another thread is stopping it: not before the instance is gone does this one go on.
-                self.stop();
-            }
-        })
-    }
-
     fn accept_once(&self, deadline: Deadline) -> io::Result<Stream> {
         let mut event = deadline.lock(&self.accepting)?;
         let mut taken = self.take_instance(deadline)?;
@@ -62,25 +56,6 @@ impl Listener {
                 result => return result.map_err(|(_, error)| error),
             }
         }
-    }
-
-    /// There is one instance that waits for a client, and no backlog: it goes when the listener is stopped.
-    pub(crate) fn close_door(&self) {}
-
-    pub(crate) fn stop(&self) {
-        self.instances.stop(&mut self.instances.slot());
-        self.stop.set();
-        // Whoever is accepting leaves at once, and gives the instance back or drops it.
-        drop(self.accepting.lock());
-        self.instances.slot().waiting = None;
-    }
-
-    pub(crate) fn see_off(&self) -> bool {
-        self.instances.see_off()
-    }
-
-    pub(crate) fn access(&self) -> io::Result<String> {
-        self.instances.access()
     }
 
     /// The instance that waits for a client, once there may be one.
@@ -135,6 +110,46 @@ impl Listener {
             Woken::Deadline => Ok(()),
             Woken::First | Woken::Second => Err(Error::Stopped.into()),
         }
+    }
+}
+
+impl transport::Listener for Listener {
+    type Stream = Stream;
+
+    fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        self.accept_once(deadline).inspect_err(|error| {
+            if Error::of(error) == Some(&Error::Stopped) {
+                // Another thread is stopping it: not before the instance is gone does this one go on.
+                self.stop();
+            }
+        })
+    }
+
+    fn stop(&self) {
+        self.instances.stop(&mut self.instances.slot());
+        self.stop.set();
+        // Whoever is accepting leaves at once, and gives the instance back or drops it.
+        drop(self.accepting.lock());
+        self.instances.slot().waiting = None;
+    }
+
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(self)
+    }
+}
+
+impl OwnListener for Listener {
+    fn see_off(&self) -> bool {
+        self.instances.see_off()
+    }
+
+    /// There is one instance that waits for a client, and no backlog: it goes when the listener is stopped.
+    fn close_door(&self) {}
+}
+
+impl PlatformListener for Listener {
+    fn access(&self) -> io::Result<String> {
+        self.instances.access()
     }
 }
 

@@ -92,6 +92,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::transport::carrier::{Carrier as _, Doors as _};
     use crate::windows::security::is_wine;
     use crate::{Listener, LocalListener, LocalStream, Stream};
 

@@ -18,7 +18,9 @@ use super::pipe::{End, Pipe, Why, write_error};
 use super::rights::Direction;
 use crate::base::callback::Callbacks;
 use crate::base::spin::Spinner;
-use crate::transport::{Unfinished, check_sendable, gather, total_len};
+use crate::transport::own::Own;
+use crate::transport::platform::PlatformStream;
+use crate::transport::{self, Unfinished, check_sendable, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, ReadMode, Spin, Waiting};
 
 /// The room for a message of which nothing is known yet: most fit, and cost one read.
@@ -121,29 +123,6 @@ impl Stream {
         self.pipe.occupy(instance);
     }
 
-    pub(crate) fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
-        check_sendable(message.len())?;
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.write(&mut sending, Message::Lent(message), deadline, None)
-    }
-
-    pub(crate) fn send_while_receiving(
-        &self,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-        receive: &mut dyn FnMut() -> bool,
-    ) -> io::Result<()> {
-        self.write_pieces(pieces, deadline, Some(receive))
-    }
-
-    pub(crate) fn send_vectored(
-        &self,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        self.write_pieces(pieces, deadline, None)
-    }
-
     /// A pipe takes a message in one piece.
     fn write_pieces(
         &self,
@@ -163,165 +142,6 @@ impl Stream {
             sending.gathered = gathered;
         }
         result
-    }
-
-    pub(crate) fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
-        let mut receiving = deadline.lock(&self.receiving)?;
-        self.recv_part(&mut receiving, buf, deadline)
-    }
-
-    pub(crate) fn recv_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        Ok(self.recv_message(message, deadline)?.map(|_| 0))
-    }
-
-    pub(crate) fn recv_message(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        let mut receiving = deadline.lock(&self.receiving)?;
-        message.clear();
-        if !self.discard(&mut receiving, deadline)? {
-            return Ok(None);
-        }
-        message.append(&mut mem::take(&mut receiving.head.stash));
-        let received = if mem::take(&mut receiving.head.whole) {
-            let checked = receiving
-                .head
-                .check_size(message.len(), 0, self.max_message);
-            checked.map(Some)
-        } else {
-            self.recv_whole(&mut receiving, message, deadline)
-        };
-        match received {
-            Ok(Some(())) => Ok(Some(message.len())),
-            Ok(None) => {
-                message.clear();
-                Ok(None)
-            }
-            Err(error) => {
-                if receiving.head.inside && !receiving.head.discarding {
-                    // Kept for the next receive.
-                    receiving.head.stash.extend_from_slice(message);
-                }
-                message.clear();
-                Err(error)
-            }
-        }
-    }
-
-    pub(crate) fn max_message(&self) -> usize {
-        self.max_message
-    }
-
-    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
-        // Whoever receives at the moment gets what comes.
-        let Some(mut receiving) = self.receiving.try_lock() else {
-            return Ok(Some(Waiting {
-                bytes: 0,
-                message: None,
-            }));
-        };
-        match self.discard(&mut receiving, Deadline::NOW) {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                return Ok(Some(Waiting {
-                    bytes: 0,
-                    message: None,
-                }));
-            }
-            Err(error) => return Err(error),
-        }
-        let seen = self.peek_pipe(&mut receiving);
-        if let Err(error) = &seen {
-            // Looking takes nothing: the next receive is to be told as well.
-            receiving.head.inside = Error::of(error) == Some(&Error::Truncated);
-        }
-        seen
-    }
-
-    pub(crate) fn transact(
-        &self,
-        request: &[u8],
-        reply: &mut [u8],
-        deadline: Deadline,
-    ) -> io::Result<Option<Part>> {
-        check_sendable(request.len())?;
-        self.callbacks.check_not_here()?;
-        let mut receiving = deadline.lock(&self.receiving)?;
-        if receiving.head.holds_something() {
-            return Err(Error::Busy.into());
-        }
-        let one_call = request.len() <= MAX_TRANSACTION
-            && self.pipe.read_mode == ReadMode::Message
-            && self.pipe.is_both_ways();
-        let part = if one_call {
-            self.transact_at_once(&mut receiving, request, reply, deadline)
-        } else {
-            // As the system's transaction does. A look into the pipe does not show an empty message, but a read gets it.
-            match self.fetch(&mut receiving, Deadline::NOW) {
-                Ok(true) => return Err(Error::Busy.into()),
-                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
-                // Nothing waits; or it is the end, of which the send says what there is to say.
-                Ok(false) | Err(_) => self.send(request, deadline)?,
-            }
-            self.recv_part(&mut receiving, reply, deadline)
-        };
-        if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
-            self.shut(Why::Poisoned);
-        }
-        part
-    }
-
-    /// There is nothing to write before a message.
-    pub(crate) fn send_in_place(
-        &self,
-        message: &mut Vec<u8>,
-        room: usize,
-        deadline: Deadline,
-        receive: Option<&mut dyn FnMut() -> bool>,
-    ) -> io::Result<()> {
-        check_sendable(message.len() - room)?;
-        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
-        self.write(&mut sending, Message::Own(message, room), deadline, receive)
-    }
-
-    pub(crate) fn finish_later(&self) {
-        self.sending.lock().finishes_later = true;
-    }
-
-    pub(crate) fn ask_before(&self, bytes: usize) {
-        self.receiving.lock().head.without_asking = Some(bytes);
-    }
-
-    /// A pipe has one end for both directions.
-    pub(crate) fn peer_listens(&self) -> bool {
-        false
-    }
-
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        self.pipe.peer()
-    }
-
-    pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        self.pipe.impersonate(act)
-    }
-
-    pub(crate) fn close(&self) {
-        self.shut(Why::Closed);
-    }
-
-    pub(crate) fn part(&self, courtesy: usize) {
-        self.shut(Why::Parted(courtesy));
-    }
-
-    pub(crate) fn abort(&self) {
-        self.shut(Why::Aborted);
     }
 
     fn shut(&self, why: Why) {
@@ -637,6 +457,183 @@ impl Stream {
                 }))
             }
         }
+    }
+}
+
+impl transport::Stream for Stream {
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        Some(self)
+    }
+
+    fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        check_sendable(message.len())?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.write(&mut sending, Message::Lent(message), deadline, None)
+    }
+
+    fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        self.recv_part(&mut receiving, buf, deadline)
+    }
+
+    fn close(&self) {
+        self.shut(Why::Closed);
+    }
+
+    fn abort(&self) {
+        self.shut(Why::Aborted);
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    fn recv_message(&self, message: &mut Vec<u8>, deadline: Deadline) -> io::Result<Option<usize>> {
+        let mut receiving = deadline.lock(&self.receiving)?;
+        message.clear();
+        if !self.discard(&mut receiving, deadline)? {
+            return Ok(None);
+        }
+        message.append(&mut mem::take(&mut receiving.head.stash));
+        let received = if mem::take(&mut receiving.head.whole) {
+            let checked = receiving
+                .head
+                .check_size(message.len(), 0, self.max_message);
+            checked.map(Some)
+        } else {
+            self.recv_whole(&mut receiving, message, deadline)
+        };
+        match received {
+            Ok(Some(())) => Ok(Some(message.len())),
+            Ok(None) => {
+                message.clear();
+                Ok(None)
+            }
+            Err(error) => {
+                if receiving.head.inside && !receiving.head.discarding {
+                    // Kept for the next receive.
+                    receiving.head.stash.extend_from_slice(message);
+                }
+                message.clear();
+                Err(error)
+            }
+        }
+    }
+
+    fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+        self.write_pieces(pieces, deadline, None)
+    }
+
+    fn send_while_receiving(
+        &self,
+        pieces: &[IoSlice<'_>],
+        deadline: Deadline,
+        receive: &mut dyn FnMut() -> bool,
+    ) -> io::Result<()> {
+        self.write_pieces(pieces, deadline, Some(receive))
+    }
+
+    fn peek(&self) -> io::Result<Option<Waiting>> {
+        // Whoever receives at the moment gets what comes.
+        let Some(mut receiving) = self.receiving.try_lock() else {
+            return Ok(Some(Waiting {
+                bytes: 0,
+                message: None,
+            }));
+        };
+        match self.discard(&mut receiving, Deadline::NOW) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Ok(Some(Waiting {
+                    bytes: 0,
+                    message: None,
+                }));
+            }
+            Err(error) => return Err(error),
+        }
+        let seen = self.peek_pipe(&mut receiving);
+        if let Err(error) = &seen {
+            // Looking takes nothing: the next receive is to be told as well.
+            receiving.head.inside = Error::of(error) == Some(&Error::Truncated);
+        }
+        seen
+    }
+
+    fn transact(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        check_sendable(request.len())?;
+        self.callbacks.check_not_here()?;
+        let mut receiving = deadline.lock(&self.receiving)?;
+        if receiving.head.holds_something() {
+            return Err(Error::Busy.into());
+        }
+        let one_call = request.len() <= MAX_TRANSACTION
+            && self.pipe.read_mode == ReadMode::Message
+            && self.pipe.is_both_ways();
+        let part = if one_call {
+            self.transact_at_once(&mut receiving, request, reply, deadline)
+        } else {
+            // As the system's transaction does. A look into the pipe does not show an empty message, but a read gets it.
+            match self.fetch(&mut receiving, Deadline::NOW) {
+                Ok(true) => return Err(Error::Busy.into()),
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+                // Nothing waits; or it is the end, of which the send says what there is to say.
+                Ok(false) | Err(_) => self.send(request, deadline)?,
+            }
+            self.recv_part(&mut receiving, reply, deadline)
+        };
+        if matches!(&part, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+            self.shut(Why::Poisoned);
+        }
+        part
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        self.pipe.peer()
+    }
+}
+
+impl Own for Stream {
+    fn part(&self, courtesy: usize) {
+        self.shut(Why::Parted(courtesy));
+    }
+
+    /// There is nothing to write before a message.
+    fn send_in_place(
+        &self,
+        message: &mut Vec<u8>,
+        room: usize,
+        deadline: Deadline,
+        receive: Option<&mut dyn FnMut() -> bool>,
+    ) -> io::Result<()> {
+        check_sendable(message.len() - room)?;
+        let mut sending = self.callbacks.lock(&self.sending, deadline)?;
+        self.write(&mut sending, Message::Own(message, room), deadline, receive)
+    }
+
+    fn ask_before(&self, bytes: usize) {
+        self.receiving.lock().head.without_asking = Some(bytes);
+    }
+
+    fn finish_later(&self) {
+        self.sending.lock().finishes_later = true;
+    }
+
+    /// A pipe has one end for both directions.
+    fn peer_listens(&self) -> bool {
+        false
+    }
+}
+
+impl PlatformStream for Stream {
+    fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
+        self.pipe.impersonate(act)
     }
 }
 

@@ -49,39 +49,43 @@ use std::io;
 use std::os::windows::io::OwnedHandle;
 
 use super::rights::Direction;
+use super::system::Os;
 use super::{
     Wait, after_refusal, end_of_client, is_remote, make_ready, open_once, own_pipe_path, pipe_path,
 };
 use crate::base::backoff::Backoff;
+use crate::transport::tokio::platform::Platform;
 use crate::transport::tokio::runtime as rt;
 use crate::{ConnectOptions, Deadline, ListenOptions, Name};
-use stream::Parts;
+use listener::Listener;
+use stream::{Parts, Stream};
 
-pub(crate) fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
-    Listener::bind(options, own_pipe_path(name)?)
+impl Platform for Os {
+    type Listener = Listener;
+    type Stream = Stream;
+
+    fn bind(options: &ListenOptions, name: &Name) -> io::Result<Listener> {
+        Listener::bind(options, own_pipe_path(name)?)
+    }
+
+    /// A busy listener is tried again after ever longer pauses, of 50 ms at most, by the runtime's timer. The system's own
+    /// wait (`WaitNamedPipe`) would be woken a little earlier, but it blocks a thread, which a future that is dropped could
+    /// not have back before the deadline, and which a runtime that ends waits for.
+    async fn connect(
+        options: &ConnectOptions,
+        name: &Name,
+        deadline: Deadline,
+    ) -> io::Result<Stream> {
+        let (handle, direction) = open(options, name, deadline).await?;
+        Ok(Parts::new()?.stream(
+            handle,
+            end_of_client(name),
+            direction,
+            options.read_mode,
+            options.max_message,
+        ))
+    }
 }
-
-/// A busy listener is tried again after ever longer pauses, of 50 ms at most, by the runtime's timer. The system's own
-/// wait (`WaitNamedPipe`) would be woken a little earlier, but it blocks a thread, which a future that is dropped could
-/// not have back before the deadline, and which a runtime that ends waits for.
-pub(crate) async fn connect(
-    options: &ConnectOptions,
-    name: &Name,
-    deadline: Deadline,
-) -> io::Result<Stream> {
-    let (handle, direction) = open(options, name, deadline).await?;
-    Ok(Parts::new()?.stream(
-        handle,
-        end_of_client(name),
-        direction,
-        options.read_mode,
-        options.max_message,
-    ))
-}
-
-pub(crate) use listener::Listener;
-
-pub(crate) use stream::Stream;
 
 /// Opens the client's end, waiting for an instance until the deadline.
 async fn open(

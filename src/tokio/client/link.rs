@@ -31,8 +31,9 @@ use crate::proto::Party;
 use crate::proto::call_error::CallError;
 use crate::proto::wire;
 use crate::tokio::alarm::Alarm;
+use crate::tokio::runtime;
 use crate::tokio::transport::Stream;
-use crate::tokio::{local, runtime};
+use crate::transport::tokio::carrier::Carrier;
 use drive::{Ends, drive, read, write};
 
 /// A connection, for those who call. Dropping it ends the connection once what is queued has been sent.
@@ -87,7 +88,7 @@ trait AnyStream: fmt::Debug + Send + Sync {
 
 impl<S: Stream> AnyStream for S {
     fn try_send(&self, message: &[u8]) -> bool {
-        local::try_send(self, message)
+        Carrier::try_send(self, message)
     }
 
     fn close(&self) {
@@ -107,7 +108,7 @@ impl Link {
         let no_timers = Alarm::check()
             .err()
             .map(|error| CallError::unreachable(&error));
-        let mut calls = Calls::new(ours, local::tries_to_send::<S>(), no_timers.is_none());
+        let mut calls = Calls::new(ours, stream.tries_to_send(), no_timers.is_none());
         calls.greet();
         let shared = Arc::new_cyclic(|shared| Shared {
             calls: Mutex::new(calls),
@@ -115,7 +116,7 @@ impl Link {
             reader: Mutex::new(None),
             to_read: Waker::from(Arc::new(ToRead(Weak::clone(shared)))),
             runtime: Handle::current(),
-            is_local: local::is_local::<S>(),
+            is_local: stream.is_own(),
             stream: Arc::clone(&stream) as Arc<dyn AnyStream>,
             no_timers,
         });

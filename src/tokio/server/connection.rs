@@ -33,9 +33,10 @@ use crate::server::emit::{TO_NOTICE, wake, wake_any};
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
 use crate::tokio::transport::Stream;
-use crate::tokio::{fair, local, runtime};
+use crate::tokio::{fair, runtime};
 use crate::trace::Span;
 use crate::transport::Announced;
+use crate::transport::tokio::carrier::Carrier as _;
 use crate::{Deadline, Error};
 
 /// What serves a client.
@@ -522,11 +523,11 @@ where
     /// Sends a reply that is alone. Whether there is anything to do for the writer, which sends the rest.
     fn is_to_write<S: Stream>(&self, stream: &S) -> bool {
         let mut state = self.core.state.lock();
-        let tries = local::tries_to_send::<S>();
+        let tries = stream.tries_to_send();
         if let Some(reply) = tries.then(|| state.take_alone()).flatten() {
             drop(state);
             let message = reply.plain();
-            let sent = message.is_some_and(|message| local::try_send(stream, message));
+            let sent = message.is_some_and(|message| stream.try_send(message));
             state = self.core.state.lock();
             let wakers = state.sent_alone(reply, sent);
             let is_to_write = state.is_to_write();

@@ -10,6 +10,7 @@ use crate::proto::wire::{self, Code, Failure};
 use crate::server::connection::COURTESY;
 use crate::server::emit::wake;
 use crate::tokio::transport::Stream;
+use crate::transport::tokio::carrier::Carrier as _;
 
 impl<F> Core<F> {
     /// Tells the client that the server ends.

@@ -12,6 +12,7 @@ use super::instance::{Instance, Place};
 use super::options::Options;
 use super::stream::Stream;
 use crate::base::signal::{Signal, wait};
+use crate::transport::own::OwnListener;
 use crate::{Deadline, Error, transport};
 
 /// A listener in memory. Dropping it stops it: who has connected and is not yet accepted gets the end, and streams
@@ -130,6 +131,12 @@ impl transport::Listener for Listener {
         drop(refused);
     }
 
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(self)
+    }
+}
+
+impl OwnListener for Listener {
     fn close_door(&self) {
         self.0.state.lock().closed = true;
         self.0.changed.notify_all();

@@ -1,16 +1,17 @@
 //! [`LocalListener`] and [`LocalStream`] for async programs.
 
-#[cfg(target_os = "linux")]
-use std::any::Any;
-use std::any::TypeId;
 use std::future::Future;
 use std::io::{self, IoSlice};
 
+use super::own::Own;
+use super::platform::{Platform, PlatformListener as _, PlatformStream as _};
 use super::runtime;
 use super::{Listener, Stream};
+use crate::sys::system::Os;
 use crate::transport::local::no_reply;
 use crate::transport::options::DEFAULT_TIMEOUT;
-use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, Waiting, sys};
+use crate::transport::own::OwnListener;
+use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, Waiting};
 
 /// A listener on a Windows named pipe or a Unix domain socket, for async programs: the mirror of
 /// [`pipetalk::LocalListener`](crate::LocalListener).
@@ -24,7 +25,7 @@ use crate::{ConnectOptions, Deadline, ListenOptions, Name, Part, Peer, ToName, W
 #[derive(Debug)]
 pub struct LocalListener {
     name: Name,
-    sys: sys::tokio::Listener,
+    sys: <Os as Platform>::Listener,
 }
 
 impl LocalListener {
@@ -67,12 +68,8 @@ impl Listener for LocalListener {
         self.sys.stop();
     }
 
-    fn see_off(&self) -> bool {
-        self.sys.see_off()
-    }
-
-    fn close_door(&self) {
-        self.sys.close_door();
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(&self.sys)
     }
 }
 
@@ -116,7 +113,7 @@ impl Listener for LocalListener {
 /// ```
 #[derive(Debug)]
 pub struct LocalStream {
-    sys: sys::tokio::Stream,
+    sys: <Os as Platform>::Stream,
 }
 
 impl LocalStream {
@@ -162,10 +159,6 @@ impl Stream for LocalStream {
         self.sys.close();
     }
 
-    fn part(&self, courtesy: usize) {
-        self.sys.part(courtesy);
-    }
-
     fn abort(&self) {
         self.sys.abort();
     }
@@ -209,40 +202,13 @@ impl Stream for LocalStream {
         self.sys.transact(request, reply, deadline).await
     }
 
-    fn ask_before(&self, bytes: usize) {
-        self.sys.ask_before(bytes);
-    }
-
-    fn peer_listens(&self) -> bool {
-        self.sys.peer_listens()
-    }
-
     fn peer(&self) -> io::Result<Peer> {
         self.sys.peer()
     }
-}
 
-/// Whether a stream is this crate's own.
-pub(crate) fn is_local<S: Stream>() -> bool {
-    TypeId::of::<S>() == TypeId::of::<LocalStream>()
-}
-
-/// Whether [`try_send`] may have success.
-pub(crate) fn tries_to_send<S: Stream>() -> bool {
-    cfg!(target_os = "linux") && is_local::<S>()
-}
-
-/// Sends a small message, if that can be done at once: if not, nothing of it has been sent, and sending it as usual
-/// says what there is to say. It asks nothing of the runtime.
-pub(crate) fn try_send<S: Stream>(stream: &S, message: &[u8]) -> bool {
-    cfg_if::cfg_if! {
-        if #[cfg(target_os = "linux")] {
-            let local = (stream as &dyn Any).downcast_ref::<LocalStream>();
-            local.is_some_and(|local| local.sys.try_send(message))
-        } else {
-            let _ = (stream, message);
-            false
-        }
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        Some(&self.sys)
     }
 }
 
@@ -258,7 +224,7 @@ impl ListenOptions {
         self.check()?;
         runtime::check()?;
         let name = name.to_name()?;
-        let sys = sys::tokio::bind(self, &name)?;
+        let sys = <Os as Platform>::bind(self, &name)?;
         Ok(LocalListener { name, sys })
     }
 }
@@ -281,7 +247,7 @@ impl ConnectOptions {
         self.check()?;
         runtime::check()?;
         let name = name.to_name()?;
-        let sys = sys::tokio::connect(self, &name, deadline).await?;
+        let sys = <Os as Platform>::connect(self, &name, deadline).await?;
         Ok(LocalStream { sys })
     }
 

@@ -41,6 +41,7 @@ use std::sync::atomic::AtomicU8;
 
 use super::runtime;
 use crate::transport::memory::{self, queue::Queue};
+use crate::transport::own::OwnListener;
 use crate::transport::{Stream as _, check_sendable, copy, gather, total_len};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
@@ -301,8 +302,8 @@ impl super::Listener for Listener {
         crate::Listener::stop(&self.0);
     }
 
-    fn close_door(&self) {
-        crate::Listener::close_door(&self.0);
+    fn own(&self) -> Option<&dyn OwnListener> {
+        crate::Listener::own(&self.0)
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) async fn take_turns(calls: &AtomicU8, deadline: Deadline) {
 }
 
 /// Counts a call that cannot wait, unless it is [somebody else's turn](take_turns) by now: false, and not counted.
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub(crate) fn has_turn(calls: &AtomicU8) -> bool {
     let count = calls.load(Ordering::Relaxed).wrapping_add(1);
     let has = count % IN_TURN != 0;

@@ -15,7 +15,10 @@ use parking_lot::RwLock;
 use super::super::endpoint::{BACKOFF, Endpoint, Next};
 use super::super::instance::Instance;
 use super::super::socket::Socket;
-use super::Stream;
+use super::stream::Stream;
+use crate::transport::own::OwnListener;
+use crate::transport::tokio;
+use crate::transport::tokio::platform::PlatformListener;
 use crate::transport::tokio::runtime;
 use crate::transport::tokio::turn::Turn;
 use crate::{Deadline, Error, ListenOptions, Name};
@@ -44,16 +47,6 @@ impl Listener {
             watched: RwLock::new(Some(watched)),
             stopping: Notify::new(),
             turn: Turn::default(),
-        })
-    }
-
-    pub(crate) async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
-        let accepted = self.accept_once(deadline).await;
-        accepted.inspect_err(|error| {
-            if Error::of(error) == Some(&Error::Stopped) {
-                // Another thread is stopping it: not before the name is free does this one go on.
-                self.stop();
-            }
         })
     }
 
@@ -159,16 +152,6 @@ impl Listener {
         self.endpoint.accept_now(&open.socket)
     }
 
-    pub(crate) fn close_door(&self) {
-        self.endpoint.close_door();
-    }
-
-    pub(crate) fn stop(&self) {
-        self.begin_stop();
-        self.endpoint.end_stop();
-        self.stopping.notify_waiters();
-    }
-
     fn begin_stop(&self) {
         self.endpoint.begin_stop();
         if self.endpoint.is_own() {
@@ -179,13 +162,45 @@ impl Listener {
             std::mem::forget(watched.take());
         }
     }
+}
 
+impl tokio::Listener for Listener {
+    type Stream = Stream;
+
+    async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        let accepted = self.accept_once(deadline).await;
+        accepted.inspect_err(|error| {
+            if Error::of(error) == Some(&Error::Stopped) {
+                // Another thread is stopping it: not before the name is free does this one go on.
+                self.stop();
+            }
+        })
+    }
+
+    fn stop(&self) {
+        self.begin_stop();
+        self.endpoint.end_stop();
+        self.stopping.notify_waiters();
+    }
+
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(self)
+    }
+}
+
+impl OwnListener for Listener {
     /// Nobody stays who would have to be.
-    pub(crate) fn see_off(&self) -> bool {
+    fn see_off(&self) -> bool {
         true
     }
 
-    pub(crate) fn access(&self) -> io::Result<String> {
+    fn close_door(&self) {
+        self.endpoint.close_door();
+    }
+}
+
+impl PlatformListener for Listener {
+    fn access(&self) -> io::Result<String> {
         self.endpoint.access()
     }
 }

@@ -18,7 +18,6 @@ const GATHERED: usize = 8 << 10;
 const FLAGS: SendFlags = os::NO_SIGNAL.union(SendFlags::DONTWAIT);
 
 /// Sends a small message without waiting; whether all of it has gone.
-#[cfg(target_os = "linux")]
 pub(super) fn send_alone(socket: &impl AsFd, message: &[u8]) -> rustix::io::Result<bool> {
     scratch::with_write(|small| {
         small.extend_from_slice(&header(message.len()));

@@ -23,8 +23,11 @@ use super::super::receiving::Received;
 use super::super::socket::Socket;
 use super::outgoing::Outgoing;
 use super::scratch;
+use crate::transport::tokio::own::Own;
+use crate::transport::tokio::platform::PlatformStream;
 use crate::transport::tokio::runtime;
 use crate::transport::tokio::turn::Turn;
+use crate::transport::tokio::{self, Stream as _};
 use crate::{Deadline, Error, Part, Peer, Waiting};
 
 /// A socket, and what the runtime knows of it.
@@ -75,153 +78,6 @@ impl Stream {
 
     pub(super) fn occupy(&self, instance: Instance) {
         self.connection.occupy(instance);
-    }
-
-    pub(crate) async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
-        self.send_vectored(&[IoSlice::new(message)], deadline).await
-    }
-
-    pub(crate) async fn send_vectored(
-        &self,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        self.transmit(Outgoing::pieces(pieces)?, deadline).await
-    }
-
-    pub(crate) async fn send_all(
-        &self,
-        messages: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        self.transmit(Outgoing::messages(messages)?, deadline).await
-    }
-
-    /// Sends a small message if it goes at once, and in whole; if not, nothing of it has gone.
-    ///
-    /// Linux splits no message that is less than half of the smallest send buffer there is, of 4,608 bytes
-    /// (`unix_stream_sendmsg` in `net/unix/af_unix.c`, `SOCK_MIN_SNDBUF` in `include/net/sock.h`).
-    #[cfg(target_os = "linux")]
-    pub(crate) fn try_send(&self, message: &[u8]) -> bool {
-        const UNSPLIT: usize = 2 << 10;
-        if HEADER + message.len() > UNSPLIT || !runtime::has_turn(&self.sends) {
-            return false;
-        }
-        let Some(_turn) = self.sending.try_take_in_turn() else {
-            return false;
-        };
-        if self.connection.check_open().is_err() {
-            return false;
-        }
-        match super::outgoing::send_alone(&self.connection.socket, message) {
-            Ok(true) => true,
-            Ok(false) => {
-                self.connection.shut(POISONED);
-                false
-            }
-            Err(_) => false,
-        }
-    }
-
-    pub(crate) async fn recv(
-        &self,
-        buf: &mut [u8],
-        deadline: Deadline,
-    ) -> io::Result<Option<Part>> {
-        let mut turn = runtime::take(deadline, &self.receiving).await?;
-        let framing = turn.get_or_insert_default();
-        self.recv_part(framing, buf, deadline).await
-    }
-
-    pub(crate) async fn recv_message(
-        &self,
-        message: &mut Vec<u8>,
-        deadline: Deadline,
-    ) -> io::Result<Option<usize>> {
-        let mut turn = runtime::take(deadline, &self.receiving).await?;
-        let mut whole = Whole {
-            framing: turn.get_or_insert_default(),
-            message,
-            filled: None,
-            done: false,
-        };
-        let received = self.receive(&mut whole, deadline).await;
-        whole.done = received.is_ok();
-        received
-    }
-
-    pub(crate) fn max_message(&self) -> usize {
-        self.connection.max_message
-    }
-
-    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
-        // Whoever receives at the moment gets what comes.
-        let Some(mut turn) = self.receiving.try_take() else {
-            return Ok(Some(NOTHING));
-        };
-        let framing = turn.get_or_insert_default();
-        let begun = self.begin_now(framing);
-        framing.peek(&self.connection.socket, begun)
-    }
-
-    pub(crate) async fn transact(
-        &self,
-        request: &[u8],
-        reply: &mut [u8],
-        deadline: Deadline,
-    ) -> io::Result<Option<Part>> {
-        let request = [IoSlice::new(request)];
-        let request = Outgoing::pieces(&request)?;
-        let mut turn = runtime::take(deadline, &self.receiving).await?;
-        let framing = turn.get_or_insert_default();
-        match self.begin_now(framing) {
-            Ok(Some(_)) => return Err(Error::Busy.into()),
-            Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
-            // At the end, sending says what there is to say.
-            Ok(None) | Err(_) => {}
-        }
-        self.transmit(request, deadline).await?;
-        let mut unanswered = Unanswered {
-            connection: &self.connection,
-            armed: true,
-        };
-        let part = self.recv_part(framing, reply, deadline).await;
-        // Where the time is up, the runtime has gone, or the system could not receive, the reply may still come.
-        unanswered.armed = matches!(&part, Err(error) if Error::of(error).is_none());
-        part
-    }
-
-    /// Before anybody receives.
-    pub(crate) fn ask_before(&self, bytes: usize) {
-        if let Some(mut receiving) = self.receiving.try_take() {
-            receiving.get_or_insert_default().without_asking = NonZeroUsize::new(bytes);
-        }
-    }
-
-    pub(crate) fn peer_listens(&self) -> bool {
-        self.connection.peer_listens()
-    }
-
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        Ok(self.connection.peer())
-    }
-
-    pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
-        impersonate(act)
-    }
-
-    pub(crate) fn close(&self) {
-        self.connection.shut(CLOSED);
-    }
-
-    /// No client keeps a name here.
-    pub(crate) fn part(&self, _courtesy: usize) {
-        self.close();
-    }
-
-    pub(crate) fn abort(&self) {
-        // What has been sent is in the peer's own queue, out of reach.
-        self.connection.shut(CLOSED);
     }
 
     async fn transmit(&self, mut outgoing: Outgoing<'_>, deadline: Deadline) -> io::Result<()> {
@@ -357,6 +213,151 @@ impl Stream {
             attempt,
             drained: false,
         }
+    }
+}
+
+impl tokio::Stream for Stream {
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        Some(self)
+    }
+
+    async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+        self.send_vectored(&[IoSlice::new(message)], deadline).await
+    }
+
+    async fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
+        let mut turn = runtime::take(deadline, &self.receiving).await?;
+        let framing = turn.get_or_insert_default();
+        self.recv_part(framing, buf, deadline).await
+    }
+
+    fn close(&self) {
+        self.connection.shut(CLOSED);
+    }
+
+    fn abort(&self) {
+        // What has been sent is in the peer's own queue, out of reach.
+        self.connection.shut(CLOSED);
+    }
+
+    fn max_message(&self) -> usize {
+        self.connection.max_message
+    }
+
+    async fn recv_message(
+        &self,
+        message: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Option<usize>> {
+        let mut turn = runtime::take(deadline, &self.receiving).await?;
+        let mut whole = Whole {
+            framing: turn.get_or_insert_default(),
+            message,
+            filled: None,
+            done: false,
+        };
+        let received = self.receive(&mut whole, deadline).await;
+        whole.done = received.is_ok();
+        received
+    }
+
+    async fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+        self.transmit(Outgoing::pieces(pieces)?, deadline).await
+    }
+
+    async fn send_all(&self, messages: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+        self.transmit(Outgoing::messages(messages)?, deadline).await
+    }
+
+    fn peek(&self) -> io::Result<Option<Waiting>> {
+        // Whoever receives at the moment gets what comes.
+        let Some(mut turn) = self.receiving.try_take() else {
+            return Ok(Some(NOTHING));
+        };
+        let framing = turn.get_or_insert_default();
+        let begun = self.begin_now(framing);
+        framing.peek(&self.connection.socket, begun)
+    }
+
+    async fn transact(
+        &self,
+        request: &[u8],
+        reply: &mut [u8],
+        deadline: Deadline,
+    ) -> io::Result<Option<Part>> {
+        let request = [IoSlice::new(request)];
+        let request = Outgoing::pieces(&request)?;
+        let mut turn = runtime::take(deadline, &self.receiving).await?;
+        let framing = turn.get_or_insert_default();
+        match self.begin_now(framing) {
+            Ok(Some(_)) => return Err(Error::Busy.into()),
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+            // At the end, sending says what there is to say.
+            Ok(None) | Err(_) => {}
+        }
+        self.transmit(request, deadline).await?;
+        let mut unanswered = Unanswered {
+            connection: &self.connection,
+            armed: true,
+        };
+        let part = self.recv_part(framing, reply, deadline).await;
+        // Where the time is up, the runtime has gone, or the system could not receive, the reply may still come.
+        unanswered.armed = matches!(&part, Err(error) if Error::of(error).is_none());
+        part
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        Ok(self.connection.peer())
+    }
+}
+
+impl Own for Stream {
+    /// No client keeps a name here.
+    fn part(&self, _courtesy: usize) {
+        self.close();
+    }
+
+    /// Before anybody receives.
+    fn ask_before(&self, bytes: usize) {
+        if let Some(mut receiving) = self.receiving.try_take() {
+            receiving.get_or_insert_default().without_asking = NonZeroUsize::new(bytes);
+        }
+    }
+
+    fn peer_listens(&self) -> bool {
+        self.connection.peer_listens()
+    }
+
+    fn tries_to_send(&self) -> bool {
+        os::UNSPLIT > 0
+    }
+
+    /// Sends a message that the system does not split.
+    fn try_send(&self, message: &[u8]) -> bool {
+        if HEADER + message.len() > os::UNSPLIT || !runtime::has_turn(&self.sends) {
+            return false;
+        }
+        let Some(_turn) = self.sending.try_take_in_turn() else {
+            return false;
+        };
+        if self.connection.check_open().is_err() {
+            return false;
+        }
+        match super::outgoing::send_alone(&self.connection.socket, message) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.connection.shut(POISONED);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl PlatformStream for Stream {
+    fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
+        impersonate(act)
     }
 }
 

@@ -16,6 +16,8 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use super::super::socket::Socket;
 use super::stream::Stream;
 use crate::Deadline;
+use crate::transport::tokio::Stream as _;
+use crate::transport::tokio::own::Own as _;
 
 /// A stream with the smallest buffer that there is, and its peer.
 fn pair() -> (Stream, UnixStream) {

@@ -6,7 +6,10 @@ use std::thread;
 use windows_sys::Win32::System::Threading::CreateEventW;
 
 use super::*;
+use crate::transport::platform::Platform as _;
 use crate::windows::claim::claim;
+use crate::windows::stream::Stream;
+use crate::windows::system::Os;
 use crate::{Access, ConnectOptions, Deadline, Name};
 
 fn path(test: &str) -> Vec<u16> {
@@ -18,9 +21,9 @@ fn recipe(test: &str, access: Access) -> Recipe {
     Recipe::new(&options, path(test)).unwrap()
 }
 
-fn connect(test: &str) -> crate::windows::Stream {
+fn connect(test: &str) -> Stream {
     let name = Name::new(&format!("pipetalk-unit-{}-{test}", process::id())).unwrap();
-    crate::windows::connect(&ConnectOptions::new(), &name, Deadline::NOW).unwrap()
+    Os::connect(&ConnectOptions::new(), &name, Deadline::NOW).unwrap()
 }
 
 #[test]

@@ -12,8 +12,11 @@ use windows_sys::Win32::Foundation::{
 
 use super::operation::{Operation, Stage, cancel_all};
 use super::stream::{Parts, Stream};
+use crate::transport::own::OwnListener;
+use crate::transport::tokio::platform::PlatformListener;
 use crate::transport::tokio::runtime as rt;
 use crate::transport::tokio::turn::Turn;
+use crate::transport::tokio::{self, Listener as _};
 use crate::windows::instances::{BACKOFF, Bell, Instance, Instances, is_passing};
 use crate::windows::pipe::End;
 use crate::windows::rights::Direction;
@@ -53,32 +56,6 @@ impl Listener {
             instances: Arc::new(Instances::bind(options, path, Notify::new())?),
             accepting: Turn::default(),
         })
-    }
-
-    pub(crate) async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
-        let _accepting = rt::take(deadline, &self.accepting).await?;
-        let instances = &self.instances;
-        loop {
-            match self.step()? {
-                Step::Connected(instance, parts) => return Ok(self.stream(instance, parts)),
-                Step::NoClient => {
-                    let client = self.connecting.ended(|| !instances.is_stopped());
-                    rt::by(deadline, client).await?;
-                }
-                Step::NoRoom => rt::by(deadline, instances.freed.notified()).await?,
-                Step::Exhausted => {
-                    let pause = deadline.min(Deadline::after(BACKOFF));
-                    match rt::by(pause, instances.freed.notified()).await {
-                        Err(error)
-                            if error.kind() != io::ErrorKind::TimedOut || deadline.has_passed() =>
-                        {
-                            return Err(error);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
     }
 
     /// Goes on as far as it goes without waiting. All of it under the slot's lock, so that a listener that is stopped
@@ -136,11 +113,38 @@ impl Listener {
         stream.occupy(Instance::of(&self.instances));
         stream
     }
+}
 
-    /// There is one instance that waits for a client, and no backlog: it goes when the listener is stopped.
-    pub(crate) fn close_door(&self) {}
+impl tokio::Listener for Listener {
+    type Stream = Stream;
 
-    pub(crate) fn stop(&self) {
+    async fn accept(&self, deadline: Deadline) -> io::Result<Stream> {
+        let _accepting = rt::take(deadline, &self.accepting).await?;
+        let instances = &self.instances;
+        loop {
+            match self.step()? {
+                Step::Connected(instance, parts) => return Ok(self.stream(instance, parts)),
+                Step::NoClient => {
+                    let client = self.connecting.ended(|| !instances.is_stopped());
+                    rt::by(deadline, client).await?;
+                }
+                Step::NoRoom => rt::by(deadline, instances.freed.notified()).await?,
+                Step::Exhausted => {
+                    let pause = deadline.min(Deadline::after(BACKOFF));
+                    match rt::by(pause, instances.freed.notified()).await {
+                        Err(error)
+                            if error.kind() != io::ErrorKind::TimedOut || deadline.has_passed() =>
+                        {
+                            return Err(error);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn stop(&self) {
         let mut slot = self.instances.slot();
         self.instances.stop(&mut slot);
         if let Some(instance) = slot.waiting.take() {
@@ -152,11 +156,22 @@ impl Listener {
         self.instances.freed.ring();
     }
 
-    pub(crate) fn see_off(&self) -> bool {
+    fn own(&self) -> Option<&dyn OwnListener> {
+        Some(self)
+    }
+}
+
+impl OwnListener for Listener {
+    fn see_off(&self) -> bool {
         self.instances.see_off()
     }
 
-    pub(crate) fn access(&self) -> io::Result<String> {
+    /// There is one instance that waits for a client, and no backlog: it goes when the listener is stopped.
+    fn close_door(&self) {}
+}
+
+impl PlatformListener for Listener {
+    fn access(&self) -> io::Result<String> {
         self.instances.access()
     }
 }

@@ -10,6 +10,9 @@ use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 
 use super::operation::{Ended, Operation, Stage, cancel_all};
 use super::scratch;
+use crate::transport::tokio;
+use crate::transport::tokio::own::Own;
+use crate::transport::tokio::platform::PlatformStream;
 use crate::transport::tokio::runtime as rt;
 use crate::transport::tokio::turn::{Taken, Turn};
 use crate::transport::{check_sendable, gather, total_len};
@@ -94,46 +97,52 @@ impl Stream {
         self.pipe.occupy(instance);
     }
 
-    pub(crate) async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
+    fn shut(&self, why: Why) {
+        self.pipe.end(why);
+        self.pipe.release(cancel_all);
+        // They need not wait for what they have begun: it keeps what it needs until it has ended.
+        self.reading.wake();
+        self.writing.wake();
+    }
+
+    /// Waits for the end of an operation, until the deadline or the stream's end.
+    async fn wait(&self, operation: &Operation, deadline: Deadline) -> io::Result<()> {
+        if rt::by(deadline, operation.ended(|| self.pipe.is_open())).await? {
+            Ok(())
+        } else {
+            Err(self.pipe.ended())
+        }
+    }
+}
+
+impl tokio::Stream for Stream {
+    #[inline]
+    fn own(&self) -> Option<&dyn Own> {
+        Some(self)
+    }
+
+    async fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
         self.send_vectored(&[IoSlice::new(message)], deadline).await
     }
 
-    pub(crate) async fn send_vectored(
-        &self,
-        pieces: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        check_sendable(total_len(pieces))?;
-        let _sending = rt::take(deadline, &self.sending).await?;
-        rt::take_turns(&self.sends, deadline).await;
-        self.write(pieces, deadline).await
-    }
-
-    pub(crate) async fn send_all(
-        &self,
-        messages: &[IoSlice<'_>],
-        deadline: Deadline,
-    ) -> io::Result<()> {
-        let _sending = rt::take(deadline, &self.sending).await?;
-        for message in messages {
-            check_sendable(message.len())?;
-            rt::take_turns(&self.sends, deadline).await;
-            let piece = [IoSlice::new(message)];
-            self.write(&piece, deadline).await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn recv(
-        &self,
-        buf: &mut [u8],
-        deadline: Deadline,
-    ) -> io::Result<Option<Part>> {
+    async fn recv(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<Option<Part>> {
         let mut receiving = self.receive(deadline).await?;
         self.recv_part(&mut receiving, buf, deadline).await
     }
 
-    pub(crate) async fn recv_message(
+    fn close(&self) {
+        self.shut(Why::Closed);
+    }
+
+    fn abort(&self) {
+        self.shut(Why::Aborted);
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    async fn recv_message(
         &self,
         message: &mut Vec<u8>,
         deadline: Deadline,
@@ -163,11 +172,25 @@ impl Stream {
         }
     }
 
-    pub(crate) fn max_message(&self) -> usize {
-        self.max_message
+    async fn send_vectored(&self, pieces: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+        check_sendable(total_len(pieces))?;
+        let _sending = rt::take(deadline, &self.sending).await?;
+        rt::take_turns(&self.sends, deadline).await;
+        self.write(pieces, deadline).await
     }
 
-    pub(crate) fn peek(&self) -> io::Result<Option<Waiting>> {
+    async fn send_all(&self, messages: &[IoSlice<'_>], deadline: Deadline) -> io::Result<()> {
+        let _sending = rt::take(deadline, &self.sending).await?;
+        for message in messages {
+            check_sendable(message.len())?;
+            rt::take_turns(&self.sends, deadline).await;
+            let piece = [IoSlice::new(message)];
+            self.write(&piece, deadline).await?;
+        }
+        Ok(())
+    }
+
+    fn peek(&self) -> io::Result<Option<Waiting>> {
         const NOTHING: Waiting = Waiting {
             bytes: 0,
             message: None,
@@ -204,7 +227,7 @@ impl Stream {
         }
     }
 
-    pub(crate) async fn transact(
+    async fn transact(
         &self,
         request: &[u8],
         reply: &mut [u8],
@@ -232,53 +255,32 @@ impl Stream {
         part
     }
 
+    fn peer(&self) -> io::Result<Peer> {
+        self.pipe.peer()
+    }
+}
+
+impl Own for Stream {
+    fn part(&self, courtesy: usize) {
+        self.shut(Why::Parted(courtesy));
+    }
+
     /// Before anybody receives.
-    pub(crate) fn ask_before(&self, bytes: usize) {
+    fn ask_before(&self, bytes: usize) {
         if let Some(mut receiving) = self.receiving.try_take() {
             receiving.head.without_asking = Some(bytes);
         }
     }
 
     /// A pipe has one end for both directions.
-    pub(crate) fn peer_listens(&self) -> bool {
+    fn peer_listens(&self) -> bool {
         false
     }
+}
 
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        self.pipe.peer()
-    }
-
-    pub(crate) fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
+impl PlatformStream for Stream {
+    fn impersonate<R>(&self, act: impl FnOnce() -> R) -> io::Result<R> {
         self.pipe.impersonate(act)
-    }
-
-    pub(crate) fn close(&self) {
-        self.shut(Why::Closed);
-    }
-
-    pub(crate) fn part(&self, courtesy: usize) {
-        self.shut(Why::Parted(courtesy));
-    }
-
-    pub(crate) fn abort(&self) {
-        self.shut(Why::Aborted);
-    }
-
-    fn shut(&self, why: Why) {
-        self.pipe.end(why);
-        self.pipe.release(cancel_all);
-        // They need not wait for what they have begun: it keeps what it needs until it has ended.
-        self.reading.wake();
-        self.writing.wake();
-    }
-
-    /// Waits for the end of an operation, until the deadline or the stream's end.
-    async fn wait(&self, operation: &Operation, deadline: Deadline) -> io::Result<()> {
-        if rt::by(deadline, operation.ended(|| self.pipe.is_open())).await? {
-            Ok(())
-        } else {
-            Err(self.pipe.ended())
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessHandleCount};
 
 use super::*;
+use crate::transport::tokio::{Listener as _, Stream as _};
 
 /// How many handles this process has; `None` where the system does not tell.
 fn handles() -> Option<u32> {
@@ -73,7 +74,7 @@ async fn come_and_go(listener: &Listener, name: &Name, rounds: usize) {
     let large = vec![7; 200_000];
     for round in 0..rounds {
         begin_and_drop(listener.accept(Deadline::NEVER)).await;
-        let client = connect(&ConnectOptions::new(), name, Deadline::NEVER).await;
+        let client = Os::connect(&ConnectOptions::new(), name, Deadline::NEVER).await;
         let client = client.unwrap();
         let server = listener.accept(Deadline::NEVER).await.unwrap();
         let mut message = Vec::new();
@@ -97,7 +98,7 @@ fn neither_handles_nor_threads_pile_up() {
     let runtime = Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let name = Name::new(&format!("pipetalk-pile-{}", process::id())).unwrap();
-        let listener = bind(&ListenOptions::new(), &name).unwrap();
+        let listener = Os::bind(&ListenOptions::new(), &name).unwrap();
         come_and_go(&listener, &name, 50).await;
         let before = (handles(), next_handle(), threads());
         come_and_go(&listener, &name, ROUNDS).await;
