@@ -11,6 +11,8 @@ pub(crate) mod deadline;
 pub(crate) mod error;
 pub(crate) mod name;
 pub(crate) mod peer;
+#[cfg(feature = "tokio")]
+pub(crate) mod pool;
 pub(crate) mod signal;
 pub(crate) mod spin;
 pub(crate) mod system;

@@ -395,7 +395,6 @@ impl Announced {
     }
 
     /// How large the message is of which an error says so.
-    #[cfg(feature = "typed")]
     pub(crate) fn size(error: &io::Error) -> Option<usize> {
         let announced: &Announced = error.get_ref()?.downcast_ref()?;
         Some(announced.size)
@@ -421,7 +420,6 @@ impl Unfinished {
     }
 
     /// Whether an error says so.
-    #[cfg(feature = "typed")]
     pub(crate) fn is(error: &io::Error) -> bool {
         error
             .get_ref()

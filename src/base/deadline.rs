@@ -1,5 +1,8 @@
 //! [`Deadline`]: until when a blocking call may wait.
 
+#[cfg(unix)]
+mod at_least;
+
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -94,21 +97,6 @@ impl Deadline {
             Deadline::NOW => Some(Duration::ZERO),
             Deadline::NEVER => None,
             Deadline(at) => Some(Duration::from_nanos(at.saturating_sub(clock::now()))),
-        }
-    }
-
-    /// As [`remaining`](Self::remaining), or somewhat less if the deadline is far away: for who does not wait that long
-    /// in one go.
-    #[cfg(unix)]
-    #[inline]
-    pub(crate) fn remaining_at_least(self) -> Option<Duration> {
-        if !self.is_timed() {
-            return self.remaining();
-        }
-        let left = Duration::from_nanos(self.0.saturating_sub(clock::recently() + TICK));
-        match left >= FAR {
-            true => Some(left),
-            false => self.remaining(),
         }
     }
 
@@ -252,19 +240,6 @@ mod tests {
         assert_eq!(Deadline::NOW.instant(), None);
         assert_eq!(Deadline::NEVER.instant(), None);
         assert!(Deadline::at(now) < Deadline::at(now + FAR));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_remains_at_least_is_no_more_than_what_remains() {
-        for timeout in [FAR / 2, FAR, FAR * 30, FAR * 1_000_000] {
-            let deadline = Deadline::after(timeout);
-            let before = deadline.remaining().unwrap();
-            let at_least = deadline.remaining_at_least().unwrap();
-            assert!(at_least <= before, "{timeout:?}: {at_least:?}");
-        }
-        assert_eq!(Deadline::NEVER.remaining_at_least(), None);
-        assert_eq!(Deadline::NOW.remaining_at_least(), Some(Duration::ZERO));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! [`Spin`]: whether a receive sleeps at once.
 
-use std::hint;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,9 +70,6 @@ const MOST_MISSES: u32 = 10;
 /// very processor, and a look that comes too early costs as much as one that finds something.
 const YIELDS: u32 = 15;
 
-/// How often a look that costs next to nothing is taken before others may have the processor.
-const LOOKS: u32 = 32;
-
 /// The spinning of one end of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Spinner {
@@ -136,31 +132,6 @@ impl Spinner {
             }
             thread::yield_now();
         }
-    }
-
-    /// As [`spin`](Self::spin), where looking asks nobody but memory.
-    #[cfg_attr(
-        not(windows),
-        expect(
-            dead_code,
-            reason = "no other system has an operation's status in memory"
-        )
-    )]
-    pub(crate) fn spin_in_memory(
-        &mut self,
-        deadline: Deadline,
-        is_done: impl Fn() -> bool,
-    ) -> bool {
-        let look = || {
-            let mut looks = 0..LOOKS;
-            looks
-                .any(|_| {
-                    hint::spin_loop();
-                    is_done()
-                })
-                .then_some(())
-        };
-        self.spin(deadline, look).is_some()
     }
 
     fn miss(&mut self) {

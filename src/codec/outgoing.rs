@@ -190,7 +190,6 @@ impl Outgoing {
     }
 }
 
-#[cfg(feature = "tokio")]
 impl AsRef<Outgoing> for Outgoing {
     fn as_ref(&self) -> &Outgoing {
         self

@@ -1,10 +1,10 @@
 //! Sending what is ready in one go.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 
 use super::transport::Stream;
 use crate::Deadline;
+use crate::base::pool::{Pool, borrow, give_back};
 use crate::codec::outgoing::Outgoing;
 
 /// From this size on a message is sent on its own.
@@ -17,32 +17,7 @@ const KEPT_SLICES: usize = 1024;
 thread_local! {
     /// Lent to those that send, of whom several may wait for room at a time, so that a connection has none of its own
     /// while it is idle.
-    static SLICES: Cell<Vec<Vec<IoSlice<'static>>>> = const { Cell::new(Vec::new()) };
-}
-
-/// An empty vector, which the thread has used before if it can be.
-fn borrow() -> Vec<IoSlice<'static>> {
-    // While a thread ends it has nothing.
-    let lent = SLICES.try_with(|kept| {
-        let mut stack = kept.take();
-        let slices = stack.pop();
-        kept.set(stack);
-        slices
-    });
-    lent.ok().flatten().unwrap_or_default()
-}
-
-fn give_back(slices: Vec<IoSlice<'static>>) {
-    if slices.capacity() > KEPT_SLICES {
-        return;
-    }
-    let _ = SLICES.try_with(|kept| {
-        let mut stack = kept.take();
-        if stack.len() < KEPT {
-            stack.push(slices);
-        }
-        kept.set(stack);
-    });
+    static SLICES: Pool<IoSlice<'static>, KEPT> = const { Pool::new(KEPT_SLICES) };
 }
 
 /// Why a batch was not sent, and which of its messages certainly were, or were not.
@@ -76,11 +51,11 @@ pub(super) async fn send_batch<S: Stream, M: AsRef<Outgoing>>(
                 Box::pin(stream.send_vectored(&pieces, deadline)).await
             }
             _ => {
-                let mut group = emptied(borrow());
+                let mut group = emptied(borrow(&SLICES));
                 let messages = batch[sent..sent + together].iter();
                 group.extend(messages.filter_map(|message| small(message.as_ref())));
                 let result = stream.send_all(&group, deadline).await;
-                give_back(emptied(group));
+                give_back(&SLICES, emptied(group));
                 result
             }
         };

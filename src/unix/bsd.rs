@@ -2,14 +2,12 @@
 
 pub(super) mod files;
 pub(super) mod system;
+#[cfg(feature = "tokio")]
+pub(super) mod tokio;
 
 use std::io;
-#[cfg(feature = "tokio")]
-use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 
-#[cfg(feature = "tokio")]
-use ::tokio::io::{Interest, unix::AsyncFd};
 use interprocess::local_socket::traits::StreamCommon;
 use interprocess::os::unix::uds_local_socket;
 use rustix::io::{Errno, FdFlags};
@@ -71,20 +69,6 @@ pub(super) fn identify<S: Into<OwnedFd> + From<OwnedFd>>(socket: S) -> (S, io::R
 
 /// Every user has a number here: there is nothing to know.
 pub(super) fn prepare_to_identify() {}
-
-/// Any message may go in part.
-#[cfg(feature = "tokio")]
-pub(super) const UNSPLIT: usize = 0;
-
-/// What the runtime watches a socket for.
-#[cfg(feature = "tokio")]
-pub(super) const READABLE: Interest = Interest::READABLE;
-
-/// Nothing is sent out of band on a Unix socket here.
-#[cfg(feature = "tokio")]
-pub(super) fn is_urgent<T: AsRawFd>(_socket: &AsyncFd<T>) -> bool {
-    false
-}
 
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {
     Err(unsupported(format!(

@@ -2,16 +2,14 @@
 
 pub(super) mod files;
 pub(super) mod system;
+#[cfg(feature = "tokio")]
+pub(super) mod tokio;
 
 use std::fs;
 use std::io;
-#[cfg(feature = "tokio")]
-use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
-#[cfg(feature = "tokio")]
-use ::tokio::io::{Interest, unix::AsyncFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::io::Errno;
 use rustix::net::{
@@ -109,25 +107,6 @@ fn all_users_have_numbers() -> io::Result<bool> {
     let counts = counts.filter_map(|count| count.parse::<u64>().ok());
     // The last number there could be is none.
     Ok(counts.sum::<u64>() >= u64::from(u32::MAX))
-}
-
-/// No smaller message goes in part: it is less than half of the smallest send buffer there is, of 4,608 bytes
-/// (`unix_stream_sendmsg` in `net/unix/af_unix.c`, `SOCK_MIN_SNDBUF` in `include/net/sock.h`).
-#[cfg(feature = "tokio")]
-pub(super) const UNSPLIT: usize = 2 << 10;
-
-/// What the runtime watches a socket for.
-#[cfg(feature = "tokio")]
-pub(super) const READABLE: Interest = Interest::READABLE.add(Interest::PRIORITY);
-
-/// Whether a byte has been sent out of band, before which each receive ends though more is there.
-///
-/// The runtime may not have been told yet. Then it is about to be, and with it that the socket is readable: whoever has
-/// waited is woken once more.
-#[cfg(feature = "tokio")]
-#[inline]
-pub(super) fn is_urgent<T: AsRawFd>(socket: &AsyncFd<T>) -> bool {
-    socket.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
 }
 
 pub(super) fn abstract_address(name: &str) -> io::Result<SocketAddrUnix> {

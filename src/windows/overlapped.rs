@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::hint;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
@@ -367,7 +368,7 @@ impl Operation<'_, '_> {
         };
         // SAFETY: the OVERLAPPED is that of the operation, and lives until the operation has ended.
         let status = unsafe { &raw const (*overlapped).Internal };
-        spinner.spin_in_memory(deadline, || {
+        spin_in_memory(spinner, deadline, || {
             // SAFETY: it is aligned and initialised, and whatever the kernel writes to it meanwhile is a status; that
             // another writes is why it is read as volatile.
             let status = unsafe { ptr::read_volatile(status) };
@@ -500,6 +501,22 @@ impl Drop for Left {
             )
         };
     }
+}
+
+/// How often a look that costs next to nothing is taken before others may have the processor.
+const LOOKS: u32 = 32;
+
+/// Spins where looking asks nobody but memory.
+fn spin_in_memory(spinner: &mut Spinner, deadline: Deadline, is_done: impl Fn() -> bool) {
+    let look = || {
+        let mut looks = 0..LOOKS;
+        let found = looks.any(|_| {
+            hint::spin_loop();
+            is_done()
+        });
+        found.then_some(())
+    };
+    spinner.spin(deadline, look);
 }
 
 #[cfg(test)]

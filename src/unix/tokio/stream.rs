@@ -67,7 +67,7 @@ impl Stream {
         peer: Option<Peer>,
         max_message: usize,
     ) -> io::Result<Stream> {
-        let socket = watch(socket, os::READABLE)?;
+        let socket = watch(socket, os::tokio::READABLE)?;
         Ok(Stream {
             connection: Connection::new(socket, peer, max_message),
             receiving: Turn::default(),
@@ -330,12 +330,12 @@ impl Own for Stream {
     }
 
     fn tries_to_send(&self) -> bool {
-        os::UNSPLIT > 0
+        os::tokio::UNSPLIT > 0
     }
 
     /// Sends a message that the system does not split.
     fn try_send(&self, message: &[u8]) -> bool {
-        if HEADER + message.len() > os::UNSPLIT || !runtime::has_turn(&self.sends) {
+        if HEADER + message.len() > os::tokio::UNSPLIT || !runtime::has_turn(&self.sends) {
             return false;
         }
         let Some(_turn) = self.sending.try_take_in_turn() else {
@@ -600,7 +600,7 @@ impl Source for Ready<'_> {
         loop {
             match socket.get_ref().receive(slices, RecvFlags::DONTWAIT) {
                 Ok(Received { bytes, early }) => {
-                    if (1..room).contains(&bytes) && !early && !os::is_urgent(socket) {
+                    if (1..room).contains(&bytes) && !early && !os::tokio::is_urgent(socket) {
                         (self.drained, self.attempt) = (true, Try::Buffered);
                     }
                     return Ok(bytes);
