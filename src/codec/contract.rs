@@ -13,7 +13,7 @@ use super::error::CodecError;
 ///
 /// # Implementing
 ///
-/// Any format that serde knows will do. Decode through [`guarded`], which makes a deserializer safe against a
+/// Any format that serde knows will do. Decode through [`guarded`](crate::codec::guarded), which makes a deserializer safe against a
 /// hostile peer, and refuse what is left over:
 ///
 /// ```

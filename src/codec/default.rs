@@ -1,12 +1,12 @@
 //! The codec that is meant where none is named.
 
 /// The codec that is meant where none is named: always this one, whatever features are on. Without feature `bincode` it
-/// is a type and no [`Codec`], and a codec has to be named.
+/// is a type and no [`Codec`](crate::codec::Codec), and a codec has to be named.
 pub type DefaultCodec = Bincode;
 
 /// Values as bincode 2 writes them in its standard configuration: small integers in one byte, no names, no types.
 ///
-/// It is a [`Codec`] with feature `bincode`. The [specification] of bincode is the format's. The crate `bincode` itself
+/// It is a [`Codec`](crate::codec::Codec) with feature `bincode`. The [specification] of bincode is the format's. The crate `bincode` itself
 /// is no longer maintained ([RUSTSEC-2025-0141]); for those whose rules exclude it, there are the feature `postcard`, and
 /// codecs of their own.
 ///

@@ -11,19 +11,19 @@ use std::fmt::{self, Display, Write};
 pub enum CodecError {
     /// The bytes are not a value of this type; the text says where it shows.
     Malformed(String),
-    /// The value has more levels inside one another than [`MAX_DEPTH`].
+    /// The value has more levels inside one another than [`MAX_DEPTH`](crate::codec::MAX_DEPTH).
     TooDeep {
         /// The limit, in levels.
         limit: usize,
     },
     /// The value claims more elements than a message of this size can hold.
     TooManyElements {
-        /// The limit, in elements: the message's bytes and [`SPARE_ELEMENTS`].
+        /// The limit, in elements: the message's bytes and [`SPARE_ELEMENTS`](crate::codec::SPARE_ELEMENTS).
         limit: usize,
     },
-    /// The value takes more memory than a message of this size may have: see [the limits](self#memory).
+    /// The value takes more memory than a message of this size may have: see [the limits](crate::codec#memory).
     TooMuchMemory {
-        /// The limit, in bytes: [`max_memory`] of the message's.
+        /// The limit, in bytes: [`max_memory`](crate::codec::max_memory) of the message's.
         limit: usize,
     },
     /// Bytes are left after the value.
