@@ -1,12 +1,40 @@
-//! What the unit tests of the protocol share.
+//! What unit tests share.
 
 #![allow(
+    dead_code,
     clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
+    reason = "a test says what it expects by unwrapping it, and each system and feature has tests of its own"
 )]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A directory that no other test uses. Dropping it removes it.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Directory {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pipetalk-unit-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // One that an earlier process of the same id has left.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 /// xorshift64*, whose numbers are the same everywhere.
 pub(crate) struct Random(pub(crate) u64);

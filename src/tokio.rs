@@ -10,9 +10,8 @@
 //! use std::time::Duration;
 //! use pipetalk::Deadline;
 //! use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
-//! # let dir = tempfile::tempdir()?;
-//! # let unix = format!("{}/docs.sock", dir.path().display());
-//! # let name = if cfg!(windows) { format!("pipetalk-doc5-{}", std::process::id()) } else { unix };
+//! # let system = if cfg!(target_os = "linux") { "@" } else { "" };
+//! # let name = format!("{system}pipetalk-doc5-{}", std::process::id());
 //! # let name = name.as_str();
 //!
 //! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -109,9 +108,8 @@
 //! # fn main() {}
 //! # #[cfg(feature = "bincode")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let dir = tempfile::tempdir()?;
-//! # let unix = format!("{}/docs.sock", dir.path().display());
-//! # let name = if cfg!(windows) { format!("pipetalk-doc-at-{}", std::process::id()) } else { unix };
+//! # let system = if cfg!(target_os = "linux") { "@" } else { "" };
+//! # let name = format!("{system}pipetalk-doc-at-{}", std::process::id());
 //! # let name = name.as_str();
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! use pipetalk::tokio::{Client, Server};

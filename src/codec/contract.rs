@@ -16,39 +16,8 @@ use super::error::CodecError;
 /// Any format that serde knows will do. Decode through [`guarded`](crate::codec::guarded), which makes a deserializer safe against a
 /// hostile peer, and refuse what is left over:
 ///
-/// ```
-/// use pipetalk::codec::{self, Codec, CodecError};
-/// use serde::{Deserialize, Serialize};
-///
-/// /// Messages that a person can read.
-/// #[derive(Debug, Clone, Copy, Default)]
-/// struct Json;
-///
-/// impl Codec for Json {
-///     const NAME: &'static str = "json";
-///
-///     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-///         let start = out.len();
-///         serde_json::to_writer(&mut *out, value).map_err(|error| {
-///             out.truncate(start);
-///             CodecError::Encode(error.to_string())
-///         })
-///     }
-///
-///     fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CodecError> {
-///         let mut json = serde_json::Deserializer::from_slice(bytes);
-///         let value = codec::guarded(&mut json, bytes.len())?;
-///         json.end().map_err(|error| CodecError::Malformed(error.to_string()))?;
-///         Ok(value)
-///     }
-/// }
-///
-/// let mut bytes = Vec::new();
-/// Json::encode(&[1, 2, 3], &mut bytes)?;
-/// assert_eq!(bytes, b"[1,2,3]");
-/// assert_eq!(Json::decode::<Vec<u8>>(&bytes)?, [1, 2, 3]);
-/// # Ok::<(), CodecError>(())
-/// ```
+// Not a doc test of this crate, which would need that format for it; the tests in `tests/` have it.
+#[cfg_attr(not(doctest), doc = include_str!("own.md"))]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a codec",
     note = "where no codec is named, `Bincode` is meant, which is one with feature `bincode` of pipetalk",

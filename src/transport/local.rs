@@ -89,9 +89,8 @@ impl Listener for LocalListener {
 /// use std::thread;
 /// use std::time::Duration;
 /// use pipetalk::{Deadline, Listener, LocalListener, LocalStream, Stream};
-/// # let dir = tempfile::tempdir()?;
-/// # let unix = format!("{}/docs.sock", dir.path().display());
-/// # let name = if cfg!(windows) { format!("pipetalk-doc2-{}", std::process::id()) } else { unix };
+/// # let system = if cfg!(target_os = "linux") { "@" } else { "" };
+/// # let name = format!("{system}pipetalk-doc2-{}", std::process::id());
 ///
 /// let listener = LocalListener::bind(&name)?;
 /// let server = thread::spawn(move || {

@@ -28,9 +28,8 @@ pub enum ReadMode {
 ///
 /// ```
 /// use pipetalk::{Access, ListenOptions, Name};
-/// # let dir = tempfile::tempdir()?;
-/// # let unix = format!("{}/docs.sock", dir.path().display());
-/// # let name = if cfg!(windows) { format!("pipetalk-doc-{}", std::process::id()) } else { unix };
+/// # let system = if cfg!(target_os = "linux") { "@" } else { "" };
+/// # let name = format!("{system}pipetalk-doc-{}", std::process::id());
 ///
 /// let listener = ListenOptions::new()
 ///     .access(Access::SameUser)

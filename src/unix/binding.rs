@@ -156,6 +156,7 @@ mod tests {
     use rustix::net::SocketAddrUnix;
 
     use super::*;
+    use crate::test_util::Directory;
 
     fn mode_of(path: &Path) -> u32 {
         path.metadata().unwrap().mode() & 0o7777
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn i04_a_socket_that_does_not_listen_yet_is_opened_to_others() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new();
         let path = directory.path().join("s");
         let gid = rustix::process::getegid().as_raw();
         for (before, after) in [(0o600, 0o666), (0o000, 0o600), (0o644, 0o660)] {
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn i04_anything_else_is_not() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new();
         let at = |name: &str| directory.path().join(name);
         fs::write(at("file"), "").unwrap();
         fs::write(at("other file"), "").unwrap();

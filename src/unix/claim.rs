@@ -176,6 +176,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::test_util::Directory;
 
     /// The places that a name can have, as one listener and another see them.
     fn places(directories: [&Path; 2]) -> [Place; 2] {
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn l01_a_name_is_in_use_at_whichever_of_its_places() {
-        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, b) = (Directory::new(), Directory::new());
         let places = places([a.path(), b.path()]);
         let claim = take(&places, 0).unwrap();
         // There is no socket yet.
@@ -207,7 +208,7 @@ mod tests {
         drop(foreign);
         take(&places, 1).unwrap();
         // A look leaves nothing behind.
-        let c = tempfile::tempdir().unwrap();
+        let c = Directory::new();
         let places = [places[1].clone(), Place::Path(c.path().join("s"))];
         take(&places, 0).unwrap();
         assert_eq!(std::fs::read_dir(c.path()).unwrap().count(), 0);
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn l01_of_two_that_take_a_name_at_two_places_one_has_it_at_most() {
-        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, b) = (Directory::new(), Directory::new());
         let places = &places([a.path(), b.path()]);
         let barrier = &Barrier::new(2);
         let mut had = 0;

@@ -334,6 +334,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::test_util::Directory;
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -408,7 +409,7 @@ mod tests {
             Look::Unfit(why) => assert!(why.contains(word), "{why}"),
             other => panic!("{other:?}"),
         };
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new();
         let path = directory.path();
         set_mode(path, 0o700);
         assert!(matches!(look(path, uid), Look::Private(_)));
@@ -432,7 +433,7 @@ mod tests {
     #[test]
     fn a_directory_of_ours_that_its_own_user_cannot_use_is_mended_and_no_other() {
         let uid = rustix::process::geteuid().as_raw();
-        let parent = tempfile::tempdir().unwrap();
+        let parent = Directory::new();
         let path = parent.path().join(format!("pipetalk-{uid}"));
         let identity = make(&path, uid).unwrap();
         for mode in [0o000, 0o600, 0o300] {

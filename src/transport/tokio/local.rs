@@ -83,9 +83,8 @@ impl Listener for LocalListener {
 /// use std::time::Duration;
 /// use pipetalk::Deadline;
 /// use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
-/// # let dir = tempfile::tempdir()?;
-/// # let unix = format!("{}/docs.sock", dir.path().display());
-/// # let name = if cfg!(windows) { format!("pipetalk-doc4-{}", std::process::id()) } else { unix };
+/// # let system = if cfg!(target_os = "linux") { "@" } else { "" };
+/// # let name = format!("{system}pipetalk-doc4-{}", std::process::id());
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 /// # runtime.block_on(async {
 ///
