@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use pipetalk::{Call, CallError, CallOptions, Client, Server};
-use serde::{Deserialize, Serialize};
+use serde_derive::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {

@@ -1,7 +1,7 @@
 //! The service of `kv_server` and `kv_client`: what both have to know.
 
 use pipetalk::{Blob, Event};
-use serde::{Deserialize, Serialize};
+use serde_derive::{Deserialize, Serialize};
 
 /// Where the server listens unless it is told otherwise.
 pub(crate) const NAME: &str = "pipetalk.kv";

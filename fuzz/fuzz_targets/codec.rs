@@ -5,6 +5,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+// The target has both from the crate that it is a module of.
+use serde::{Deserialize, Serialize};
 
 #[path = "../../tests/codec/arbitrary.rs"]
 mod target;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use pipetalk::{Blob, Codec};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+
+use crate::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
 struct Record {

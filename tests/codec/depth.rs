@@ -6,8 +6,9 @@ use std::thread;
 
 use pipetalk::codec::MAX_DEPTH;
 use pipetalk::{Codec, CodecError};
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use util::Deserialize;
 
 for_each_codec![
     a_million_levels_are_refused,

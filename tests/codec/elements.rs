@@ -6,8 +6,9 @@ use std::fmt::{self, Debug};
 
 use pipetalk::codec::SPARE_ELEMENTS;
 use pipetalk::{Codec, CodecError};
+use serde::Deserializer;
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use util::{Deserialize, Serialize};
 
 use crate::encoded;
 

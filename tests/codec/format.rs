@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use pipetalk::codec::{self, MAX_DEPTH};
 use pipetalk::{Blob, CodecError};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Serialize};
+use util::{Deserialize, Serialize};
 
 fn decode<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, CodecError> {
     codec::guarded(&mut serde_json::Deserializer::from_str(json), json.len())
@@ -189,4 +189,13 @@ fn memory_is_counted_where_no_length_is_claimed() {
         decode::<Vec<Vec<Option<[u64; 32]>>>>(&absent),
         Err(expected)
     );
+}
+
+#[test]
+fn a_format_without_bytes_will_do_for_a_blob() {
+    let json = serde_json::to_string(&Blob::from("ab")).unwrap();
+    assert_eq!(json, "[97,98]");
+    assert_eq!(serde_json::from_str::<Blob>(&json).unwrap(), "ab");
+    assert_eq!(serde_json::from_str::<Blob>(r#""text""#).unwrap(), "text");
+    assert!(serde_json::from_str::<Blob>("[256]").is_err());
 }

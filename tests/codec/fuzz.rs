@@ -10,7 +10,7 @@ mod target;
 const CASES: usize = 20_000;
 
 fn corpus() -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/codec");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/codec");
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
         Err(error) => {

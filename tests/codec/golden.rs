@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pipetalk::{Blob, Codec};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use util::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Unit;

@@ -2,6 +2,7 @@
 //!
 //! A test that holds for every codec runs as `bincode::...` and as `postcard::...`, for those that are built in.
 
+#![cfg(feature = "typed")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what it expects by unwrapping it"
@@ -28,9 +29,12 @@ mod fuzz;
 mod golden;
 mod malformed;
 mod memory;
+#[cfg(feature = "postcard")]
+mod named;
 
 use pipetalk::Codec;
-use serde::Serialize;
+// `arbitrary` has them from here, and in `fuzz/` from there.
+use util::{Deserialize, Serialize};
 
 fn encoded<C: Codec>(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
     let mut bytes = Vec::new();

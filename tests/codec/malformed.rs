@@ -6,8 +6,9 @@ use std::fmt::Debug;
 use std::num::NonZero;
 
 use pipetalk::{Blob, Codec, CodecError};
+use serde::Serializer;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use util::{Deserialize, Serialize};
 
 use crate::encoded;
 

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use pipetalk::codec::max_memory;
 use pipetalk::{Blob, Codec, CodecError};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use util::{Deserialize, Serialize};
 
 use crate::encoded;
 

@@ -1,13 +1,5 @@
 //! Calls with a codec that is named, as they are with it alone and with all others beside it.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use std::thread;
 
 use pipetalk::codec::{Bincode, Postcard};

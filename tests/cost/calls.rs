@@ -1,27 +1,14 @@
 //! What a call costs: no heap allocation once warm, and one send and one receive for each side.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/allocator.rs"]
-mod allocator;
-#[path = "util/mod.rs"]
-mod util;
-
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use pipetalk::{Blob, Call, Client, Server};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use util::{Place, announce, here, limit, wait_for_release};
+use util::{Deserialize, Place, Serialize, announce, here, limit, wait_for_release};
 
-#[global_allocator]
-static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+use crate::{ALLOCATOR, alone};
 
 /// 64 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,6 +34,7 @@ fn call(client: &Client<Small, Small>, times: usize) {
 
 #[test]
 fn a_call_allocates_nothing_once_warm() {
+    let _alone = alone();
     let _limit = limit(here!());
     assert_no_allocations(&SMALL);
 }
@@ -54,21 +42,18 @@ fn a_call_allocates_nothing_once_warm() {
 /// Blobs are slices of what was received, which is received into again once they are gone.
 #[test]
 fn a_call_with_a_blob_allocates_nothing_once_warm() {
+    let _alone = alone();
     let _limit = limit(here!());
     for size in [1 << 10, 64 << 10, 1 << 20] {
         assert_no_allocations(&Blob::from(vec![7; size]));
     }
 }
 
-/// Held by the test that counts: the allocations of another would be counted too.
-static COUNTING: Mutex<()> = Mutex::new(());
-
 /// A client and a server that echoes: both are this process.
 fn assert_no_allocations<T>(request: &T)
 where
     T: Serialize + DeserializeOwned + PartialEq + fmt::Debug + Send + 'static,
 {
-    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new();
     let server = Server::bind(place.name()).unwrap();
     let handle = server.handle();
@@ -97,7 +82,7 @@ mod system_calls {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::util::traced::{can_trace, counted, traced};
+    use util::traced::{can_trace, counted, traced};
 
     #[track_caller]
     fn assert_one_send_and_one_receive(counts: &BTreeMap<String, usize>) {
@@ -110,6 +95,7 @@ mod system_calls {
 
     #[test]
     fn a_client_sends_once_and_receives_once() {
+        let _alone = alone();
         let _limit = limit(here!());
         if !can_trace("the system calls of a client") {
             return;
@@ -119,7 +105,7 @@ mod system_calls {
         let handle = server.handle();
         let serving = thread::spawn(move || server.serve(|request: Small, _: &Call| request));
         let trace = place.directory().join("trace");
-        let mut client = traced("call", &[place.name()], &trace);
+        let mut client = traced("calls:call", &[place.name()], &trace);
         assert_eq!(client.says(), "done");
         client.release();
         client.wait();
@@ -133,6 +119,7 @@ mod system_calls {
     #[test]
     fn threads_that_wait_for_room_cost_the_same_however_many_they_are() {
         const FEW: usize = 150;
+        let _alone = alone();
         let _limit = limit(here!());
         let place = Place::new();
         let options = pipetalk::ServerOptions::new().in_flight(1);
@@ -140,7 +127,8 @@ mod system_calls {
         let handle = server.handle();
         let serving = thread::spawn(move || server.serve(|request: Small, _: &Call| request));
         let cost = |threads: usize| {
-            let mut client = util::Actor::start("crowd", &[place.name(), &threads.to_string()]);
+            let mut client =
+                util::Actor::start("calls:crowd", &[place.name(), &threads.to_string()]);
             let microseconds: f64 = client.says().parse().unwrap();
             client.wait();
             microseconds
@@ -165,13 +153,14 @@ mod system_calls {
 
     #[test]
     fn a_server_sends_once_and_receives_once() {
+        let _alone = alone();
         let _limit = limit(here!());
         if !can_trace("the system calls of a server") {
             return;
         }
         let place = Place::new();
         let trace = place.directory().join("trace");
-        let mut server = traced("serve", &[place.name()], &trace);
+        let mut server = traced("calls:serve", &[place.name()], &trace);
         assert_eq!(server.says(), "listening");
         let client: Client<Small, Small> = Client::connect(place.name()).unwrap();
         call(&client, 100);
@@ -190,12 +179,11 @@ mod system_calls {
     }
 }
 
-mod actors {
+pub(crate) mod actors {
     use super::*;
 
-    #[test]
-    fn actor() {
-        util::play(|part, args| match (part, args) {
+    pub(crate) fn play(part: &str, args: &[&str]) {
+        match (part, args) {
             ("call", [name]) => {
                 let client: Client<Small, Small> = Client::connect(*name).unwrap();
                 call(&client, 100);
@@ -236,7 +224,7 @@ mod actors {
                 server.serve(handler).unwrap();
             }
             _ => panic!("no such part: {part} {args:?}"),
-        });
+        }
     }
 
     fn mark() {

@@ -5,13 +5,6 @@
 //! ```
 
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
 
 use std::env;
 use std::fs;
@@ -20,10 +13,9 @@ use std::process::Command;
 
 use pipetalk::tokio as asynchronous;
 use pipetalk::{Blob, Call, Client, Server};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
-use util::{Actor, Place, announce, here, limit, skip, wait_for_release};
+use util::{Actor, Deserialize, Place, Serialize, announce, here, limit, skip, wait_for_release};
 
 /// 64 bytes, as the benches have them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -152,7 +144,11 @@ mod actors {
 
     #[test]
     fn actor() {
-        util::play(|part, args| match (part, args) {
+        util::play(&[("", play)]);
+    }
+
+    fn play(part: &str, args: &[&str]) {
+        match (part, args) {
             ("serve", ["blocking", name]) => {
                 let server = Server::bind(*name).unwrap();
                 announce("listening");
@@ -211,6 +207,6 @@ mod actors {
                 client.channel().stop().await.unwrap();
             }),
             _ => panic!("no such part: {part} {args:?}"),
-        });
+        }
     }
 }

@@ -1,19 +1,7 @@
 //! What async streams cost in memory: nothing for each message once warm, and little while they wait.
 
-#![cfg(feature = "tokio")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/allocator.rs"]
-mod allocator;
-#[path = "util/mod.rs"]
-mod util;
-
 use std::future::Future;
 use std::io::IoSlice;
-use std::sync::Mutex;
 
 use pipetalk::Deadline;
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
@@ -21,21 +9,19 @@ use tokio::runtime::Builder;
 
 use util::{Place, allow_many_descriptors, here, limit, soon};
 
-#[global_allocator]
-static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+use crate::{ALLOCATOR, alone};
 
-/// Runs one test at a time, on this thread: nobody else's memory is to be counted.
-fn alone<F: Future>(test: F) -> F::Output {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+/// Runs a test on this thread.
+fn run<F: Future>(test: F) -> F::Output {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(test)
 }
 
 #[test]
 fn a_message_allocates_nothing_once_warm() {
+    let _alone = alone();
     let _limit = limit(here!());
-    alone(async {
+    run(async {
         let place = Place::new();
         let listener = LocalListener::bind(place.name()).unwrap();
         let client = LocalStream::connect(place.name()).await.unwrap();
@@ -82,10 +68,11 @@ fn a_message_allocates_nothing_once_warm() {
 
 #[test]
 fn a_stream_that_waits_has_no_buffer() {
+    let _alone = alone();
     let _limit = limit(here!());
     const STREAMS: usize = 200;
     allow_many_descriptors();
-    alone(async {
+    run(async {
         let place = Place::new();
         let listener = LocalListener::bind(place.name()).unwrap();
         let mut open = Vec::with_capacity(STREAMS);

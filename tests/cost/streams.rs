@@ -1,28 +1,18 @@
 //! What a stream costs of which nobody takes the items: a test of its own, because it counts all memory of the process.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/allocator.rs"]
-mod allocator;
-#[path = "util/mod.rs"]
-mod util;
-
 use pipetalk::tokio::{Channel, ItemSink, memory};
 use pipetalk::{Blob, Call, CallOptions, ClientOptions, ServerOptions};
 use tokio::runtime::Builder;
 
 use util::{here, limit, soon};
 
-#[global_allocator]
-static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+use crate::{ALLOCATOR, alone};
 
 /// Who does not take items costs no more than the window, and holds up nobody.
 #[test]
 fn a_reader_that_stops_costs_bounded_memory() {
     const ITEM: usize = 16 << 10;
+    let _alone = alone();
     let _limit = limit(here!());
     let one = Builder::new_current_thread().enable_all().build().unwrap();
     let mut many = Builder::new_multi_thread();

@@ -1,28 +1,16 @@
 //! What async calls cost: no heap allocation once warm, one send and one receive for each side, and little memory for
 //! a connection that is idle.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/allocator.rs"]
-mod allocator;
-#[path = "util/mod.rs"]
-mod util;
-
 use std::sync::Arc;
 
 use pipetalk::ServerOptions;
 use pipetalk::tokio::{Client, Server};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
-use util::{Place, announce, here, limit, wait_for_release};
+use util::{Deserialize, Place, Serialize, announce, here, limit, wait_for_release};
 
-#[global_allocator]
-static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+use crate::{ALLOCATOR, alone};
 
 /// 64 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -98,6 +86,7 @@ impl Callers {
 /// Both sides are this process, on one runtime.
 #[test]
 fn a_call_allocates_nothing_once_warm() {
+    let _alone = alone();
     let _limit = limit(here!());
     runtime().block_on(async {
         let place = Place::new();
@@ -135,14 +124,15 @@ mod on_linux {
     use rustix::process::{Resource, getrlimit};
 
     use super::*;
-    use crate::util::traced::{can_trace, counted, traced};
-    use crate::util::{Actor, allow_many_descriptors, rounds_or, skip};
+    use util::traced::{can_trace, counted, traced};
+    use util::{Actor, allow_many_descriptors, rounds_or, skip};
 
     /// 10,000 clients of one server, each of which calls: all are served, and one that is idle costs the server no more
     /// than 4 KiB beyond what the system keeps for it.
     #[test]
     fn an_idle_connection_costs_the_server_four_kibibytes_at_most() {
         const MOST: u64 = 4 << 10;
+        let _alone = alone();
         let _limit = limit(here!());
         let crowd = rounds_or(10_000, 500) as u64;
         allow_many_descriptors();
@@ -155,7 +145,7 @@ mod on_linux {
             return;
         }
         let place = Place::new();
-        let mut server = Actor::start("serve", &[place.name()]);
+        let mut server = Actor::start("tasks:serve", &[place.name()]);
         assert_eq!(server.says(), "listening");
         runtime().block_on(async {
             let asker: Client<Asked, Told> = Client::connect(place.name()).await.unwrap();
@@ -212,18 +202,19 @@ mod on_linux {
 
     #[test]
     fn a_client_sends_once_and_receives_once() {
+        let _alone = alone();
         let _limit = limit(here!());
         if !can_trace("the system calls of a client") {
             return;
         }
         for tasks in [1, 64] {
             let place = Place::new();
-            let mut server = Actor::start("serve", &[place.name()]);
+            let mut server = Actor::start("tasks:serve", &[place.name()]);
             assert_eq!(server.says(), "listening");
             let trace = place.directory().join("trace");
             let number = tasks.to_string();
             let args = [place.name(), &number];
-            let mut client = traced("call", &args, &trace);
+            let mut client = traced("tasks:call", &args, &trace);
             assert_eq!(client.says(), "done");
             client.release();
             client.wait();
@@ -234,6 +225,7 @@ mod on_linux {
 
     #[test]
     fn a_server_sends_once_and_receives_once() {
+        let _alone = alone();
         let _limit = limit(here!());
         if !can_trace("the system calls of a server") {
             return;
@@ -241,10 +233,10 @@ mod on_linux {
         for tasks in [1, 64] {
             let place = Place::new();
             let trace = place.directory().join("trace");
-            let mut server = traced("serve_marked", &[place.name()], &trace);
+            let mut server = traced("tasks:serve_marked", &[place.name()], &trace);
             assert_eq!(server.says(), "listening");
             let number = tasks.to_string();
-            let mut client = Actor::start("call", &[place.name(), &number]);
+            let mut client = Actor::start("tasks:call", &[place.name(), &number]);
             assert_eq!(client.says(), "done");
             client.release();
             client.wait();
@@ -254,12 +246,11 @@ mod on_linux {
     }
 }
 
-mod actors {
+pub(crate) mod actors {
     use super::*;
 
-    #[test]
-    fn actor() {
-        util::play(|part, args| match (part, args) {
+    pub(crate) fn play(part: &str, args: &[&str]) {
+        match (part, args) {
             ("serve", [name]) => {
                 util::allow_many_descriptors();
                 runtime().block_on(serve(name));
@@ -291,7 +282,7 @@ mod actors {
                 client.channel().stop().await.unwrap();
             }),
             _ => panic!("no such part: {part} {args:?}"),
-        });
+        }
     }
 
     fn mark() {

@@ -8,7 +8,7 @@ use pipetalk::{Error, ListenOptions, Listener, LocalListener, LocalStream, Strea
 
 use crate::c_peers::{SIZES, pattern};
 use crate::programs::{CLIENTS, soon, with_c_peers};
-use crate::util::example;
+use util::example;
 
 const EXAMPLE_REPLY: &[u8] = b"default answer from server\0";
 

@@ -47,11 +47,11 @@ pub(crate) fn c_peers() -> Result<&'static CPeers, &'static str> {
 fn compiled(name: &str) -> Result<PathBuf, String> {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
     const KEPT: &str = env!("CARGO_TARGET_TMPDIR");
-    let source = format!("{CRATE}/tests/c/{name}.c");
+    let source = format!("{CRATE}/c/{name}.c");
     let program = format!("{KEPT}/{name}.exe");
 
     let modified = |path: &str| fs::metadata(path).and_then(|file| file.modified());
-    let sources = [&source, &format!("{CRATE}/tests/foreign/c_peers.rs")]
+    let sources = [&source, &format!("{CRATE}/foreign/c_peers.rs")]
         .map(|path| modified(path).expect("a source that is there"));
     let made = modified(&program);
     if made.is_ok_and(|made| sources.iter().all(|source| made > *source)) {

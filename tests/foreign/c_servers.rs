@@ -6,7 +6,7 @@ use pipetalk::{LocalStream, Part, Stream};
 
 use crate::c_peers::{C_BUFFER, SIZES, pattern};
 use crate::programs::{CLIENTS, soon, with_c_peers};
-use crate::util::example;
+use util::example;
 
 const C_REPLY: &[u8] = b"answer from the server in C\0";
 

@@ -1,10 +1,6 @@
 //! The examples, run as the programs that they are.
 
 // A helper of tests says what it expects by unwrapping, as a test does.
-#![allow(clippy::unwrap_used)]
-
-#[path = "util/mod.rs"]
-mod util;
 
 use std::path::Path;
 

@@ -17,10 +17,11 @@ mod c_clients;
 mod c_peers;
 #[cfg(windows)]
 mod c_servers;
+mod examples;
 #[cfg(windows)]
 mod programs;
-#[path = "../util/mod.rs"]
-mod util;
+#[cfg(feature = "bincode")]
+mod typed_examples;
 
 #[cfg(not(windows))]
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pipetalk::Deadline;
 
 use crate::c_peers::{CPeers, c_peers};
-use crate::util::{skip, spawn};
+use util::{skip, spawn};
 
 /// How long a test may take, the compiler included.
 const LIMIT: Duration = Duration::from_secs(100);

@@ -1,13 +1,5 @@
 //! The examples of typed calls, run as the programs that they are.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use pipetalk::Name;
 use util::{Place, Running, here, limit, soon};
 

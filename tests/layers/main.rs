@@ -148,7 +148,7 @@ fn way(imports: &BTreeMap<Import, String>, from: &str, to: &str) -> Option<Vec<S
 }
 
 fn sources() -> Program {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     Program::read(|file| fs::read_to_string(directory.join(file)).ok())
 }
 
@@ -174,7 +174,7 @@ fn no_import_goes_up_and_none_goes_round() {
 fn every_source_is_read() {
     let program = sources();
     let read = program.files();
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let mut waiting = vec![directory.clone()];
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(folder).unwrap() {

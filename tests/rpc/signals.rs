@@ -1,13 +1,5 @@
 //! Servers that end when the process is told to end.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use std::thread;
 
 use pipetalk::{Call, Server};
@@ -29,7 +21,7 @@ mod unix {
         let _limit = limit(here!());
         for signal in [Signal::INT, Signal::TERM] {
             let (idle, busy) = (Place::new(), Place::new());
-            let mut process = Actor::start("serve", &[idle.name(), busy.name()]);
+            let mut process = Actor::start("signals:serve", &[idle.name(), busy.name()]);
             assert_eq!(process.says(), "listening");
             let tell = |process: &Actor| {
                 let id = Pid::from_raw(process.id() as i32).unwrap();
@@ -69,15 +61,14 @@ fn a_signal_drains_all_servers_and_another_stops_them() {
     );
 }
 
-mod actors {
+pub(crate) mod actors {
     use super::*;
 
-    #[test]
-    fn actor() {
-        util::play(|part, args| match (part, args) {
+    pub(crate) fn play(part: &str, args: &[&str]) {
+        match (part, args) {
             ("serve", [idle, busy]) => serve(idle, busy),
             _ => panic!("no such part: {part} {args:?}"),
-        });
+        }
     }
 
     fn serve(idle: &str, busy: &str) {

@@ -1,10 +1,5 @@
 //! The spans of calls, as a subscriber collects them.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pipetalk::{Call, CallError, Client, ClientOptions, ServerOptions, memory};
-use serde::{Serialize, Serializer};
+use serde::Serializer;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+use util::Serialize;
 
 mod service {
     pipetalk::service! {

@@ -3,14 +3,6 @@
 //!
 //! `PIPETALK_STRESS` is the number of calls, 20,000 unless set.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -24,10 +16,10 @@ use pipetalk::{
     Call, CallError, CallOptions, Client, ClientOptions, Deadline, Listener, LocalListener,
     LocalStream, ServerOptions, Stream,
 };
-use serde::{Deserialize, Serialize};
 
 use util::{
-    A_WHILE, Actor, Place, Rng, announce, here, is_wine, limit, rounds_or, shout, variable,
+    A_WHILE, Actor, Deserialize, Place, Rng, Serialize, announce, here, is_wine, limit, rounds_or,
+    shout, variable,
 };
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -312,7 +304,7 @@ fn killing_the_server_ends_every_call_truthfully() {
         let place = Place::new();
         let log = logs.path().join(format!("{round}"));
         let pool = if round % 2 == 0 { "0" } else { "4" };
-        let mut server = Actor::start("serve", &[place.name(), log.to_str().unwrap(), pool]);
+        let mut server = Actor::start("stress:serve", &[place.name(), log.to_str().unwrap(), pool]);
         assert_eq!(server.says(), "listening");
         let reconnects = round % 3 == 0;
         let client: Client<Request, Reply> = ClientOptions::new()
@@ -392,15 +384,14 @@ fn killing_the_server_ends_every_call_truthfully() {
     ));
 }
 
-mod actors {
+pub(crate) mod actors {
     use super::*;
 
-    #[test]
-    fn actor() {
-        util::play(|part, args| match (part, args) {
+    pub(crate) fn play(part: &str, args: &[&str]) {
+        match (part, args) {
             ("serve", [name, log, pool]) => serve(name, log, pool.parse().unwrap()),
             _ => panic!("no such part: {part} {args:?}"),
-        });
+        }
     }
 
     /// Answers, and writes down what it has been asked before it does, until it is killed.

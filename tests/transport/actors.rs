@@ -1,4 +1,4 @@
-//! The parts that other processes play, see [`util::Actor`](crate::util::Actor).
+//! The parts that other processes play, see [`util::Actor`].
 
 use std::io;
 
@@ -7,21 +7,23 @@ use pipetalk::{
 };
 
 use crate::harness::{HUGE, recv, send, soon};
-use crate::util::{announce, limit, play, wait_for_release};
+use util::{announce, limit, wait_for_release};
 
 #[test]
 fn actor() {
-    play(|part, args| {
-        let _limit = limit(part);
-        match (part, args) {
-            ("idle", []) => idle(),
-            ("listen", [name]) => listen(name),
-            ("send without end", [name]) => send_without_end(name),
-            ("greet", [name]) => greet(name, Trust::default()),
-            ("greet anyone", [name]) => greet(name, Trust::Anyone),
-            _ => crate::platform_part(part, args),
-        }
-    });
+    util::play(&[("", play)]);
+}
+
+fn play(part: &str, args: &[&str]) {
+    let _limit = limit(part);
+    match (part, args) {
+        ("idle", []) => idle(),
+        ("listen", [name]) => listen(name),
+        ("send without end", [name]) => send_without_end(name),
+        ("greet", [name]) => greet(name, Trust::default()),
+        ("greet anyone", [name]) => greet(name, Trust::Anyone),
+        _ => crate::platform_part(part, args),
+    }
 }
 
 fn idle() {

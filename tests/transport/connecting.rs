@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pipetalk::{ConnectOptions, Deadline, Error, Listener, Stream};
 
 use crate::harness::*;
-use crate::util::skip;
+use util::skip;
 
 pub(crate) fn c01_nobody_listens_is_not_found_at_once<T: Transport>() {
     let (listener, dialer) = T::listen(&Setup::default());

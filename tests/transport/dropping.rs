@@ -19,7 +19,7 @@ use crate::harness::{
     A_MOMENT, HUGE, Place, Rng, Setup, content, is_content, kind, ours, rounds, rounds_or, soon,
 };
 use crate::on_tokio::{AsyncDialer, AsyncTransport};
-use crate::util::on_tokio::{ManyThreads, Runs};
+use util::on_tokio::{ManyThreads, Runs};
 
 /// How many futures are dropped over one connection.
 fn drops() -> usize {

@@ -10,9 +10,7 @@ use pipetalk::{
     LocalStream, Part, Spin, Stream, memory,
 };
 
-pub(crate) use crate::util::{
-    A_MOMENT, A_WHILE, Place, Rng, promptly, rounds, rounds_or, soon, until,
-};
+pub(crate) use util::{A_MOMENT, A_WHILE, Place, Rng, promptly, rounds, rounds_or, soon, until};
 
 /// A way to make connected streams: what each test of the suite is run on.
 pub(crate) trait Transport: 'static {

@@ -7,7 +7,7 @@ use std::process;
 use pipetalk::{ConnectOptions, Deadline, ListenOptions, Listener, Peer, Stream, Trust, UserId};
 
 use crate::harness::*;
-use crate::util::{Actor, PEER_HAS_PID, skipped_under_wine};
+use util::{Actor, PEER_HAS_PID, skipped_under_wine};
 
 fn assert_is_this_process(peer: &Peer) {
     if PEER_HAS_PID {

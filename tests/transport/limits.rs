@@ -6,7 +6,7 @@ use std::thread;
 use pipetalk::{Deadline, Error, MAX_MESSAGE, Part, Stream};
 
 use crate::harness::*;
-use crate::scarce::scarce;
+use util::scarce::scarce;
 
 pub(crate) fn m04_a_message_over_the_limit_is_told_and_the_next_is_intact<T: Transport>() {
     let setup = Setup {

@@ -25,7 +25,7 @@ use crate::harness::*;
 #[cfg(feature = "tokio")]
 use crate::on_tokio::AsyncLocal;
 use crate::unix::descriptors::hoard_descriptors;
-use crate::util::{Actor, PortableName, STRANGER, Stranger, announce, here, limit};
+use util::{Actor, PortableName, STRANGER, Stranger, announce, here, limit};
 
 /// Fills the backlog of a listener that does not accept; the clients that got into it.
 fn fill_backlog<S>(dial: impl Fn() -> std::io::Result<S>) -> Vec<S> {

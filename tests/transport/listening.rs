@@ -10,7 +10,7 @@ use std::thread;
 use pipetalk::{ConnectOptions, Deadline, Error, ListenOptions, Listener, Stream};
 
 use crate::harness::*;
-use crate::util::{Actor, allow_many_descriptors, skipped_under_wine};
+use util::{Actor, allow_many_descriptors, skipped_under_wine};
 
 pub(crate) fn l01_a_name_in_use_is_addr_in_use<T: Named>() {
     let place = Place::new();

@@ -23,6 +23,7 @@ mod identity;
 mod limits;
 mod listening;
 mod messages;
+mod mirror;
 mod names;
 mod peek;
 mod requests;
@@ -33,7 +34,13 @@ mod unfinished;
 #[cfg(feature = "tokio")]
 mod dropping;
 #[cfg(feature = "tokio")]
+mod no_runtime;
+#[cfg(feature = "tokio")]
 mod on_tokio;
+#[cfg(all(windows, feature = "tokio"))]
+mod overlapped;
+#[cfg(feature = "tokio")]
+mod provided;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -41,14 +48,11 @@ mod linux;
 mod unix;
 #[cfg(windows)]
 mod windows;
-
-#[path = "../util/scarce.rs"]
-mod scarce;
-#[path = "../util/mod.rs"]
-mod util;
+#[cfg(unix)]
+mod wire;
 
 #[global_allocator]
-static ALLOCATOR: scarce::Scarce = scarce::Scarce;
+static ALLOCATOR: util::scarce::Scarce = util::scarce::Scarce;
 
 #[cfg(target_os = "linux")]
 use linux::{
@@ -80,7 +84,7 @@ macro_rules! tests {
     (@one $test:ident $run:expr) => {
         #[test]
         fn $test() {
-            let _limit = crate::util::limit(concat!(module_path!(), "::", stringify!($test)));
+            let _limit = util::limit(concat!(module_path!(), "::", stringify!($test)));
             $run();
         }
     };
@@ -374,7 +378,7 @@ macro_rules! dropping {
 #[cfg(feature = "tokio")]
 mod async_memory {
     use crate::on_tokio::Memory;
-    use crate::util::on_tokio::ManyThreads;
+    use util::on_tokio::ManyThreads;
 
     conformance!(Memory<ManyThreads>);
     dropping!(Memory<ManyThreads>);
@@ -383,7 +387,7 @@ mod async_memory {
 #[cfg(feature = "tokio")]
 mod async_local {
     use crate::on_tokio::Local;
-    use crate::util::on_tokio::ManyThreads;
+    use util::on_tokio::ManyThreads;
 
     conformance!(Local<ManyThreads>);
     named!(Local<ManyThreads>);
@@ -400,7 +404,7 @@ mod async_local {
 #[cfg(feature = "tokio")]
 mod async_local_on_one_thread {
     use crate::on_tokio::Local;
-    use crate::util::on_tokio::OneThread;
+    use util::on_tokio::OneThread;
 
     conformance!(Local<OneThread>);
     named!(Local<OneThread>);

@@ -41,8 +41,8 @@ fn check(implementation: &str, sources: [&str; 2], least: &[&str]) {
 #[test]
 fn the_platforms_say_the_same_in_the_same_order() {
     let sources = [
-        include_str!("../src/unix/system.rs"),
-        include_str!("../src/windows/system.rs"),
+        include_str!("../../src/unix/system.rs"),
+        include_str!("../../src/windows/system.rs"),
     ];
     check("impl System for Os {", sources, &["current_user", "now"]);
     assert_eq!(sources.map(shown), [["struct Os;"]; 2]);
@@ -51,8 +51,8 @@ fn the_platforms_say_the_same_in_the_same_order() {
 #[test]
 fn the_platforms_supply_the_same_in_the_same_order() {
     let sources = [
-        include_str!("../src/unix.rs"),
-        include_str!("../src/windows.rs"),
+        include_str!("../../src/unix.rs"),
+        include_str!("../../src/windows.rs"),
     ];
     check("impl Platform for Os {", sources, &["Stream", "bind"]);
     assert_eq!(sources.map(shown), [[""; 0]; 2]);
@@ -61,8 +61,8 @@ fn the_platforms_supply_the_same_in_the_same_order() {
 #[test]
 fn the_platforms_supply_the_same_for_async_programs_in_the_same_order() {
     let sources = [
-        include_str!("../src/unix/tokio.rs"),
-        include_str!("../src/windows/tokio.rs"),
+        include_str!("../../src/unix/tokio.rs"),
+        include_str!("../../src/windows/tokio.rs"),
     ];
     check("impl Platform for Os {", sources, &["Stream", "connect"]);
     assert_eq!(sources.map(shown), [[""; 0]; 2]);

@@ -7,7 +7,7 @@ use pipetalk::{
 };
 
 use crate::harness::{assert_works, kind, soon};
-use crate::util::{PortableName, skipped_under_wine};
+use util::{PortableName, skipped_under_wine};
 
 /// Asserts that what listens at one name is found at the other.
 pub(crate) fn assert_same_place(bound: &str, dialed: &str) {

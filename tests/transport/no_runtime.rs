@@ -1,10 +1,5 @@
 //! Async streams and listeners where there is no runtime, or one that lacks something, or another one than before.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
 use std::fmt::Debug;
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -17,9 +12,6 @@ use std::thread;
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream, memory};
 use pipetalk::{ConnectOptions, Deadline};
 use tokio::runtime::{Builder, Runtime};
-
-#[path = "util/mod.rs"]
-mod util;
 
 use util::{A_MOMENT, Place, here, limit, soon};
 

@@ -12,7 +12,7 @@ use pipetalk::{ConnectOptions, Deadline, ListenOptions};
 use tokio::task::JoinHandle;
 
 use crate::harness::{self, Dialer, Named, Place, Setup, Transport};
-use crate::util::on_tokio::{OnTokio, OneThread, Runs, wait};
+use util::on_tokio::{OnTokio, OneThread, Runs, wait};
 
 /// The same transports where a test is async itself.
 pub(crate) trait AsyncTransport: 'static {

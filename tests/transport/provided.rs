@@ -1,10 +1,5 @@
 //! What the async traits provide for a transport that has nothing better.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io::{self, ErrorKind, IoSlice};
@@ -15,9 +10,6 @@ use std::task::{Context, Poll, Waker};
 
 use pipetalk::tokio::Stream;
 use pipetalk::{DEFAULT_MAX_MESSAGE, Deadline, Error, Part};
-
-#[path = "util/mod.rs"]
-mod util;
 
 use util::{here, limit};
 

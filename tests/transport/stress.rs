@@ -6,7 +6,7 @@ use std::thread;
 use pipetalk::{Deadline, Listener, Stream};
 
 use crate::harness::*;
-use crate::util::{MANY_CLIENTS, allow_many_descriptors, is_wine, variable};
+use util::{MANY_CLIENTS, allow_many_descriptors, is_wine, variable};
 
 /// How many messages go, both directions together.
 fn messages() -> usize {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::Command;
 
-use crate::util::{PLATFORM, here, limit};
+use util::{PLATFORM, here, limit};
 
 /// An item of the contract, where it applies, and what Wine shows of it: Y, T (by its own tests), D (it
 /// deviates), N (it cannot), - (it does not apply).

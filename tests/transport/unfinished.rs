@@ -7,7 +7,7 @@ use std::time::Duration;
 use pipetalk::{Deadline, Error, Listener, Part, Stream};
 
 use crate::harness::*;
-use crate::util::Actor;
+use util::Actor;
 
 pub(crate) fn m09_a_writer_that_closes_in_mid_message_is_truncated<T: Transport>() {
     both_ways::<T>(|from, to| {

@@ -20,7 +20,7 @@ use pipetalk::{
 
 use crate::harness::*;
 use crate::names::assert_same_place;
-use crate::util::{PortableName, here, limit, skip, skipped_under_wine};
+use util::{PortableName, here, limit, skip, skipped_under_wine};
 
 /// There is no part that only Windows has.
 pub(crate) fn platform_part(part: &str, args: &[&str]) {

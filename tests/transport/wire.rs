@@ -1,14 +1,5 @@
 //! The bytes on a Unix socket, as `docs/wire.md` says: they never change.
 
-#![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use std::io::{IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;

@@ -10,7 +10,7 @@ const PART: &str = "PIPETALK_TEST_PART";
 const MARK: &str = "@@ ";
 
 /// A child process that plays a part. Dropping it ends it.
-pub(crate) struct Actor {
+pub struct Actor {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
@@ -18,13 +18,13 @@ pub(crate) struct Actor {
 
 impl Actor {
     /// Starts the test binary so that it runs nothing but the test `actors::actor`, which calls [`play`].
-    pub(crate) fn start(part: &str, args: &[&str]) -> Actor {
+    pub fn start(part: &str, args: &[&str]) -> Actor {
         let exe = env::current_exe().unwrap();
         Actor::start_with(Command::new(exe), part, args)
     }
 
     /// The same with a command that is prepared already: another user, another environment.
-    pub(crate) fn start_with(mut command: Command, part: &str, args: &[&str]) -> Actor {
+    pub fn start_with(mut command: Command, part: &str, args: &[&str]) -> Actor {
         let mut all = vec![part];
         all.extend_from_slice(args);
         let mut child = command
@@ -48,12 +48,12 @@ impl Actor {
         }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next thing that it announces.
-    pub(crate) fn says(&mut self) -> String {
+    pub fn says(&mut self) -> String {
         let mut line = String::new();
         loop {
             line.clear();
@@ -67,22 +67,22 @@ impl Actor {
     }
 
     /// Lets it go on from [`wait_for_release`].
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         self.stdin = None;
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn wait(&mut self) {
+    pub fn wait(&mut self) {
         assert!(self.status().success());
     }
 
     /// Waits until it has ended, and says how.
-    pub(crate) fn status(&mut self) -> ExitStatus {
+    pub fn status(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 
     /// Ends it without warning, as a crash would.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -94,16 +94,23 @@ impl Drop for Actor {
     }
 }
 
-/// In the actor: runs the part that it was started for, if it was.
-pub(crate) fn play(parts: impl FnOnce(&str, &[&str])) {
+/// Plays a part of its name with its arguments.
+pub type Play = fn(&str, &[&str]);
+
+/// In the actor: runs the part that it was started for, if it was. Parts are named `module:part`, after the modules of the
+/// test binary that play some; in a binary where one module plays them all, by the part alone.
+pub fn play(modules: &[(&str, Play)]) {
     let Ok(part) = env::var(PART) else { return };
     let mut words = part.split('|');
-    let part = words.next().unwrap_or_default().to_owned();
-    parts(&part, &words.collect::<Vec<_>>());
+    let name = words.next().unwrap_or_default();
+    let (module, part) = name.split_once(':').unwrap_or(("", name));
+    let play = modules.iter().find(|(known, _)| *known == module);
+    let (_, play) = play.unwrap_or_else(|| panic!("nobody plays {name:?}"));
+    play(part, &words.collect::<Vec<_>>());
 }
 
 /// In the actor: says something to the test.
-pub(crate) fn announce(what: &str) {
+pub fn announce(what: &str) {
     let mut stdout = io::stdout();
     stdout
         .write_all(format!("{MARK}{what}\n").as_bytes())
@@ -112,6 +119,6 @@ pub(crate) fn announce(what: &str) {
 }
 
 /// In the actor: waits until the test releases it, or is gone.
-pub(crate) fn wait_for_release() {
+pub fn wait_for_release() {
     let _ = io::stdin().read_to_end(&mut Vec::new());
 }

@@ -4,14 +4,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The system's allocator, with books.
-pub(crate) struct Counting {
+pub struct Counting {
     allocations: AtomicUsize,
     live: AtomicUsize,
     peak: AtomicUsize,
 }
 
 impl Counting {
-    pub(crate) const fn new() -> Counting {
+    pub const fn new() -> Counting {
         Counting {
             allocations: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
@@ -21,23 +21,23 @@ impl Counting {
 
     #[allow(dead_code, reason = "each test binary uses its own part of this")]
     /// How many times memory was asked for, by all threads together.
-    pub(crate) fn allocations(&self) -> usize {
+    pub fn allocations(&self) -> usize {
         self.allocations.load(Ordering::SeqCst)
     }
 
     /// How many bytes are in use.
-    pub(crate) fn live(&self) -> usize {
+    pub fn live(&self) -> usize {
         self.live.load(Ordering::SeqCst)
     }
 
     #[allow(dead_code, reason = "each test binary uses its own part of this")]
     /// The most bytes that were in use since the last [`forget_peak`](Counting::forget_peak).
-    pub(crate) fn peak(&self) -> usize {
+    pub fn peak(&self) -> usize {
         self.peak.load(Ordering::SeqCst)
     }
 
     #[allow(dead_code, reason = "each test binary uses its own part of this")]
-    pub(crate) fn forget_peak(&self) {
+    pub fn forget_peak(&self) {
         self.peak.store(self.live(), Ordering::SeqCst);
     }
 

@@ -4,7 +4,7 @@ use std::panic;
 use std::thread;
 
 /// Panics when it is dropped, and so does what it panics with, so many times.
-pub(crate) struct Bomb(pub(crate) u32);
+pub struct Bomb(pub u32);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
@@ -15,6 +15,6 @@ impl Drop for Bomb {
 }
 
 /// Nothing is printed: there are many.
-pub(crate) fn raise() -> ! {
+pub fn raise() -> ! {
     panic::resume_unwind(Box::new(Bomb(3)))
 }

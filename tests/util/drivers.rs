@@ -7,26 +7,23 @@
 )]
 
 /// Clients on threads.
-pub(crate) mod threads_call {
+pub mod threads_call {
     use pipetalk::{CallError, ClientOptions, Stream, memory};
 
-    pub(crate) use pipetalk::{Channel, Client, Items};
+    pub use pipetalk::{Channel, Client, Items};
 
-    pub(crate) fn connect<Q, R>(
-        options: ClientOptions,
-        name: &str,
-    ) -> Result<Client<Q, R>, CallError> {
+    pub fn connect<Q, R>(options: ClientOptions, name: &str) -> Result<Client<Q, R>, CallError> {
         options.connect(name)
     }
 
-    pub(crate) fn over<Q, R>(
+    pub fn over<Q, R>(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Client<Q, R>, CallError> {
         options.over(stream)
     }
 
-    pub(crate) fn channel_over(
+    pub fn channel_over(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Channel, CallError> {
@@ -35,28 +32,28 @@ pub(crate) mod threads_call {
 }
 
 /// Servers on threads.
-pub(crate) mod threads_serve {
+pub mod threads_serve {
     use std::io;
 
     use pipetalk::{ServerOptions, memory};
 
-    pub(crate) use pipetalk::Server;
+    pub use pipetalk::Server;
 
-    pub(crate) type LocalServer = Server;
-    pub(crate) type MemoryServer = Server<memory::Listener>;
+    pub type LocalServer = Server;
+    pub type MemoryServer = Server<memory::Listener>;
 
-    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+    pub fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
         options.bind(name)
     }
 
-    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+    pub fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
         options.on(listener)
     }
 }
 
 /// Clients on tokio.
 #[cfg(feature = "tokio")]
-pub(crate) mod tasks_call {
+pub mod tasks_call {
     use std::future::Future;
     use std::pin::Pin;
     use std::time::Duration;
@@ -66,17 +63,17 @@ pub(crate) mod tasks_call {
     use serde::de::DeserializeOwned;
     use tokio::runtime::Runtime;
 
-    use crate::util::on_tokio::{ManyThreads, Runs};
+    use crate::on_tokio::{ManyThreads, Runs};
 
-    pub(crate) fn runtime() -> &'static Runtime {
+    pub fn runtime() -> &'static Runtime {
         ManyThreads::runtime()
     }
 
-    pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    pub fn wait<F: Future>(future: F) -> F::Output {
         runtime().block_on(future)
     }
 
-    pub(crate) struct Client<Q, R> {
+    pub struct Client<Q, R> {
         client: pipetalk::tokio::Client<Q, R>,
         channel: Channel,
     }
@@ -91,60 +88,57 @@ pub(crate) mod tasks_call {
     }
 
     #[derive(Debug, Clone)]
-    pub(crate) struct Channel(pipetalk::tokio::Channel);
+    pub struct Channel(pipetalk::tokio::Channel);
 
     impl<Q: Serialize, R: DeserializeOwned> Client<Q, R> {
-        pub(crate) fn new(client: pipetalk::tokio::Client<Q, R>) -> Self {
+        pub fn new(client: pipetalk::tokio::Client<Q, R>) -> Self {
             let channel = Channel(client.channel().clone());
             Client { client, channel }
         }
 
-        pub(crate) fn connect(name: &str) -> Result<Self, CallError> {
+        pub fn connect(name: &str) -> Result<Self, CallError> {
             connect(ClientOptions::new(), name)
         }
 
-        pub(crate) fn channel(&self) -> &Channel {
+        pub fn channel(&self) -> &Channel {
             &self.channel
         }
 
-        pub(crate) fn call(&self, request: &Q) -> Result<R, CallError> {
+        pub fn call(&self, request: &Q) -> Result<R, CallError> {
             wait(self.client.call(request))
         }
 
-        pub(crate) fn call_with(&self, request: &Q, options: CallOptions) -> Result<R, CallError> {
+        pub fn call_with(&self, request: &Q, options: CallOptions) -> Result<R, CallError> {
             wait(self.client.call_with(request, options))
         }
 
-        pub(crate) fn notify(&self, request: &Q) -> Result<(), CallError> {
+        pub fn notify(&self, request: &Q) -> Result<(), CallError> {
             wait(self.client.notify(request))
         }
     }
 
     /// The items of a stream, waited for by a thread.
     #[derive(Debug)]
-    pub(crate) struct Items<T>(pipetalk::tokio::Items<T>, usize);
+    pub struct Items<T>(pipetalk::tokio::Items<T>, usize);
 
     impl<T: DeserializeOwned> Items<T> {
-        pub(crate) fn new(items: pipetalk::tokio::Items<T>) -> Self {
+        pub fn new(items: pipetalk::tokio::Items<T>) -> Self {
             Items(items, 0)
         }
 
-        pub(crate) fn next_by(
-            &mut self,
-            deadline: impl Into<Deadline>,
-        ) -> Option<Result<T, CallError>> {
+        pub fn next_by(&mut self, deadline: impl Into<Deadline>) -> Option<Result<T, CallError>> {
             wait(self.0.next_by(deadline))
         }
 
-        pub(crate) fn try_next(&mut self) -> Result<Option<T>, CallError> {
+        pub fn try_next(&mut self) -> Result<Option<T>, CallError> {
             self.0.try_next()
         }
 
-        pub(crate) fn is_over(&self) -> bool {
+        pub fn is_over(&self) -> bool {
             self.0.is_over()
         }
 
-        pub(crate) fn cancel(&mut self) {
+        pub fn cancel(&mut self) {
             self.0.cancel();
         }
     }
@@ -166,11 +160,11 @@ pub(crate) mod tasks_call {
     }
 
     impl Channel {
-        pub(crate) fn new(channel: pipetalk::tokio::Channel) -> Self {
+        pub fn new(channel: pipetalk::tokio::Channel) -> Self {
             Channel(channel)
         }
 
-        pub(crate) fn open<Q: Serialize + ?Sized, T: DeserializeOwned>(
+        pub fn open<Q: Serialize + ?Sized, T: DeserializeOwned>(
             &self,
             method: u32,
             request: &Q,
@@ -179,7 +173,7 @@ pub(crate) mod tasks_call {
             wait(self.0.open(method, request, options)).map(Items::new)
         }
 
-        pub(crate) fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(
+        pub fn call<Q: Serialize + ?Sized, R: DeserializeOwned>(
             &self,
             method: u32,
             request: &Q,
@@ -188,7 +182,7 @@ pub(crate) mod tasks_call {
             wait(self.0.call(method, request, options))
         }
 
-        pub(crate) fn notify<Q: Serialize + ?Sized>(
+        pub fn notify<Q: Serialize + ?Sized>(
             &self,
             method: u32,
             request: &Q,
@@ -197,35 +191,35 @@ pub(crate) mod tasks_call {
             wait(self.0.notify(method, request, options))
         }
 
-        pub(crate) fn info(&self) -> Result<ServerInfo, CallError> {
+        pub fn info(&self) -> Result<ServerInfo, CallError> {
             wait(self.0.info())
         }
 
-        pub(crate) fn drain(&self, timeout: Duration) -> Result<(), CallError> {
+        pub fn drain(&self, timeout: Duration) -> Result<(), CallError> {
             wait(self.0.drain(timeout))
         }
 
-        pub(crate) fn stop(&self) -> Result<(), CallError> {
+        pub fn stop(&self) -> Result<(), CallError> {
             wait(self.0.stop())
         }
 
-        pub(crate) fn server(&self) -> Option<Version> {
+        pub fn server(&self) -> Option<Version> {
             self.0.server()
         }
 
-        pub(crate) fn close(&self) {
+        pub fn close(&self) {
             self.0.close();
         }
     }
 
-    pub(crate) fn connect<Q: Serialize, R: DeserializeOwned>(
+    pub fn connect<Q: Serialize, R: DeserializeOwned>(
         options: ClientOptions,
         name: &str,
     ) -> Result<Client<Q, R>, CallError> {
         wait(options.connect_tokio(name)).map(Client::new)
     }
 
-    pub(crate) fn over<Q: Serialize, R: DeserializeOwned>(
+    pub fn over<Q: Serialize, R: DeserializeOwned>(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Client<Q, R>, CallError> {
@@ -234,7 +228,7 @@ pub(crate) mod tasks_call {
         options.over_tokio(stream).map(Client::new)
     }
 
-    pub(crate) fn channel_over(
+    pub fn channel_over(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Channel, CallError> {
@@ -246,7 +240,7 @@ pub(crate) mod tasks_call {
 
 /// Servers on tokio.
 #[cfg(feature = "tokio")]
-pub(crate) mod tasks_serve {
+pub mod tasks_serve {
     use std::io;
 
     use pipetalk::server::Handler;
@@ -254,36 +248,33 @@ pub(crate) mod tasks_serve {
     use pipetalk::{DefaultCodec, ServerHandle, ServerOptions, memory};
     use tokio::runtime::Runtime;
 
-    use crate::util::on_tokio::{ManyThreads, Runs};
+    use crate::on_tokio::{ManyThreads, Runs};
 
     fn runtime() -> &'static Runtime {
         ManyThreads::runtime()
     }
 
-    pub(crate) struct Server<L>(pipetalk::tokio::Server<L>);
+    pub struct Server<L>(pipetalk::tokio::Server<L>);
 
-    pub(crate) type LocalServer = Server<LocalListener>;
-    pub(crate) type MemoryServer = Server<pipetalk::tokio::memory::Listener>;
+    pub type LocalServer = Server<LocalListener>;
+    pub type MemoryServer = Server<pipetalk::tokio::memory::Listener>;
 
     impl<L: Listener> Server<L> {
-        pub(crate) fn new(server: pipetalk::tokio::Server<L>) -> Self {
+        pub fn new(server: pipetalk::tokio::Server<L>) -> Self {
             Server(server)
         }
 
-        pub(crate) fn handle(&self) -> ServerHandle {
+        pub fn handle(&self) -> ServerHandle {
             self.0.handle()
         }
 
-        pub(crate) fn serve<M: 'static>(
-            self,
-            handler: impl Handler<DefaultCodec, M>,
-        ) -> io::Result<()> {
+        pub fn serve<M: 'static>(self, handler: impl Handler<DefaultCodec, M>) -> io::Result<()> {
             runtime().block_on(self.0.serve_blocking(handler))
         }
 
         /// The same in a runtime that has so many threads for what blocks.
         #[allow(dead_code, reason = "not every test bounds them")]
-        pub(crate) fn serve_on<M: 'static>(
+        pub fn serve_on<M: 'static>(
             self,
             threads: usize,
             handler: impl Handler<DefaultCodec, M>,
@@ -294,7 +285,7 @@ pub(crate) mod tasks_serve {
             runtime.block_on(self.0.serve_blocking(handler))
         }
 
-        pub(crate) fn serve_async<M: 'static>(
+        pub fn serve_async<M: 'static>(
             self,
             handler: impl pipetalk::tokio::Handler<DefaultCodec, M>,
         ) -> io::Result<()> {
@@ -302,24 +293,24 @@ pub(crate) mod tasks_serve {
         }
     }
 
-    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+    pub fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
         let _within = runtime().enter();
         options.bind_tokio(name).map(Server)
     }
 
-    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+    pub fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
         Server(options.on_tokio(pipetalk::tokio::memory::Listener::from(listener)))
     }
 }
 
 /// Transports that have what is required, and nothing better.
-pub(crate) mod bare {
+pub mod bare {
     use std::io;
 
     use pipetalk::{Deadline, Listener, Part, Stream};
 
     #[derive(Debug)]
-    pub(crate) struct Bare<T>(pub(crate) T);
+    pub struct Bare<T>(pub T);
 
     impl<S: Stream> Stream for Bare<S> {
         fn send(&self, message: &[u8], deadline: Deadline) -> io::Result<()> {
@@ -385,28 +376,25 @@ pub(crate) mod bare {
 }
 
 /// Clients on threads over such a transport.
-pub(crate) mod bare_threads_call {
+pub mod bare_threads_call {
     use pipetalk::{CallError, ClientOptions, LocalStream, memory};
 
     use super::bare::Bare;
 
-    pub(crate) use pipetalk::{Channel, Client, Items};
+    pub use pipetalk::{Channel, Client, Items};
 
-    pub(crate) fn connect<Q, R>(
-        options: ClientOptions,
-        name: &str,
-    ) -> Result<Client<Q, R>, CallError> {
+    pub fn connect<Q, R>(options: ClientOptions, name: &str) -> Result<Client<Q, R>, CallError> {
         options.over(Bare(LocalStream::connect(name).unwrap()))
     }
 
-    pub(crate) fn over<Q, R>(
+    pub fn over<Q, R>(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Client<Q, R>, CallError> {
         options.over(Bare(stream))
     }
 
-    pub(crate) fn channel_over(
+    pub fn channel_over(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Channel, CallError> {
@@ -415,41 +403,41 @@ pub(crate) mod bare_threads_call {
 }
 
 /// Servers on threads over such a transport.
-pub(crate) mod bare_threads_serve {
+pub mod bare_threads_serve {
     use std::io;
 
     use pipetalk::{LocalListener, Peer, Server, ServerOptions, memory};
 
     use super::bare::Bare;
 
-    pub(crate) type LocalServer = Server<Bare<LocalListener>>;
-    pub(crate) type MemoryServer = Server<Bare<memory::Listener>>;
+    pub type LocalServer = Server<Bare<LocalListener>>;
+    pub type MemoryServer = Server<Bare<memory::Listener>>;
 
-    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+    pub fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
         // It cannot tell who asks.
         let options = options.control(|_: &Peer| true);
         Ok(options.on(Bare(LocalListener::bind(name)?)))
     }
 
-    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+    pub fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
         options.on(Bare(listener))
     }
 }
 
 /// Clients on tokio over such a transport.
 #[cfg(feature = "tokio")]
-pub(crate) mod bare_tasks_call {
+pub mod bare_tasks_call {
     use pipetalk::{CallError, ClientOptions, ConnectOptions, memory};
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
     use super::bare::Bare;
     use super::tasks_call::{runtime, wait};
-    use crate::util::soon;
+    use crate::soon;
 
-    pub(crate) use super::tasks_call::{Channel, Client, Items};
+    pub use super::tasks_call::{Channel, Client, Items};
 
-    pub(crate) fn connect<Q: Serialize, R: DeserializeOwned>(
+    pub fn connect<Q: Serialize, R: DeserializeOwned>(
         options: ClientOptions,
         name: &str,
     ) -> Result<Client<Q, R>, CallError> {
@@ -458,7 +446,7 @@ pub(crate) mod bare_tasks_call {
         options.over_tokio(Bare(stream)).map(Client::new)
     }
 
-    pub(crate) fn over<Q: Serialize, R: DeserializeOwned>(
+    pub fn over<Q: Serialize, R: DeserializeOwned>(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Client<Q, R>, CallError> {
@@ -467,7 +455,7 @@ pub(crate) mod bare_tasks_call {
         options.over_tokio(stream).map(Client::new)
     }
 
-    pub(crate) fn channel_over(
+    pub fn channel_over(
         options: ClientOptions,
         stream: memory::Stream,
     ) -> Result<Channel, CallError> {
@@ -479,7 +467,7 @@ pub(crate) mod bare_tasks_call {
 
 /// Servers on tokio over such a transport.
 #[cfg(feature = "tokio")]
-pub(crate) mod bare_tasks_serve {
+pub mod bare_tasks_serve {
     use std::io;
 
     use pipetalk::tokio::LocalListener;
@@ -489,10 +477,10 @@ pub(crate) mod bare_tasks_serve {
     use super::tasks_call::runtime;
     use super::tasks_serve::Server;
 
-    pub(crate) type LocalServer = Server<Bare<LocalListener>>;
-    pub(crate) type MemoryServer = Server<Bare<pipetalk::tokio::memory::Listener>>;
+    pub type LocalServer = Server<Bare<LocalListener>>;
+    pub type MemoryServer = Server<Bare<pipetalk::tokio::memory::Listener>>;
 
-    pub(crate) fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
+    pub fn bind(options: ServerOptions, name: &str) -> io::Result<LocalServer> {
         let _within = runtime().enter();
         let listener = ListenOptions::new().bind_tokio(name)?;
         // It cannot tell who asks.
@@ -500,7 +488,7 @@ pub(crate) mod bare_tasks_serve {
         Ok(Server::new(options.on_tokio(Bare(listener))))
     }
 
-    pub(crate) fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
+    pub fn on(options: ServerOptions, listener: memory::Listener) -> MemoryServer {
         let listener = pipetalk::tokio::memory::Listener::from(listener);
         Server::new(options.on_tokio(Bare(listener)))
     }

@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 use super::{is_wine, shout};
 
 /// How long a test waits for an example to do anything; Wine on a busy machine is slow.
-pub(crate) const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
+pub const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// An example that runs: killed when this is dropped, and given up after the limit.
-pub(crate) struct Running {
+pub struct Running {
     example: &'static str,
-    pub(crate) child: Child,
+    pub child: Child,
     out: Receiver<String>,
     err: Receiver<String>,
 }
 
 impl Running {
-    pub(crate) fn start(example: &'static str, args: &[impl AsRef<OsStr>]) -> Running {
+    pub fn start(example: &'static str, args: &[impl AsRef<OsStr>]) -> Running {
         let program = self::example(example);
         let mut command = Command::new(&program);
         command
@@ -44,7 +44,7 @@ impl Running {
     }
 
     /// Waits for the next line on standard output.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         self.out.recv_timeout(EXAMPLE_LIMIT).unwrap_or_else(|error| {
             let complaints: Vec<_> = self.err.try_iter().collect();
             panic!(
@@ -55,12 +55,12 @@ impl Running {
     }
 
     /// The next line on standard output, if there is one soon.
-    pub(crate) fn line_if_any(&self) -> Option<String> {
+    pub fn line_if_any(&self) -> Option<String> {
         self.out.recv_timeout(Duration::from_millis(20)).ok()
     }
 
     /// Waits for the end; the lines are those not yet received, of standard output and of standard error.
-    pub(crate) fn finish(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
+    pub fn finish(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let end = Instant::now() + EXAMPLE_LIMIT;
         let [out, err] = [&self.out, &self.err].map(|lines| {
             let mut all = Vec::new();
@@ -91,19 +91,19 @@ impl Running {
         }
     }
 
-    pub(crate) fn expect_success(self) -> Vec<String> {
+    pub fn expect_success(self) -> Vec<String> {
         let (status, out, err) = self.finish();
         assert!(status.success() && err.is_empty(), "{status}: {err:#?}");
         out
     }
 
     /// Exit code 1, nothing on standard output, and one line on standard error, which is returned.
-    pub(crate) fn expect_failure(self) -> String {
+    pub fn expect_failure(self) -> String {
         self.expect_exit(1)
     }
 
     /// The same with another exit code.
-    pub(crate) fn expect_exit(self, code: i32) -> String {
+    pub fn expect_exit(self, code: i32) -> String {
         let (status, out, mut err) = self.finish();
         assert_eq!(status.code(), Some(code), "{err:#?}");
         assert_eq!((out.len(), err.len()), (0, 1), "{out:#?} {err:#?}");
@@ -120,7 +120,7 @@ impl Drop for Running {
 }
 
 /// An example of this crate, where Cargo puts it.
-pub(crate) fn example(name: &str) -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     // The test is in `deps` of the profile's directory, beside `examples`.
     let test = env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
@@ -137,7 +137,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 }
 
 /// Starts a program, again where Wine loses it.
-pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
     for _ in 0..4 {
         match command.spawn() {

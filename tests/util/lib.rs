@@ -1,22 +1,28 @@
-//! What the test binaries share: time limits, shaken timing, names, child processes, and skipping aloud.
+//! What the tests share: time limits, shaken timing, names, child processes, drivers, and skipping aloud.
 
 #![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "each test binary uses its own part of this"
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    missing_debug_implementations,
+    reason = "a test says what it expects by unwrapping it"
 )]
 
 mod actor;
-pub(crate) mod bomb;
+pub mod allocator;
+pub mod bomb;
+#[cfg(feature = "bincode")]
+pub mod drivers;
 mod example;
 #[cfg(feature = "tokio")]
-pub(crate) mod on_tokio;
+pub mod on_tokio;
+mod pairs;
 mod rng;
+pub mod scarce;
 #[cfg(feature = "tokio")]
-pub(crate) mod tasks;
+pub mod tasks;
 #[cfg(target_os = "linux")]
-pub(crate) mod traced;
+pub mod traced;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -38,38 +44,42 @@ use std::time::{Duration, Instant};
 
 use pipetalk::Deadline;
 
-pub(crate) use actor::{Actor, announce, play, wait_for_release};
-pub(crate) use example::{EXAMPLE_LIMIT, Running, example, spawn};
-pub(crate) use platform::*;
-pub(crate) use rng::Rng;
+pub use actor::{Actor, Play, announce, play, wait_for_release};
+pub use example::{EXAMPLE_LIMIT, Running, example, spawn};
+pub use platform::*;
+pub use rng::Rng;
+// Both the traits and the macros, which are not serde's feature `derive`: see `Cargo.toml`.
+pub use serde::{Deserialize, Serialize};
+#[cfg(not(feature = "derive"))]
+pub use serde_derive::{Deserialize, Serialize};
 
 /// How long a test may take before it is called hung.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The deadline of calls that are expected to succeed: far enough for the slowest machine.
-pub(crate) const A_WHILE: Duration = Duration::from_secs(30);
+pub const A_WHILE: Duration = Duration::from_secs(30);
 
 /// What a deadline that is meant to expire is set to.
-pub(crate) const A_MOMENT: Duration = Duration::from_millis(60);
+pub const A_MOMENT: Duration = Duration::from_millis(60);
 
 /// The name of the test function that stands around this.
+#[macro_export]
 macro_rules! here {
     () => {{
         fn here() {}
         std::any::type_name_of_val(&here).trim_end_matches("::here")
     }};
 }
-pub(crate) use here;
 
 /// Ends the process with the test's name if the test is still running after a time.
 ///
 /// A thread that hangs cannot be ended, so that the process has to be.
 #[must_use = "the limit ends when this is dropped"]
-pub(crate) struct Limit {
+pub struct Limit {
     _running: Sender<()>,
 }
 
-pub(crate) fn limit(test: &str) -> Limit {
+pub fn limit(test: &str) -> Limit {
     report_panics_at_once();
     let (running, ended) = mpsc::channel();
     let mut time = LIMIT * slowness() * repetitions();
@@ -99,17 +109,17 @@ fn report_panics_at_once() {
 }
 
 /// Prints a line to stderr, past the capturing of the test's output.
-pub(crate) fn shout(line: &str) {
+pub fn shout(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Says that a test shows nothing here, and why.
-pub(crate) fn skip(item: &str, why: &str) {
+pub fn skip(item: &str, why: &str) {
     shout(&format!("skipped: {item}: {why}"));
 }
 
 /// Whether to skip what Wine cannot show; says so if it is.
-pub(crate) fn skipped_under_wine(item: &str, why: &str) -> bool {
+pub fn skipped_under_wine(item: &str, why: &str) -> bool {
     let wine = is_wine();
     if wine {
         shout(&format!("skipped under Wine: {item}: {why}"));
@@ -118,7 +128,7 @@ pub(crate) fn skipped_under_wine(item: &str, why: &str) -> bool {
 }
 
 /// By how much everything is slower than usual, under Valgrind for example: `PIPETALK_SLOW`.
-pub(crate) fn slowness() -> u32 {
+pub fn slowness() -> u32 {
     variable("PIPETALK_SLOW").map_or(1, |slow: u32| slow.max(1))
 }
 
@@ -127,17 +137,17 @@ fn repetitions() -> u32 {
     variable("PIPETALK_ROUNDS").map_or(1, |rounds: u32| rounds.max(1))
 }
 
-pub(crate) fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+pub fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
     env::var(name).ok()?.parse().ok()
 }
 
 /// How often a test about a race repeats it.
-pub(crate) fn rounds(usual: u32) -> u32 {
+pub fn rounds(usual: u32) -> u32 {
     (usual * repetitions() / slowness()).max(1)
 }
 
 /// The same with fewer under Wine, where each round costs many times as much; that is said.
-pub(crate) fn rounds_or(usual: u32, under_wine: u32) -> u32 {
+pub fn rounds_or(usual: u32, under_wine: u32) -> u32 {
     if !is_wine() {
         return rounds(usual);
     }
@@ -151,12 +161,12 @@ pub(crate) fn rounds_or(usual: u32, under_wine: u32) -> u32 {
 }
 
 /// The deadline of a call that is expected to succeed.
-pub(crate) fn soon() -> Deadline {
+pub fn soon() -> Deadline {
     Deadline::after(A_WHILE * slowness())
 }
 
 /// Waits for a condition that must come about.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = soon();
     while !condition() {
         assert!(!deadline.has_passed(), "it never came about that {what}");
@@ -165,7 +175,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Asserts that something is prompt: it does not take a while, on a slow machine either.
-pub(crate) fn promptly<R>(what: &str, act: impl FnOnce() -> R) -> R {
+pub fn promptly<R>(what: &str, act: impl FnOnce() -> R) -> R {
     let start = Instant::now();
     let result = act();
     let took = start.elapsed();
@@ -175,21 +185,21 @@ pub(crate) fn promptly<R>(what: &str, act: impl FnOnce() -> R) -> R {
 
 /// A portable name that nobody else uses. Dropping it clears away what a listener leaves behind for the next.
 #[derive(Debug)]
-pub(crate) struct PortableName(String);
+pub struct PortableName(String);
 
 impl PortableName {
-    pub(crate) fn new() -> PortableName {
+    pub fn new() -> PortableName {
         PortableName::ending("")
     }
 
-    pub(crate) fn ending(suffix: &str) -> PortableName {
+    pub fn ending(suffix: &str) -> PortableName {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
         PortableName(format!("pipetalk-test-{}-{counter}{suffix}", process::id()))
     }
 
     /// The pipe path, as those write it who open the pipe without this crate.
-    pub(crate) fn pipe(&self) -> String {
+    pub fn pipe(&self) -> String {
         format!(r"\\.\pipe\{}", self.0)
     }
 }
@@ -207,3 +217,10 @@ impl Drop for PortableName {
         platform::clear_away(&self.0);
     }
 }
+
+/// The programs in the README, and the codec in the documentation of `Codec`, which the crate itself does not depend on
+/// enough to test.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../src/codec/own.md")]
+pub struct Documents;

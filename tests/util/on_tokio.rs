@@ -15,12 +15,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 /// A kind of runtime, of which all threads of the test binary share one.
-pub(crate) trait Runs: Debug + Clone + Send + Sync + 'static {
+pub trait Runs: Debug + Clone + Send + Sync + 'static {
     fn runtime() -> &'static Runtime;
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct ManyThreads;
+pub struct ManyThreads;
 
 impl Runs for ManyThreads {
     fn runtime() -> &'static Runtime {
@@ -34,7 +34,7 @@ impl Runs for ManyThreads {
 
 /// Whoever blocks on it drives it, one at a time.
 #[derive(Debug, Clone)]
-pub(crate) struct OneThread;
+pub struct OneThread;
 
 impl Runs for OneThread {
     fn runtime() -> &'static Runtime {
@@ -46,13 +46,13 @@ impl Runs for OneThread {
 
 /// A stream or a listener whose calls block until they are done.
 #[derive(Debug)]
-pub(crate) struct OnTokio<T, R> {
-    pub(crate) inner: T,
+pub struct OnTokio<T, R> {
+    pub inner: T,
     runs: PhantomData<R>,
 }
 
 impl<T, R: Runs> OnTokio<T, R> {
-    pub(crate) fn new(inner: T) -> Self {
+    pub fn new(inner: T) -> Self {
         OnTokio {
             inner,
             runs: PhantomData,
@@ -61,7 +61,7 @@ impl<T, R: Runs> OnTokio<T, R> {
 }
 
 /// Waits for a call to be done. One that is not to wait is not waited for, and may be made by who is being waited for.
-pub(crate) fn wait<R: Runs, T>(
+pub fn wait<R: Runs, T>(
     deadline: Deadline,
     call: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {

@@ -5,14 +5,14 @@ use std::cell::Cell;
 use std::ptr;
 
 /// The system's allocator, but for what is larger than the thread may have at once.
-pub(crate) struct Scarce;
+pub struct Scarce;
 
 thread_local! {
     static MOST: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Runs something on this thread, which can have so many bytes at once and no more.
-pub(crate) fn scarce<R>(most: usize, run: impl FnOnce() -> R) -> R {
+pub fn scarce<R>(most: usize, run: impl FnOnce() -> R) -> R {
     struct Restore;
 
     impl Drop for Restore {

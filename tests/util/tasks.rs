@@ -11,12 +11,12 @@ use tokio::task::yield_now;
 use super::soon;
 
 /// A runtime that the test's own thread drives.
-pub(crate) fn one_thread() -> Runtime {
+pub fn one_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Both kinds of runtimes.
-pub(crate) fn runtimes() -> [Runtime; 2] {
+pub fn runtimes() -> [Runtime; 2] {
     [
         one_thread(),
         Builder::new_multi_thread()
@@ -28,7 +28,7 @@ pub(crate) fn runtimes() -> [Runtime; 2] {
 }
 
 /// Waits for what must come about, and lets others run meanwhile.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = soon();
     while !condition().await {
         assert!(!deadline.has_passed(), "it never came about that {what}");
@@ -37,7 +37,7 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 }
 
 /// Polls a future so many times at most, with others running in between.
-pub(crate) async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
+pub async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     for _ in 0..times {
         let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;

@@ -9,7 +9,7 @@ use std::process::Command;
 use super::{Actor, skip};
 
 /// Whether strace is here and may trace; says so if not.
-pub(crate) fn can_trace(item: &str) -> bool {
+pub fn can_trace(item: &str) -> bool {
     let traced = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
         .output();
@@ -21,7 +21,7 @@ pub(crate) fn can_trace(item: &str) -> bool {
 }
 
 /// An actor whose system calls are written to `trace`.
-pub(crate) fn traced(part: &str, args: &[&str], trace: &Path) -> Actor {
+pub fn traced(part: &str, args: &[&str], trace: &Path) -> Actor {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o"]).arg(trace);
     strace.arg(env::current_exe().unwrap());
@@ -29,7 +29,7 @@ pub(crate) fn traced(part: &str, args: &[&str], trace: &Path) -> Actor {
 }
 
 /// An actor of whose system calls some fail, as strace has it: `SYSCALL:error=ERROR:when=WHICH`.
-pub(crate) fn with_failures(part: &str, args: &[&str], failures: &str) -> Actor {
+pub fn with_failures(part: &str, args: &[&str], failures: &str) -> Actor {
     let (call, _) = failures.split_once(':').unwrap();
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null"]);
@@ -42,12 +42,12 @@ pub(crate) fn with_failures(part: &str, args: &[&str], failures: &str) -> Actor 
 const MARK: &str = "/pipetalk-mark-in-the-trace";
 
 /// In the actor: leaves a mark in the trace, a system call that is seen by what it asks for.
-pub(crate) fn mark() {
+pub fn mark() {
     let _ = fs::metadata(MARK);
 }
 
 /// How often each system call was made between the first two marks.
-pub(crate) fn counted(trace: &Path) -> BTreeMap<String, usize> {
+pub fn counted(trace: &Path) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let mut marks = 0;
     for line in fs::read_to_string(trace).unwrap().lines() {

@@ -11,38 +11,38 @@ use tempfile::TempDir;
 
 /// A place for a listener that no other test has: a path in a directory of its own.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     name: String,
     directory: TempDir,
 }
 
 impl Place {
-    pub(crate) fn new() -> Place {
+    pub fn new() -> Place {
         let directory = TempDir::new().unwrap();
         let name = directory.path().join("s").to_str().unwrap().to_owned();
         Place { name, directory }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         Path::new(&self.name)
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Lets every user of the machine into the directory.
-    pub(crate) fn open_to_everyone(&self) {
+    pub fn open_to_everyone(&self) {
         fs::set_permissions(self.directory(), Permissions::from_mode(0o777)).unwrap();
     }
 }
 
 /// Where a portable name may be, in the order in which it is looked for.
-pub(crate) fn runtime_directories() -> Vec<PathBuf> {
+pub fn runtime_directories() -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let given = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let system = PathBuf::from(format!("/run/user/{uid}"));
@@ -52,7 +52,7 @@ pub(crate) fn runtime_directories() -> Vec<PathBuf> {
 }
 
 /// Removes the lock file of a portable name, which a listener never does, and the socket of one that was killed.
-pub(super) fn clear_away(portable_name: &str) {
+pub(crate) fn clear_away(portable_name: &str) {
     let socket = format!("{}.sock", portable_name.to_lowercase());
     for directory in runtime_directories() {
         let _ = fs::remove_file(directory.join(format!("{socket}.lock")));
@@ -60,23 +60,23 @@ pub(super) fn clear_away(portable_name: &str) {
     }
 }
 
-pub(crate) fn is_wine() -> bool {
+pub fn is_wine() -> bool {
     false
 }
 
 /// What this build calls its platform.
-pub(crate) const PLATFORM: &str = "unix";
+pub const PLATFORM: &str = "unix";
 
 /// How many clients come at once in the stress test. Where a full backlog refuses clients as if nobody listened,
 /// no more than the backlog of macOS holds.
-pub(crate) const MANY_CLIENTS: usize = if cfg!(target_os = "linux") {
+pub const MANY_CLIENTS: usize = if cfg!(target_os = "linux") {
     1_000
 } else {
     100
 };
 
 /// Raises the soft limit of open descriptors to the hard one: many a system begins with 1,024 or less.
-pub(crate) fn allow_many_descriptors() {
+pub fn allow_many_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     // macOS takes no more than this, whatever the hard limit says.
@@ -88,20 +88,20 @@ pub(crate) fn allow_many_descriptors() {
 }
 
 /// Whether the system tells the process id of a peer.
-pub(crate) const PEER_HAS_PID: bool = cfg!(any(target_os = "linux", target_os = "android"));
+pub const PEER_HAS_PID: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Another user of this machine.
-pub(crate) const STRANGER: u32 = 65_534;
+pub const STRANGER: u32 = 65_534;
 
 /// Starts this test binary as another user. It has to be where that user can read it, and only root can.
-pub(crate) struct Stranger {
+pub struct Stranger {
     exe: PathBuf,
     _directory: TempDir,
 }
 
 impl Stranger {
     /// `None`, and a line that says so, if this is not root.
-    pub(crate) fn new(item: &str) -> Option<Stranger> {
+    pub fn new(item: &str) -> Option<Stranger> {
         if !rustix::process::geteuid().is_root() {
             super::skip(item, "needs root to become another user");
             return None;
@@ -123,7 +123,7 @@ impl Stranger {
         })
     }
 
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.exe);
         command.uid(STRANGER).gid(STRANGER).current_dir("/");
         command
@@ -131,7 +131,7 @@ impl Stranger {
 }
 
 /// What Ctrl-C does to a program.
-pub(crate) const INTERRUPT: Option<fn(&std::process::Child)> = Some(|child| {
+pub const INTERRUPT: Option<fn(&std::process::Child)> = Some(|child| {
     use rustix::process::{Pid, Signal, kill_process};
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 });

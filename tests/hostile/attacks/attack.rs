@@ -6,11 +6,10 @@ use std::time::Duration;
 use pipetalk::{
     CallError, Client, ClientOptions, Codec, Deadline, DefaultCodec, LocalStream, Stream,
 };
-use serde::Serialize;
 
-use crate::bytes::{FOR_EVER, cancel, hello, notification, open, request};
-use crate::target::{Reply, Request, Wide};
-use crate::util::{allow_many_descriptors, announce, is_wine};
+use crate::attacks::target::{Reply, Request, Wide};
+use crate::calls::bytes::{FOR_EVER, cancel, hello, notification, open, request};
+use util::{Serialize, allow_many_descriptors, announce, is_wine};
 
 /// How long an attacker waits for anything: a server may well make it wait.
 const BRIEFLY: Duration = Duration::from_millis(200);
@@ -334,7 +333,7 @@ mod unix {
 
         impl Attacker<'_> {
             /// Sends sockets along whose closing waits for somebody who never reads.
-            pub(in crate::attack) fn sends_descriptors(&self) -> ! {
+            pub(in crate::attacks::attack) fn sends_descriptors(&self) -> ! {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let mut kept = Vec::new();
                 for round in 0_u64.. {

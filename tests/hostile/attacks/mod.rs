@@ -2,37 +2,21 @@
 //! well-behaved client, each in a process of its own. While the attack goes on, none of the neighbour's calls may run
 //! out of its second, and the server's memory stays within what a laptop bears.
 //!
-//! What each peer is answered is in `tests/hostile_calls`; this is about everybody else.
+//! What each peer is answered is in `calls`; this is about everybody else.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-mod actors;
-#[path = "../util/allocator.rs"]
-mod allocator;
 mod attack;
-#[path = "../hostile_calls/bytes.rs"]
-#[allow(dead_code, reason = "these tests use a part of it")]
-mod bytes;
 mod target;
-#[path = "../util/mod.rs"]
-mod util;
 
 use std::sync::mpsc::{self, TryRecvError};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pipetalk::{Client, ClientOptions};
 
-use target::{Reply, Request};
 use util::{Actor, Place, here, is_wine, limit, rounds, shout, slowness};
 
-/// In the server's process it says what the server holds.
-#[global_allocator]
-static ALLOCATOR: allocator::Counting = allocator::Counting::new();
+use crate::alone::alone;
+use target::{Reply, Request};
 
 /// How long each call of the neighbour may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -43,12 +27,9 @@ const MEMORY: u64 = 300 << 20;
 /// How long an attack goes on at least, in one round.
 const ATTACK: Duration = Duration::from_millis(500);
 
-/// Processor and memory are everybody's: one attack at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// Runs an attack against every kind of server.
 fn withstand(attack: &str) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let attack_time = ATTACK * rounds(1);
     if is_wine() {
         shout(&format!(
@@ -58,7 +39,7 @@ fn withstand(attack: &str) {
     }
     for server in target::KINDS {
         let place = Place::new();
-        let mut serving = Actor::start("serve", &[server, place.name()]);
+        let mut serving = Actor::start("attacks:serve", &[server, place.name()]);
         assert_eq!(serving.says(), "serving");
         let neighbour: Client<Request, Reply> = ClientOptions::new()
             .timeout(PATIENCE * slowness())
@@ -66,7 +47,7 @@ fn withstand(attack: &str) {
             .unwrap();
         // It is there before the attacker is.
         assert_eq!(neighbour.call(&Request::Echo(0)), Ok(Reply::Echo(0)));
-        let mut attacker = Actor::start("attack", &[attack, place.name()]);
+        let mut attacker = Actor::start("attacks:attack", &[attack, place.name()]);
         assert_eq!(attacker.says(), "attacking", "{attack} of {server}");
         let begun = Instant::now();
         let (done, everything) = mpsc::channel();
@@ -125,6 +106,16 @@ fn resident(process: u32) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some(kilobytes << 10)
+}
+
+/// The parts that other processes play.
+pub(crate) fn play(part: &str, args: &[&str]) {
+    let _limit = limit(part);
+    match (part, args) {
+        ("serve", [kind, name]) => target::serve(kind, name),
+        ("attack", [attack, name]) => attack::run(attack, name),
+        _ => panic!("nobody plays {part} with {args:?}"),
+    }
 }
 
 macro_rules! attacks {

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use pipetalk::server::{HandleError, Handler, Opening, Outgoing, Payload, encode_reply};
 use pipetalk::{Blob, Broadcast, Call, DefaultCodec, Event, ItemSink, ServerHandle, ServerOptions};
-use serde::{Deserialize, Serialize};
 
 use crate::ALLOCATOR;
-use crate::util::{announce, wait_for_release};
+use util::{Deserialize, Serialize, announce, wait_for_release};
 
 /// Every kind of server there is.
 pub(crate) const KINDS: [&str; 4] = ["threads", "pool", "tasks", "blocking tasks"];
@@ -218,7 +217,7 @@ mod tasks {
 
 /// Serves until the test lets go.
 pub(crate) fn serve(kind: &str, name: &str) {
-    crate::util::allow_many_descriptors();
+    util::allow_many_descriptors();
     // What a panic prints would be most of what is printed.
     std::panic::set_hook(Box::new(|_| {}));
     let options = match kind {

@@ -14,10 +14,10 @@ use pipetalk::{
 };
 
 use crate::ALLOCATOR;
-use crate::bytes::{self, *};
-use crate::driver::{self, Client};
-use crate::town::{PROMPT, Raw, Reply, Request, alone, encoded};
-use crate::util::{A_MOMENT, Place, here, limit, rounds_or, slowness, soon};
+use crate::calls::bytes::{self, *};
+use super::driver::{self, Client};
+use super::town::{PROMPT, Raw, Reply, Request, alone, encoded};
+use util::{A_MOMENT, Place, here, limit, rounds_or, slowness, soon};
 
 type TestClient = Client<Request, Reply>;
 

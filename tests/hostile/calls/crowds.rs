@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use pipetalk::{CallError, ClientOptions, Stream};
 
-use crate::bytes::{self, *};
-use crate::driver::{self, Client};
-use crate::town::{MAX_MESSAGE, Raw, Reply, Request, Town, encoded};
-use crate::util::{allow_many_descriptors, here, limit, rounds_or, slowness, soon, until};
+use crate::calls::bytes::{self, *};
+use super::driver::{self, Client};
+use super::town::{MAX_MESSAGE, Raw, Reply, Request, Town, encoded};
+use util::{allow_many_descriptors, here, limit, rounds_or, slowness, soon, until};
 
 #[test]
 fn connections_opened_and_left_at_once_are_nothing() {
@@ -101,7 +101,7 @@ fn requests_of_those_who_left_do_not_pile_up() {
     let large = encoded(&Request::Text("x".repeat(MAX_MESSAGE / 4)));
     for _ in 0..rounds_or(300, 60) {
         let raw = town.stranger();
-        let soon = crate::util::soon();
+        let soon = util::soon();
         let _ = raw.0.send(&hello(), soon);
         for id in 0..4 {
             // The server may refuse it meanwhile.

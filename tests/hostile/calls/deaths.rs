@@ -5,10 +5,10 @@ use std::thread;
 
 use pipetalk::{CallError, Listener, LocalListener, Stream};
 
-use crate::bytes::{self, *};
-use crate::driver::{self, Client};
-use crate::town::{Raw, Reply, Request, Town, alone, echo, echoed, encoded};
-use crate::util::{Place, here, limit, soon};
+use crate::calls::bytes::{self, *};
+use super::driver::{self, Client};
+use super::town::{Raw, Reply, Request, Town, alone, echo, echoed, encoded};
+use util::{Place, here, limit, soon};
 
 /// What a client says in a conversation that has everything.
 fn clients_part() -> Vec<Vec<u8>> {
@@ -121,7 +121,7 @@ mod on_a_socket {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
-    use crate::util::A_WHILE;
+    use util::A_WHILE;
 
     fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
         messages

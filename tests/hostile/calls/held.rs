@@ -3,10 +3,10 @@
 use pipetalk::Stream;
 
 use crate::ALLOCATOR;
-use crate::bytes::{self, *};
-use crate::driver;
-use crate::town::{MAX_MESSAGE, Raw, Reply, Request, Town, echo, encoded, threads};
-use crate::util::{allow_many_descriptors, here, is_wine, limit, soon, until};
+use crate::calls::bytes::{self, *};
+use super::driver;
+use super::town::{MAX_MESSAGE, Raw, Reply, Request, Town, echo, encoded, threads};
+use util::{allow_many_descriptors, here, is_wine, limit, soon, until};
 
 fn opens(id: u32, what: &Request) -> Vec<u8> {
     bytes::open(id, FOR_EVER, 0, &encoded(what))
@@ -163,7 +163,7 @@ fn replies_that_many_clients_do_not_read_are_bounded() {
     const GUESTS: usize = 160;
     let _limit = limit(here!());
     if is_wine() {
-        crate::util::skip(here!(), "it would take minutes under Wine");
+        util::skip(here!(), "it would take minutes under Wine");
         return;
     }
     allow_many_descriptors();

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use pipetalk::{ConnectOptions, Deadline, ListenOptions, Listener, Stream};
 
-use crate::town::{Kind, Town, assert_ended, recv};
-use crate::util::{Place, allow_many_descriptors, promptly, soon};
+use crate::messages::town::{Kind, Town, assert_ended, recv};
+use util::{Place, allow_many_descriptors, promptly, soon};
 
 pub(crate) fn many_that_connect_and_say_nothing_hold_nobody_up<K: Kind>() {
     allow_many_descriptors();

@@ -6,8 +6,8 @@ use std::thread;
 
 use pipetalk::{Deadline, Error, Stream};
 
-use crate::town::{Kind, Town, assert_ended, assert_ours, framed, recv, recv_error};
-use crate::util::{A_MOMENT, promptly, soon};
+use crate::messages::town::{Kind, Town, assert_ended, assert_ours, framed, recv, recv_error};
+use util::{A_MOMENT, promptly, soon};
 
 pub(crate) fn a_peer_that_never_reads_gets_a_timeout_and_then_nothing_more<K: Kind>() {
     let town = Town::<K>::new();

@@ -7,10 +7,10 @@ use std::thread;
 
 use pipetalk::{DEFAULT_MAX_MESSAGE, Deadline, Error, Listener, MAX_MESSAGE, Stream, Waiting};
 
-use crate::town::{
+use crate::messages::town::{
     Kind, Town, assert_ended, assert_ours, assert_times_out, framed, patient, recv, recv_error,
 };
-use crate::util::{A_MOMENT, Actor, announce, promptly, skip, soon, until};
+use util::{A_MOMENT, Actor, announce, promptly, skip, soon, until};
 
 pub(crate) fn a_claim_of_four_gigabytes_is_malformed<K: Kind>() {
     let town = Town::<K>::new();
@@ -152,7 +152,7 @@ pub(crate) fn a_claim_within_the_limit_costs_little_until_it_is_kept<K: Kind>() 
 }
 
 pub(crate) fn lies_about_lengths_cost_no_memory<K: Kind>() {
-    let mut actor = Actor::start("measure", &[K::WORD]);
+    let mut actor = Actor::start("messages:measure", &[K::WORD]);
     let said = actor.says();
     match said.strip_prefix("skipped ") {
         Some(why) => skip("memory", why),

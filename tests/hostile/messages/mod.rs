@@ -1,20 +1,12 @@
 //! Peers on a Unix socket that die, stall, lie and flood: each gets the error that the contract names, within the
 //! deadline and the stated memory, and nobody else notices.
 
-#![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
 mod crowds;
 mod flow;
 mod lengths;
 mod noise;
 mod pieces;
 mod town;
-#[path = "../util/mod.rs"]
-mod util;
 
 #[cfg(feature = "tokio")]
 mod on_tokio;
@@ -24,8 +16,9 @@ macro_rules! hostile {
     (@each $kind:ty: $($module:ident { $($test:ident)+ })+) => {$($(
         #[test]
         fn $test() {
-            let _limit = crate::util::limit(concat!(module_path!(), "::", stringify!($test)));
-            crate::$module::$test::<$kind>();
+            let _together = crate::alone::together();
+            let _limit = util::limit(concat!(module_path!(), "::", stringify!($test)));
+            crate::messages::$module::$test::<$kind>();
         }
     )+)+};
     ($kind:ty) => {
@@ -63,34 +56,26 @@ macro_rules! hostile {
 }
 
 mod blocking {
-    hostile!(crate::town::Blocking);
+    hostile!(crate::messages::town::Blocking);
 }
 
 #[cfg(feature = "tokio")]
 mod async_many_threads {
-    hostile!(crate::on_tokio::OnRuntime<crate::util::on_tokio::ManyThreads>);
+    hostile!(crate::messages::on_tokio::OnRuntime<util::on_tokio::ManyThreads>);
 }
 
 #[cfg(feature = "tokio")]
 mod async_one_thread {
-    hostile!(crate::on_tokio::OnRuntime<crate::util::on_tokio::OneThread>);
+    hostile!(crate::messages::on_tokio::OnRuntime<util::on_tokio::OneThread>);
 }
 
-mod actors {
-    use crate::lengths::measure;
-    #[cfg(feature = "tokio")]
-    use crate::on_tokio::OnRuntime;
-    use crate::town::Blocking;
-    use crate::util::play;
-
-    /// A process of its own, where nobody else's memory is counted.
-    #[test]
-    fn actor() {
-        play(|part, args| match (part, args) {
-            ("measure", ["blocking"]) => measure::<Blocking>(),
-            #[cfg(feature = "tokio")]
-            ("measure", ["async"]) => measure::<OnRuntime<crate::util::on_tokio::OneThread>>(),
-            _ => panic!("there is no part {part:?} with {args:?}"),
-        });
+/// The parts that other processes play, where nobody else's memory is counted.
+pub(crate) fn play(part: &str, args: &[&str]) {
+    use lengths::measure;
+    match (part, args) {
+        ("measure", ["blocking"]) => measure::<town::Blocking>(),
+        #[cfg(feature = "tokio")]
+        ("measure", ["async"]) => measure::<on_tokio::OnRuntime<util::on_tokio::OneThread>>(),
+        _ => panic!("there is no part {part:?} with {args:?}"),
     }
 }

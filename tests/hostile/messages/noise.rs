@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pipetalk::{Deadline, Error, Listener, MAX_MESSAGE, Stream};
 
-use crate::town::{Kind, Town, framed, patient};
-use crate::util::{Rng, rounds, soon};
+use crate::messages::town::{Kind, Town, framed, patient};
+use util::{Rng, rounds, soon};
 
 /// What a receiver with a limit is to make of some bytes and the end behind them.
 #[derive(Debug, PartialEq)]

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use pipetalk::tokio::{LocalListener, LocalStream};
 use pipetalk::{ConnectOptions, Deadline, ListenOptions};
 
-use crate::town::Kind;
-use crate::util::on_tokio::{OnTokio, Runs, wait};
+use crate::messages::town::Kind;
+use util::on_tokio::{OnTokio, Runs, wait};
 
 #[derive(Debug)]
 pub(crate) struct OnRuntime<R>(PhantomData<R>);

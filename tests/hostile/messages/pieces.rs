@@ -5,10 +5,10 @@ use std::thread;
 
 use pipetalk::{Deadline, Error, Part, Stream};
 
-use crate::town::{
+use crate::messages::town::{
     Kind, Town, assert_ended, assert_ours, assert_times_out, framed, recv, recv_error,
 };
-use crate::util::{A_MOMENT, soon};
+use util::{A_MOMENT, soon};
 
 pub(crate) fn a_peer_that_sends_half_a_header_and_dies_is_truncated<K: Kind>() {
     let town = Town::<K>::new();

@@ -8,7 +8,7 @@ use pipetalk::{
     LocalStream, Stream,
 };
 
-use crate::util::{A_MOMENT, A_WHILE, Place, promptly, soon};
+use util::{A_MOMENT, A_WHILE, Place, promptly, soon};
 
 /// Who is to come to no harm: each test runs on every kind.
 pub(crate) trait Kind: 'static {

@@ -2,9 +2,9 @@
 
 use loom::thread;
 
-use crate::client::{Client, Message, answered, answered_together, explore, unanswered};
-use crate::sync::{CLOCK, Deadline};
-use crate::turn::Over;
+use crate::model::client::{Client, Message, answered, answered_together, explore, unanswered};
+use crate::model::sync::{CLOCK, Deadline};
+use crate::model::turn::Over;
 
 #[test]
 fn each_of_two_gets_its_answer() {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar};
 use loom::thread::{self, JoinHandle};
 
-use crate::sync::{CLOCK, Deadline, Mutex};
-use crate::turn::{Begun, Over, Source, Turn, Turns};
+use crate::model::sync::{CLOCK, Deadline, Mutex};
+use crate::model::turn::{Begun, Over, Source, Turn, Turns};
 
 /// What a server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,17 +11,11 @@
 //! do not call `leave`, or do not wake the next who waits for room, if a thread that sends is chosen to read, if a
 //! request that is not sent is noticed by messages only, and if the reader does not say that it reads. (Without the wake-ups in `end` each who leaves still wakes the next.)
 
-#![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
 mod calls;
 mod client;
 mod streams;
 mod sync;
-#[path = "../../src/client/turn.rs"]
+#[path = "../../../src/client/turn.rs"]
 #[allow(
     dead_code,
     reason = "the file is a module of the crate, which uses all of it"

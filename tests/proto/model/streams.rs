@@ -2,9 +2,9 @@
 
 use loom::thread;
 
-use crate::client::{Client, Message, answered, explore};
-use crate::sync::Deadline;
-use crate::turn::Over;
+use crate::model::client::{Client, Message, answered, explore};
+use crate::model::sync::Deadline;
+use crate::model::turn::Over;
 
 /// The items come while the other waits for its answer: whoever reads leaves them where they belong.
 #[test]

@@ -12,8 +12,8 @@ use pipetalk::{
 
 use super::driver::{Items, NewsClient, on};
 use super::suite::item;
-use crate::service::News;
-use crate::util::{A_WHILE, here, limit, soon, until};
+use crate::broadcast::service::News;
+use util::{A_WHILE, here, limit, soon, until};
 
 /// A server that gives the sinks of its streams away.
 struct Open {

@@ -42,18 +42,18 @@ impl News for Desk {
 }
 
 /// Clients on threads.
-pub(crate) mod threads {
+pub(crate) mod threads_call {
     pub(crate) use super::NewsClient;
-    pub(crate) use crate::drivers::threads_call::{Items, channel_over};
+    pub(crate) use util::drivers::threads_call::{Items, channel_over};
 }
 
 /// Servers on threads.
-pub(crate) mod on_threads {
+pub(crate) mod threads_serve {
     use std::io;
 
     use super::{Desk, News};
-    use crate::drivers::threads_serve::MemoryServer;
-    pub(crate) use crate::drivers::threads_serve::on;
+    use util::drivers::threads_serve::MemoryServer;
+    pub(crate) use util::drivers::threads_serve::on;
 
     pub(crate) fn serve(server: MemoryServer, desk: Desk) -> io::Result<()> {
         server.serve(News::service(desk))
@@ -62,12 +62,12 @@ pub(crate) mod on_threads {
 
 /// Clients on tokio.
 #[cfg(feature = "tokio")]
-pub(crate) mod tasks {
+pub(crate) mod tasks_call {
     use pipetalk::{Blob, CallError, CallOptions, ClientOptions, Deadline, Event, memory};
 
     use super::AsyncNewsClient;
-    use crate::drivers::tasks_call::{Channel, runtime, wait};
-    pub(crate) use crate::drivers::tasks_call::{Items, channel_over};
+    use util::drivers::tasks_call::{Channel, runtime, wait};
+    pub(crate) use util::drivers::tasks_call::{Items, channel_over};
 
     pub(crate) struct NewsClient {
         client: AsyncNewsClient,
@@ -121,15 +121,15 @@ pub(crate) mod tasks {
 
 /// Servers on tokio.
 #[cfg(feature = "tokio")]
-pub(crate) mod on_tasks {
+pub(crate) mod tasks_serve {
     use std::io;
 
     use pipetalk::tokio::ItemSink;
     use pipetalk::{Blob, Call, Event};
 
     use super::{AsyncNews, Desk};
-    use crate::drivers::tasks_serve::MemoryServer;
-    pub(crate) use crate::drivers::tasks_serve::on;
+    use util::drivers::tasks_serve::MemoryServer;
+    pub(crate) use util::drivers::tasks_serve::on;
 
     struct InTasks(Desk);
 
@@ -160,12 +160,12 @@ pub(crate) mod on_tasks {
 
 /// Servers on tokio whose handlers block.
 #[cfg(feature = "tokio")]
-pub(crate) mod on_blocking_tasks {
+pub(crate) mod blocking_tasks_serve {
     use std::io;
 
     use super::{Desk, News};
-    use crate::drivers::tasks_serve::MemoryServer;
-    pub(crate) use crate::drivers::tasks_serve::on;
+    use util::drivers::tasks_serve::MemoryServer;
+    pub(crate) use util::drivers::tasks_serve::on;
 
     pub(crate) fn serve(server: MemoryServer, desk: Desk) -> io::Result<()> {
         server.serve(News::service(desk))

@@ -9,11 +9,11 @@ use pipetalk::{
     Blob, Broadcast, Call, CallError, CallOptions, ClientOptions, CodecError,
     ConnectOptions, DefaultCodec, Event, ItemSink, ServerHandle, ServerOptions, Slow, memory,
 };
-use serde::{Serialize, Serializer};
+use serde::{Serializer};
 
 use super::driver::{Items, NewsClient, channel_over, on, serve};
-use crate::service::{Desk, News};
-use crate::util::{A_MOMENT, A_WHILE, here, is_wine, limit, promptly, soon, until};
+use crate::broadcast::service::{Desk, News};
+use util::{A_MOMENT, A_WHILE, Serialize, here, is_wine, limit, promptly, soon, until};
 
 struct Town {
     numbers: Broadcast<u64>,

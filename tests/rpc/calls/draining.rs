@@ -6,7 +6,7 @@ use std::thread;
 use pipetalk::{Call, CallError, ClientOptions, ServerOptions, memory};
 
 use super::driver::{Client, bind, connect, on, over};
-use crate::util::{self, A_WHILE, Place, here, limit, rounds, until};
+use util::{A_WHILE, Place, here, limit, rounds, until};
 
 fn double(number: u32, _: &Call) -> u32 {
     2 * number

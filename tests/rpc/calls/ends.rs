@@ -11,7 +11,7 @@ use pipetalk::{
 };
 
 use super::driver::{Channel, Items, channel_over, on};
-use crate::util::{self, Rng, here, limit, rounds_or, until};
+use util::{Rng, here, limit, rounds_or, until};
 
 /// Echoes; counts to what is asked for, in a stream; and hands streams to a broadcast.
 struct Service {

@@ -11,9 +11,8 @@ use pipetalk::{
     Call, CallError, CallOptions, Client, ClientOptions, Deadline, Items, Listener, Part, Peer,
     ServerOptions, Stream, UserId, memory,
 };
-use serde::{Deserialize, Serialize};
 
-use crate::util::{self, here, limit};
+use util::{self, Deserialize, Serialize, here, limit};
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pipetalk::{Call, Deadline, Error, Listener, Part, ServerOptions, Stream, Waiting};
 
-use crate::util::{A_WHILE, here, limit, soon};
+use util::{A_WHILE, here, limit, soon};
 
 /// What a client says before it floods: a hello, and a request of 10 seconds for method 0 with a `u32`.
 fn opening() -> [Vec<u8>; 2] {

@@ -11,7 +11,7 @@ use pipetalk::{
 };
 
 use super::driver::{Client, MemoryServer, on, over};
-use crate::util::{self, A_MOMENT, A_WHILE, here, limit, until};
+use util::{A_MOMENT, A_WHILE, here, limit, until};
 
 /// Waits until the test lets it.
 const SLOW: u32 = 0;

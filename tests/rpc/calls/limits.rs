@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use pipetalk::{Blob, Call, CallError, ClientOptions, ServerOptions};
-use serde::{Serialize, Serializer};
+use serde::{Serializer};
 
 use super::driver::{Client, bind, connect};
-use crate::util::{Place, here, limit};
+use util::{Place, Serialize, here, limit};
 
 /// The first request is over the limit, of which the client knows nothing yet: only that call fails.
 #[test]

@@ -7,7 +7,7 @@ use pipetalk::{Call, CallError, ClientOptions, ServerOptions, UserId};
 
 use super::driver::{Client, bind, connect};
 use super::suite::{Reply, Request, handle_request};
-use crate::util::{self, Place, here, limit};
+use util::{Place, here, limit};
 
 /// Neither those that it has told goodbye keep the name, nor those that it could not tell.
 #[test]

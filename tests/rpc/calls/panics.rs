@@ -7,11 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use pipetalk::{Call, CallError, CallOptions, ClientOptions, ItemSink, Peer, ServerOptions, memory};
-use serde::{Deserialize, Serialize};
 
 use super::driver::{Channel, Client, Items, channel_over, on, over};
-use crate::util::bomb::raise;
-use crate::util::{self, A_WHILE, here, limit, promptly, until};
+use util::bomb::raise;
+use util::{A_WHILE, Deserialize, Serialize, here, limit, promptly, until};
 
 const HANDLER: u32 = 1;
 const ARGUMENT: u32 = 2;

@@ -9,7 +9,7 @@ use pipetalk::{
     ListenOptions, Listener, LocalListener, LocalStream, ServerOptions, Stream, memory,
 };
 
-use crate::util::{A_MOMENT, Place, here, limit, skip, soon};
+use util::{A_MOMENT, Place, here, limit, skip, soon};
 
 /// What the pipe holds.
 const BUFFER: usize = 64 << 10;

@@ -10,12 +10,12 @@ use pipetalk::{
     memory,
 };
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serializer};
 
 use super::driver::{
     Channel, Client, LocalServer, MemoryServer, bind, channel_over, connect, on, over,
 };
-use crate::util::{self, Place, here, limit};
+use util::{Deserialize, Place, Serialize, here, limit, self};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {

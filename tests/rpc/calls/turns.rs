@@ -6,7 +6,7 @@ use std::thread;
 use pipetalk::{Call, ClientOptions, ServerOptions, memory};
 
 use super::driver::{Client, MemoryServer, on, over};
-use crate::util::{self, here, limit, until};
+use util::{here, limit, until};
 
 #[test]
 fn who_asks_for_much_keeps_nobody_waiting_for_all_of_it() {

@@ -1,14 +1,8 @@
 //! What `service!` makes.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "service/scopes.rs"]
 mod scopes;
-#[path = "util/mod.rs"]
-mod util;
+#[cfg(feature = "tokio")]
+mod tasks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,9 +16,8 @@ use pipetalk::{
     Blob, Call, CallError, CallOptions, Channel, ClientOptions, DefaultCodec, ItemSink, Listener,
     LocalListener, Server, ServerHandle, ServerOptions, Stream, memory,
 };
-use serde::{Deserialize, Serialize};
 
-use util::{A_MOMENT, A_WHILE, Place, here, limit, soon};
+use util::{A_MOMENT, A_WHILE, Deserialize, Place, Serialize, here, limit, soon};
 
 pipetalk::service! {
     /// A small key-value store.

@@ -2,10 +2,9 @@
 //! forbidden, and what a `cfg` leaves out.
 
 use pipetalk::{Call, CallError, ItemSink, ServerOptions, memory};
-use serde::{Deserialize, Serialize};
 
 use super::{Serving, definition};
-use crate::util::{here, limit, soon};
+use util::{Deserialize, Serialize, here, limit, soon};
 
 /// Types and traits that have other names here than there.
 mod own {

@@ -1,13 +1,5 @@
 //! What `service!` makes for async programs, and that both kinds of ends understand each other.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,11 +12,10 @@ use pipetalk::{
     Blob, Call, CallError, CallOptions, ClientOptions, ItemSink, Server, ServerHandle,
     ServerOptions,
 };
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use util::on_tokio::{ManyThreads, OneThread, Runs};
-use util::{A_MOMENT, A_WHILE, Place, here, limit, soon};
+use util::{A_MOMENT, A_WHILE, Deserialize, Place, Serialize, here, limit, soon};
 
 pipetalk::service! {
     /// A small key-value store.

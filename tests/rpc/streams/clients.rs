@@ -1,9 +1,9 @@
 //! The clients of the service, on threads and on tokio, with the same face.
 
 /// What `service!` makes.
-pub(crate) mod threads {
-    pub(crate) use crate::drivers::threads_call::{Items, over};
-    pub(crate) use crate::service::NumbersClient;
+pub(crate) mod threads_call {
+    pub(crate) use crate::streams::service::NumbersClient;
+    pub(crate) use util::drivers::threads_call::{Items, over};
 
     /// Whether a client receives what comes when nobody waits for it.
     pub(crate) const READS_AHEAD: bool = false;
@@ -11,12 +11,12 @@ pub(crate) mod threads {
 
 /// What `service!` makes for async programs, waited for by threads.
 #[cfg(feature = "tokio")]
-pub(crate) mod tasks {
+pub(crate) mod tasks_call {
     use pipetalk::{Blob, CallError, CallOptions, ClientOptions, Deadline, memory};
 
-    use crate::drivers::tasks_call::{Channel, runtime, wait};
-    pub(crate) use crate::drivers::tasks_call::{Items, over};
-    use crate::service::AsyncNumbersClient;
+    use crate::streams::service::AsyncNumbersClient;
+    use util::drivers::tasks_call::{Channel, runtime, wait};
+    pub(crate) use util::drivers::tasks_call::{Items, over};
 
     /// Whether a client receives what comes when nobody waits for it.
     pub(crate) const READS_AHEAD: bool = true;

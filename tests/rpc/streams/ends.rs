@@ -11,8 +11,8 @@ use pipetalk::{
 
 use super::driver::Items;
 use super::town::{all_of, each};
-use crate::service::Told;
-use crate::util::{A_MOMENT, here, limit, rounds_or, soon};
+use crate::streams::service::Told;
+use util::{A_MOMENT, here, limit, rounds_or, soon};
 
 #[test]
 fn an_error_in_words_ends_a_stream_behind_its_items() {

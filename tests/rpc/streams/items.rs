@@ -7,8 +7,8 @@ use pipetalk::{CallError, CallOptions, ClientOptions, ServerOptions, memory};
 
 use super::driver::{Items, POOLS, on, over, serve_closure};
 use super::town::{all_of, each, window};
-use crate::service::Told;
-use crate::util::{here, is_wine, limit, soon, until, variable};
+use crate::streams::service::Told;
+use util::{here, is_wine, limit, soon, until, variable};
 
 #[test]
 fn items_come_in_order_and_then_the_end() {

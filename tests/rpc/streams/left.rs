@@ -11,7 +11,7 @@ use pipetalk::{
     ServerOptions, Stream, memory,
 };
 
-use crate::util::{A_WHILE, here, limit, soon, until};
+use util::{A_WHILE, here, limit, soon, until};
 
 /// A stream that counts how many there are.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use pipetalk::{CallError, ClientOptions, ServerOptions, SinkError, memory};
 
 use super::driver::{POOLS, READS_AHEAD};
 use super::town::{Town, all_of, each, window};
-use crate::service::Told;
-use crate::util::{A_MOMENT, A_WHILE, here, limit, promptly, soon, until};
+use crate::streams::service::Told;
+use util::{A_MOMENT, A_WHILE, here, limit, promptly, soon, until};
 
 #[test]
 fn what_has_come_before_a_connection_breaks_is_taken_and_then_the_error() {

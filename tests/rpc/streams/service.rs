@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use pipetalk::{Blob, Call, Deadline, ItemSink, SinkError};
 
-use crate::util::{A_WHILE, until};
+use util::{A_WHILE, until};
 
 pipetalk::service! {
     pub(crate) trait Numbers {
@@ -188,11 +188,11 @@ impl Numbers for Books {
 }
 
 /// Servers on threads.
-pub(crate) mod on_threads {
+pub(crate) mod threads_serve {
     use super::*;
 
-    pub(crate) use crate::drivers::threads_serve::{Server, bind, on};
     pub(crate) use pipetalk::Listener;
+    pub(crate) use util::drivers::threads_serve::{Server, bind, on};
 
     /// Whether a handler ends when its stream does, wherever it is.
     pub(crate) const ENDS_HANDLERS: bool = false;
@@ -216,7 +216,7 @@ impl Kept {
         match self {
             Kept::Thread(sink) => sink.send(number),
             #[cfg(feature = "tokio")]
-            Kept::Task(sink) => crate::drivers::tasks_call::wait(sink.send(number)),
+            Kept::Task(sink) => util::drivers::tasks_call::wait(sink.send(number)),
         }
     }
 
@@ -240,7 +240,7 @@ impl Kept {
         match self {
             Kept::Thread(sink) => sink.wait_until_stopped(deadline),
             #[cfg(feature = "tokio")]
-            Kept::Task(sink) => crate::drivers::tasks_call::wait(async {
+            Kept::Task(sink) => util::drivers::tasks_call::wait(async {
                 let left = deadline.remaining().unwrap();
                 tokio::time::timeout(left, sink.stopped()).await.is_ok()
             }),
@@ -249,7 +249,7 @@ impl Kept {
 }
 
 #[cfg(feature = "tokio")]
-pub(crate) use in_tasks::{on_blocking_tasks, on_tasks};
+pub(crate) use in_tasks::{blocking_tasks_serve, tasks_serve};
 
 #[cfg(feature = "tokio")]
 mod in_tasks {
@@ -333,11 +333,11 @@ mod in_tasks {
     }
 
     /// Servers on tokio.
-    pub(crate) mod on_tasks {
+    pub(crate) mod tasks_serve {
         use super::*;
 
-        pub(crate) use crate::drivers::tasks_serve::{Server, bind, on};
         pub(crate) use pipetalk::tokio::Listener;
+        pub(crate) use util::drivers::tasks_serve::{Server, bind, on};
 
         pub(crate) const ENDS_HANDLERS: bool = true;
 
@@ -358,10 +358,10 @@ mod in_tasks {
     }
 
     /// Servers on tokio whose handlers block.
-    pub(crate) mod on_blocking_tasks {
+    pub(crate) mod blocking_tasks_serve {
         use super::*;
 
-        pub(crate) use super::on_tasks::{Listener, POOLS, Server, bind, on};
+        pub(crate) use super::tasks_serve::{Listener, POOLS, Server, bind, on};
 
         pub(crate) const ENDS_HANDLERS: bool = false;
 

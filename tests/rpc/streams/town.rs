@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use pipetalk::{CallError, CallOptions, ClientOptions, ServerHandle, ServerOptions, memory};
 
 use super::driver::{ENDS_HANDLERS, Listener, NumbersClient, POOLS, Server, bind, on, serve};
-use crate::service::{Books, Kept, Told};
-use crate::util::{A_WHILE, Place, promptly, soon, until};
+use crate::streams::service::{Books, Kept, Told};
+use util::{A_WHILE, Place, promptly, soon, until};
 
 pub(super) struct Town {
     /// For what a failing test says.

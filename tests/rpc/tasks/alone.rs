@@ -6,8 +6,8 @@ use pipetalk::tokio::Client;
 use pipetalk::{ClientOptions, Listener, LocalListener, LocalStream, Stream};
 use tokio::task::spawn_blocking;
 
-use crate::util::tasks::{poll_times, runtimes};
-use crate::util::{Place, here, limit, soon};
+use util::tasks::{poll_times, runtimes};
+use util::{Place, here, limit, soon};
 
 /// The numbers that a client notifies of, until it goes.
 fn received(stream: &LocalStream) -> Vec<u32> {

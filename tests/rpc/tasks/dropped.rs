@@ -7,13 +7,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pipetalk::tokio::{Client, Server, memory};
 use pipetalk::{Blob, Call, CallError, CallOptions, ClientOptions, ServerOptions};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, connect};
-use crate::util::tasks::{poll_times, runtimes, until};
-use crate::util::{A_MOMENT, A_WHILE, Place, Rng, here, limit, rounds_or};
+use crate::tasks::harness::{Serving, connect};
+use util::tasks::{poll_times, runtimes, until};
+use util::{A_MOMENT, A_WHILE, Deserialize, Place, Rng, Serialize, here, limit, rounds_or};
 
 /// Tells when it is dropped.
 struct Dropped(mpsc::Sender<&'static str>);

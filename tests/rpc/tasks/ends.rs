@@ -8,9 +8,9 @@ use pipetalk::{CallError, ClientOptions, ServerOptions};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, alive_tasks, connect};
-use crate::util::tasks::{runtimes, until};
-use crate::util::{A_MOMENT, A_WHILE, Place, here, limit};
+use crate::tasks::harness::{Serving, alive_tasks, connect};
+use util::tasks::{runtimes, until};
+use util::{A_MOMENT, A_WHILE, Place, here, limit};
 
 #[test]
 fn a_server_that_is_dropped_ends_its_connections_and_gives_the_name_back() {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use pipetalk::tokio::{Client, Listener, Stream, memory};
 use pipetalk::{Call, CallError, ClientOptions, Deadline, Part, Peer, ServerOptions, UserId};
 
-use crate::harness::{Serving, alive_tasks, connect};
-use crate::util::tasks::{runtimes, until};
-use crate::util::{here, limit, soon};
+use crate::tasks::harness::{Serving, alive_tasks, connect};
+use util::tasks::{runtimes, until};
+use util::{here, limit, soon};
 
 /// A transport of somebody's own, with a mistake in it.
 #[derive(Debug)]

@@ -5,10 +5,9 @@ use std::io;
 
 use pipetalk::tokio::{Client, Listener, Server, memory};
 use pipetalk::{Call, ClientOptions, ServerHandle};
-use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::util::soon;
+use util::{Serialize, soon};
 
 pub(crate) struct Serving {
     pub(crate) handle: ServerHandle,

@@ -9,9 +9,9 @@ use pipetalk::tokio::{Channel, Client, ItemSink, Listener, Stream, memory};
 use pipetalk::{Call, CallOptions, ClientOptions, Deadline, DefaultCodec, Part, ServerOptions};
 use tokio::runtime::Builder;
 
-use crate::harness::connect;
-use crate::util::tasks::{runtimes, until};
-use crate::util::{here, limit, rounds, soon};
+use crate::tasks::harness::connect;
+use util::tasks::{runtimes, until};
+use util::{here, limit, rounds, soon};
 
 /// What a handler keeps of its calls.
 type Kept = Arc<Mutex<Vec<(Call, ItemSink<u32>)>>>;

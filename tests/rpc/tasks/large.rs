@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use pipetalk::tokio::{Channel, Client, ItemSink, memory};
 use pipetalk::{Blob, Call, CallOptions, ClientOptions, ServerOptions};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Deserializer;
 
-use crate::harness::{Serving, connect};
-use crate::util::tasks::{one_thread, until};
-use crate::util::{here, limit, soon};
+use crate::tasks::harness::{Serving, connect};
+use util::tasks::{one_thread, until};
+use util::{Deserialize, Serialize, here, limit, soon};
 
 /// Bytes, of which many are not decoded before the test says so.
 #[derive(Debug, Serialize)]

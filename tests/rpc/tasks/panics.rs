@@ -5,10 +5,10 @@ use std::time::Duration;
 use pipetalk::tokio::{Client, ItemSink, Items, memory};
 use pipetalk::{Call, CallError, CallOptions, ClientOptions, ServerOptions};
 
-use crate::harness::{Serving, alive_tasks, connect};
-use crate::util::bomb::{Bomb, raise};
-use crate::util::tasks::{runtimes, until};
-use crate::util::{A_MOMENT, here, limit};
+use crate::tasks::harness::{Serving, alive_tasks, connect};
+use util::bomb::{Bomb, raise};
+use util::tasks::{runtimes, until};
+use util::{A_MOMENT, here, limit};
 
 const AT_ONCE: u32 = 1;
 const BEFORE_WAITING: u32 = 2;

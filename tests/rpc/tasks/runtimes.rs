@@ -8,9 +8,9 @@ use pipetalk::tokio::{Client, Server, memory};
 use pipetalk::{CallError, CallOptions, ClientOptions, Deadline, ServerOptions};
 use tokio::runtime::Builder;
 
-use crate::harness::{Serving, connect};
-use crate::util::tasks::runtimes;
-use crate::util::{A_WHILE, Place, here, limit};
+use crate::tasks::harness::{Serving, connect};
+use util::tasks::runtimes;
+use util::{A_WHILE, Place, here, limit};
 
 #[test]
 fn outside_a_runtime_it_is_said_in_words() {

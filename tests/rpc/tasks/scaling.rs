@@ -9,8 +9,8 @@ use nix::time::{ClockId, clock_gettime};
 use pipetalk::tokio::{Client, Stream, memory};
 use pipetalk::{CallError, CallOptions, ClientOptions};
 
-use crate::util::tasks::one_thread;
-use crate::util::{here, limit, soon};
+use util::tasks::one_thread;
+use util::{here, limit, soon};
 
 /// How much time this thread has had: nobody else's counts, and neither do waits.
 fn worked() -> Duration {

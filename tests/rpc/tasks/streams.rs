@@ -1,14 +1,6 @@
 //! Streams of async programs: what blocking ones cannot do, such as to drop the wait for an item half-way; on either
 //! runtime.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by unwrapping it"
-)]
-
-#[path = "util/mod.rs"]
-mod util;
-
 use std::future::{Ready, pending, poll_fn, ready};
 use std::io;
 use std::pin::Pin;

@@ -11,9 +11,9 @@ use pipetalk::{Call, CallError, CallOptions, ClientOptions, ServerOptions};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, connect};
-use crate::util::tasks::{one_thread, poll_times, runtimes, until};
-use crate::util::{A_WHILE, Place, Rng, here, limit, rounds_or, variable};
+use crate::tasks::harness::{Serving, connect};
+use util::tasks::{one_thread, poll_times, runtimes, until};
+use util::{A_WHILE, Place, Rng, here, limit, rounds_or, variable};
 
 /// Many tasks over one connection that is broken now and then, with random deadlines and drops: each call ends, with
 /// its own answer or with an error that says truthfully whether the request was sent.

@@ -12,9 +12,9 @@ use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-use crate::harness::{Serving, alive_tasks, connect};
-use crate::util::tasks::{runtimes, until};
-use crate::util::{A_MOMENT, Place, here, limit, soon};
+use crate::tasks::harness::{Serving, alive_tasks, connect};
+use util::tasks::{runtimes, until};
+use util::{A_MOMENT, Place, here, limit, soon};
 
 type Called<'a> = Pin<Box<dyn Future<Output = Result<u32, CallError>> + Send + 'a>>;
 

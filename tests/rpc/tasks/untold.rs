@@ -8,9 +8,9 @@ use std::task::{Context, Waker};
 use pipetalk::tokio::{Client, Stream, memory};
 use pipetalk::{CallOptions, ClientOptions, Deadline, Part, ServerOptions};
 
-use crate::harness::Serving;
-use crate::util::tasks::runtimes;
-use crate::util::{A_MOMENT, here, limit, slowness, soon};
+use crate::tasks::harness::Serving;
+use util::tasks::runtimes;
+use util::{A_MOMENT, here, limit, slowness, soon};
 
 /// Receives when it is asked to, and wakes nobody to ask.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use pipetalk::tokio::{Client, Server, memory};
 use pipetalk::{Call, CallOptions, ClientOptions, Deadline, ServerOptions};
 use tokio::sync::Semaphore;
 
-use crate::harness::{Serving, connect};
-use crate::util::tasks::{runtimes, until};
-use crate::util::{A_MOMENT, Place, here, limit};
+use crate::tasks::harness::{Serving, connect};
+use util::tasks::{runtimes, until};
+use util::{A_MOMENT, Place, here, limit};
 
 /// A waker that uses its client when it is woken and when it is dropped, as that of a task does whose last waker it is:
 /// the task's future is dropped with it, and the call that it waits for.

@@ -9,8 +9,8 @@ use pipetalk::{Error, Listener, Stream};
 use rustix::io::Errno;
 
 use crate::harness::*;
-use crate::util::traced::{can_trace, with_failures};
-use crate::util::{announce, wait_for_release};
+use util::traced::{can_trace, with_failures};
+use util::{announce, wait_for_release};
 
 /// Larger than what is on its way can be.
 const LARGE: usize = 16 << 20;
@@ -97,7 +97,7 @@ pub(super) fn ask_past_a_failure<T: Named>(name: &str) {
 #[cfg(feature = "tokio")]
 #[test]
 fn l09_a_client_that_cannot_be_watched_is_let_go_of_alone() {
-    let _limit = crate::util::limit(crate::util::here!());
+    let _limit = util::limit(util::here!());
     if !can_trace("L9: failures of the system") {
         return;
     }

@@ -14,7 +14,7 @@ use pipetalk::{ConnectOptions, Deadline, Error, ListenOptions, Listener};
 use super::processor_time;
 use crate::harness::*;
 use crate::unix::assert_listens;
-use crate::util::{Actor, announce, here, limit, wait_for_release};
+use util::{Actor, announce, here, limit, wait_for_release};
 
 /// Runs something in a child of this process, which ends with it.
 fn in_child(act: impl FnOnce()) -> Pid {

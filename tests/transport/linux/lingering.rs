@@ -12,7 +12,7 @@ use rustix::net::{SendFlags, sockopt};
 use super::descriptors;
 use crate::harness::*;
 use crate::unix::descriptors::{limit_descriptors, send_with, send_with_flags};
-use crate::util::{Actor, PortableName, Stranger, announce, wait_for_release};
+use util::{Actor, PortableName, Stranger, announce, wait_for_release};
 
 /// A TCP connection with something unsent, for a peer that never reads. Whoever closes it waits, for longer than any test
 /// may take.

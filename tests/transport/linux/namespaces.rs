@@ -9,7 +9,7 @@ use std::process::Command;
 use pipetalk::{ConnectOptions, Deadline, Listener, Stream, Trust, UserId};
 
 use crate::harness::*;
-use crate::util::{Actor, PortableName, announce, skip, wait_for_release};
+use util::{Actor, PortableName, announce, skip, wait_for_release};
 
 /// Starts the test binary in namespaces of its own; `None`, and a line that says so, where that cannot be.
 fn apart(item: &str, args: &[&str]) -> Option<Command> {

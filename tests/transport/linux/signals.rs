@@ -11,7 +11,7 @@ use pipetalk::{ConnectOptions, Deadline, ListenOptions, Listener, Stream};
 
 use super::fill_backlog;
 use crate::harness::*;
-use crate::util::{Actor, announce};
+use util::{Actor, announce};
 
 pub(crate) fn d02_signals_give_no_call_more_time<T: Named>() {
     let place = Place::new();

@@ -12,7 +12,7 @@ use pipetalk::{Access, ListenOptions, LocalListener};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::harness::*;
-use crate::util::{here, limit};
+use util::{here, limit};
 
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().mode() & 0o7777

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
 use pipetalk::{Deadline, Error, ListenOptions};
 
-use crate::harness::*;
+use crate::overlapped::harness::*;
 
 /// How many futures are dropped in each of these.
 fn drops() -> usize {

@@ -9,7 +9,7 @@ use pipetalk::{Deadline, Error};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
-use crate::harness::*;
+use crate::overlapped::harness::*;
 
 /// What a task comes to that has to end promptly.
 async fn promptly<R>(task: JoinHandle<R>) -> R {

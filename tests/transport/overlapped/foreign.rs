@@ -8,7 +8,7 @@ use interprocess::os::windows::named_pipe::{PipeListenerOptions, PipeMode, pipe_
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
 use pipetalk::{ConnectOptions, Deadline, ListenOptions, ReadMode};
 
-use crate::harness::*;
+use crate::overlapped::harness::*;
 
 fn open(pipe: &str) -> File {
     OpenOptions::new()

@@ -9,7 +9,7 @@ use pipetalk::{Deadline, Error, ListenOptions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-pub(crate) use crate::util::{
+pub(crate) use util::{
     A_MOMENT, PortableName, Rng, here, limit, rounds, rounds_or, skipped_under_wine, soon,
 };
 

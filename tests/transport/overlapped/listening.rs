@@ -9,7 +9,7 @@ use pipetalk::{ConnectOptions, Deadline, Error, ListenOptions};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::harness::*;
+use crate::overlapped::harness::*;
 
 #[test]
 fn stopping_wakes_who_accepts_and_gives_the_name_back() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
 use pipetalk::{ConnectOptions, Deadline, Error, ListenOptions, Part, ReadMode};
 
-use crate::harness::*;
+use crate::overlapped::harness::*;
 
 /// Around every size at which something changes: the first read, a buffer that is kept, the pipe's own.
 const SIZES: [usize; 18] = [

@@ -9,7 +9,7 @@ use std::thread;
 use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream};
 use pipetalk::{Deadline, Error, ListenOptions};
 
-use crate::harness::*;
+use crate::overlapped::harness::*;
 
 /// Polls a future by hand until it is ready: there is no runtime here.
 fn by_hand<F: Future>(future: F) -> F::Output {

@@ -13,7 +13,7 @@ use pipetalk::{
 
 use super::{assert_listens, mode};
 use crate::harness::*;
-use crate::util::{Actor, PortableName, STRANGER, Stranger, here, limit, skip};
+use util::{Actor, PortableName, STRANGER, Stranger, here, limit, skip};
 
 #[test]
 fn i02_by_default_the_socket_is_its_users_only() {

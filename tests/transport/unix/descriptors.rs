@@ -11,7 +11,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::assert_listens;
 use crate::harness::*;
-use crate::util::{Actor, announce, wait_for_release};
+use util::{Actor, announce, wait_for_release};
 
 /// Sends bytes with a copy of each descriptor.
 pub(crate) fn send_with(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {

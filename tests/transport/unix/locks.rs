@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{assert_listens, mode};
 use crate::harness::*;
-use crate::util::{Actor, STRANGER, Stranger, here, limit};
+use util::{Actor, STRANGER, Stranger, here, limit};
 
 /// A place in a directory where everybody may create files, and nobody may remove another's.
 fn in_a_sticky_directory() -> Place {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{assert_listens, mode};
 use crate::harness::*;
 use crate::names::assert_refused;
-use crate::util::{Actor, PortableName, here, limit, runtime_directories, skip};
+use util::{Actor, PortableName, here, limit, runtime_directories, skip};
 
 /// The longest path of a socket, without its closing NUL: unix(7), unix(4).
 const LONGEST: usize = if cfg!(target_os = "linux") { 107 } else { 103 };

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::mode;
 use crate::harness::*;
-use crate::util::{Actor, PortableName, Stranger, announce, here, limit, skip, wait_for_release};
+use util::{Actor, PortableName, Stranger, announce, here, limit, skip, wait_for_release};
 
 /// A name, and directories that no other test has. The runtime directory is not there yet.
 struct World {
@@ -250,8 +250,7 @@ fn i02_no_umask_makes_a_place_that_its_user_cannot_use() {
         let args = ["blocking", umask, &world.name];
         let mut first = world.start_with(without_runtime(), "bind under umask", &args);
         assert_eq!(first.says(), "listening", "umask {umask}");
-        let directory =
-            world.in_temporary(stranger.as_ref().map_or(uid(), |_| crate::util::STRANGER));
+        let directory = world.in_temporary(stranger.as_ref().map_or(uid(), |_| util::STRANGER));
         let file = directory.join(world.file());
         // It may have one that the system has made.
         if file.exists() {

@@ -14,7 +14,7 @@ use pipetalk::{ConnectOptions, Listener, LocalListener, LocalStream};
 
 use super::{assert_listens, mode};
 use crate::harness::*;
-use crate::util::{STRANGER, Stranger, here, limit};
+use util::{STRANGER, Stranger, here, limit};
 
 #[test]
 fn l01_a_foreign_listener_is_addr_in_use_and_unharmed() {

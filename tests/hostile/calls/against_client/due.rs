@@ -7,10 +7,10 @@ use std::thread;
 use pipetalk::{CallError, CallOptions, ClientOptions, Stream};
 
 use super::{asked, behave, play};
-use crate::bytes::*;
-use crate::driver::Items;
-use crate::town::{Raw, Reply, Request, encoded};
-use crate::util::{A_MOMENT, here, limit, slowness, until};
+use crate::calls::bytes::*;
+use super::super::driver::Items;
+use super::super::town::{Raw, Reply, Request, encoded};
+use util::{A_MOMENT, here, limit, slowness, until};
 
 /// What a test's large message has: far more than any system holds.
 const LARGE: usize = 8 << 20;

@@ -6,9 +6,9 @@ use std::thread;
 use pipetalk::{CallError, CallOptions, ClientOptions, Stream};
 
 use super::{TestClient, asked, behave, play};
-use crate::bytes::*;
-use crate::town::{PROMPT, Raw, Reply, Request};
-use crate::util::{A_MOMENT, here, limit, soon};
+use crate::calls::bytes::*;
+use super::super::town::{PROMPT, Raw, Reply, Request};
+use util::{A_MOMENT, here, limit, soon};
 
 /// A refusal, of a message of so many bytes where that is the reason.
 fn refusal(code: u16) -> Vec<u8> {

@@ -6,10 +6,10 @@ use pipetalk::{CallError, CallOptions, ClientOptions, Stream};
 
 use super::{asked, assert_protocol, behave, play};
 use crate::ALLOCATOR;
-use crate::bytes::*;
-use crate::driver::Items;
-use crate::town::{Raw, Reply, Request, encoded};
-use crate::util::{here, limit, soon};
+use crate::calls::bytes::*;
+use super::super::driver::Items;
+use super::super::town::{Raw, Reply, Request, encoded};
+use util::{here, limit, soon};
 
 /// Every message that ends a conversation in which a stream of four credits is open, and what the client says of it.
 fn breaches_of_a_stream(id: u32) -> Vec<(Vec<Vec<u8>>, &'static str)> {

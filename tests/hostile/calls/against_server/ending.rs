@@ -6,10 +6,10 @@ use std::thread;
 
 use pipetalk::{ServerOptions, Stream};
 
-use crate::bytes::*;
-use crate::driver;
-use crate::town::{Gate, Raw, alone, echo};
-use crate::util::{A_WHILE, Place, here, limit, soon, until};
+use crate::calls::bytes::*;
+use super::super::driver;
+use super::super::town::{Gate, Raw, alone, echo};
+use util::{A_WHILE, Place, here, limit, soon, until};
 
 /// Lets in whoever comes, when it is open.
 #[derive(Default)]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use pipetalk::{Deadline, Stream};
 
-use crate::bytes::{self, *};
-use crate::driver;
-use crate::town::{MAX_MESSAGE, PROMPT, Raw, Request, Town, echo, encoded};
-use crate::util::{here, limit, until};
+use crate::calls::bytes::{self, *};
+use super::super::driver;
+use super::super::town::{MAX_MESSAGE, PROMPT, Raw, Request, Town, echo, encoded};
+use util::{here, limit, until};
 
 #[test]
 fn a_message_over_the_limit_ends_the_connection_and_names_it() {
@@ -176,7 +176,7 @@ fn a_flood_of_cancellations_is_nothing() {
     for pool in driver::pools([0, 2]) {
         let town = Town::with_pool(pool, |options| options);
         let guest = town.guest();
-        let floods = crate::util::rounds_or(30_000, 3_000);
+        let floods = util::rounds_or(30_000, 3_000);
         guest.says(&bytes::request(
             1,
             FOR_EVER,
@@ -212,7 +212,7 @@ fn a_flood_of_notifications_waits_for_the_handlers() {
         ))));
         // A gate on the one thread of the pool would hold up the neighbour, who is to be answered all the while.
         let handled = town.gate.handled();
-        let flood = crate::util::rounds_or(1_000, 200);
+        let flood = util::rounds_or(1_000, 200);
         for _ in 0..flood {
             flooder.says(&large);
         }

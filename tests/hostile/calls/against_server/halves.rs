@@ -5,10 +5,10 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::bytes::{self, *};
-use crate::driver;
-use crate::town::{Reply, Request, Town, echo, echoed, encoded};
-use crate::util::{A_WHILE, here, limit, until};
+use crate::calls::bytes::{self, *};
+use super::super::driver;
+use super::super::town::{Reply, Request, Town, echo, echoed, encoded};
+use util::{A_WHILE, here, limit, until};
 
 /// Somebody whose socket is in hand.
 struct Half(UnixStream);

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::bytes::{self, *};
-use crate::town::{Request, Town, echo, encoded};
-use crate::util::{A_MOMENT, here, limit};
+use crate::calls::bytes::{self, *};
+use super::super::town::{Request, Town, echo, encoded};
+use util::{A_MOMENT, here, limit};
 
 #[test]
 fn silence_before_the_hello_is_cut_off() {
@@ -54,7 +54,7 @@ fn half_a_hello_and_then_silence_is_cut_off() {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
-    use crate::town::PROMPT;
+    use super::super::town::PROMPT;
 
     let _limit = limit(here!());
     let town = Town::with(|options| options.hello_timeout(A_MOMENT));

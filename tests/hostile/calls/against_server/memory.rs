@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use pipetalk::{ClientOptions, Deadline, Stream};
 
-use crate::bytes::{self, *};
-use crate::driver::{self, Client};
-use crate::town::{MAX_MESSAGE, Raw, Reply, Request, Town, encoded};
-use crate::util::{A_MOMENT, here, limit, rounds, skip, until};
+use crate::calls::bytes::{self, *};
+use super::super::driver::{self, Client};
+use super::super::town::{MAX_MESSAGE, Raw, Reply, Request, Town, encoded};
+use util::{A_MOMENT, here, limit, rounds, skip, until};
 
 /// The text that a request asks to be sent.
 fn large(id: u32, size: usize) -> Vec<u8> {

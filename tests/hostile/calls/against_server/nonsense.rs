@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::bytes::{self, *};
-use crate::driver;
-use crate::town::{MAX_MESSAGE, PROMPT, Request, Town, Tree, echo, echoed, encoded};
-use crate::util::{here, limit};
+use crate::calls::bytes::{self, *};
+use super::super::driver;
+use super::super::town::{MAX_MESSAGE, PROMPT, Request, Town, Tree, echo, echoed, encoded};
+use util::{here, limit};
 
 #[test]
 fn a_guest_who_says_what_he_may_not_is_refused() {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::bytes::{self, *};
-use crate::driver;
-use crate::town::{Reply, Request, Town, echo, echoed, encoded};
-use crate::util::{A_MOMENT, here, limit, skip, until};
+use crate::calls::bytes::{self, *};
+use super::super::driver;
+use super::super::town::{Reply, Request, Town, echo, echoed, encoded};
+use util::{A_MOMENT, here, limit, skip, until};
 
 #[test]
 fn an_id_in_use_is_refused() {

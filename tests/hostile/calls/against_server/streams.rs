@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use pipetalk::{Deadline, Stream};
 
-use crate::bytes::{self, *};
-use crate::driver::{ENDS_HANDLERS, ONE_BY_ONE};
-use crate::town::{MAX_MESSAGE, PROMPT, Raw, Reply, Request, Town, echo, echoed, encoded};
-use crate::util::{here, limit, rounds_or, until};
+use crate::calls::bytes::{self, *};
+use super::super::driver::{ENDS_HANDLERS, ONE_BY_ONE};
+use super::super::town::{MAX_MESSAGE, PROMPT, Raw, Reply, Request, Town, echo, echoed, encoded};
+use util::{here, limit, rounds_or, until};
 
 /// As much as there can be.
 const MOST: u32 = i32::MAX as u32;
