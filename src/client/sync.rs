@@ -1,4 +1,4 @@
-//! What `turn.rs` waits with; `tests/model/` has other primitives in its place.
+//! What `turn.rs` waits with; `tests/proto/model/` has other primitives in its place.
 
 pub(super) use std::thread::{Thread, current};
 

@@ -16,7 +16,7 @@
 //! there is room, and wakes the next if there is still some when it has got it or given up.
 //!
 //! Nothing here knows a stream, a session or a clock. The primitives come from `super::sync`, so that
-//! `tests/model/` can go through every order in which the threads can run.
+//! `tests/proto/model/` can go through every order in which the threads can run.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -71,6 +71,7 @@ struct Everything {
 
 #[test]
 fn a_value_of_every_kind_passes() {
+    let _limit = util::limit(util::here!());
     let value = Everything {
         bool: true,
         signed: (i8::MIN, i16::MIN, i32::MIN, i64::MIN, i128::MIN),
@@ -114,6 +115,7 @@ fn a_value_of_every_kind_passes() {
 
 #[test]
 fn depth_is_counted_whatever_the_format_calls() {
+    let _limit = util::limit(util::here!());
     #[derive(Debug, Deserialize)]
     #[expect(dead_code, reason = "only their levels matter")]
     enum Deep {
@@ -150,6 +152,7 @@ fn depth_is_counted_whatever_the_format_calls() {
 
 #[test]
 fn an_error_is_in_the_words_of_the_format() {
+    let _limit = util::limit(util::here!());
     let error = decode::<Vec<u8>>("[1, 2, 300]").unwrap_err();
     let CodecError::Malformed(text) = error else {
         panic!("{error:?}");
@@ -159,6 +162,7 @@ fn an_error_is_in_the_words_of_the_format() {
 
 #[test]
 fn memory_is_counted_where_no_length_is_claimed() {
+    let _limit = util::limit(util::here!());
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Row {
         id: u8,
@@ -193,6 +197,7 @@ fn memory_is_counted_where_no_length_is_claimed() {
 
 #[test]
 fn a_format_without_bytes_will_do_for_a_blob() {
+    let _limit = util::limit(util::here!());
     let json = serde_json::to_string(&Blob::from("ab")).unwrap();
     assert_eq!(json, "[97,98]");
     assert_eq!(serde_json::from_str::<Blob>(&json).unwrap(), "ab");

@@ -7,7 +7,7 @@ use std::path::Path;
 mod target;
 
 /// How many cases at random; each is decoded into more than a dozen types by each codec.
-const CASES: usize = 20_000;
+const CASES: u32 = 20_000;
 
 fn corpus() -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/codec");
@@ -53,6 +53,7 @@ impl Random {
 
 #[test]
 fn the_corpus_is_harmless() {
+    let _limit = util::limit(util::here!());
     for case in corpus() {
         target::run(&case);
         for end in 0..case.len() {
@@ -63,6 +64,7 @@ fn the_corpus_is_harmless() {
 
 #[test]
 fn a_changed_corpus_is_harmless() {
+    let _limit = util::limit(util::here!());
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for case in corpus() {
         for _ in 0..200 {
@@ -80,8 +82,9 @@ fn a_changed_corpus_is_harmless() {
 
 #[test]
 fn bytes_at_random_are_harmless() {
+    let _limit = util::limit(util::here!());
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    for _ in 0..CASES {
+    for _ in 0..util::rounds(CASES) {
         let len = random.below(40);
         let case: Vec<u8> = (0..len).map(|_| random.byte()).collect();
         target::run(&case);

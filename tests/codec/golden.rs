@@ -47,12 +47,14 @@ macro_rules! table {
         #[cfg(feature = "bincode")]
         #[test]
         fn bincode() {
+            let _limit = util::limit(util::here!());
             $(check::<pipetalk::codec::Bincode, _>(&$value, stringify!($value), $bincode);)*
         }
 
         #[cfg(feature = "postcard")]
         #[test]
         fn postcard() {
+            let _limit = util::limit(util::here!());
             $(
                 let bytes = [$bincode $(, $postcard)?];
                 check::<pipetalk::codec::Postcard, _>(&$value, stringify!($value), bytes[bytes.len() - 1]);
@@ -77,6 +79,7 @@ where
 
 #[test]
 fn the_names_are() {
+    let _limit = util::limit(util::here!());
     #[cfg(feature = "bincode")]
     assert_eq!(pipetalk::codec::Bincode::NAME, "bincode-2");
     #[cfg(feature = "postcard")]

@@ -13,11 +13,17 @@ macro_rules! for_each_codec {
     ($($test:ident),* $(,)?) => {
         #[cfg(feature = "bincode")]
         mod bincode {
-            $(#[test] fn $test() { super::$test::<pipetalk::codec::Bincode>(); })*
+            $(#[test] fn $test() {
+                let _limit = util::limit(util::here!());
+                super::$test::<pipetalk::codec::Bincode>();
+            })*
         }
         #[cfg(feature = "postcard")]
         mod postcard {
-            $(#[test] fn $test() { super::$test::<pipetalk::codec::Postcard>(); })*
+            $(#[test] fn $test() {
+                let _limit = util::limit(util::here!());
+                super::$test::<pipetalk::codec::Postcard>();
+            })*
         }
     };
 }

@@ -76,6 +76,7 @@ fn allocated<R>(run: impl FnOnce() -> R) -> (usize, usize) {
 
 #[test]
 fn the_count_is_right() {
+    let _limit = util::limit(util::here!());
     let run = || drop((vec![0u8; 1000], Vec::<u8>::with_capacity(500)));
     assert_eq!(allocated(run), (1500, 2));
     assert_eq!(allocated(|| vec![0u8; 1000]), (1000, 1));

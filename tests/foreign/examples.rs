@@ -22,6 +22,7 @@ const NO_ARGS: &[&str] = &[];
 
 #[test]
 fn a_server_prints_messages_and_a_client_prints_the_reply() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     let server = place.server();
     let name = Name::new(&place.name).unwrap();
@@ -38,6 +39,7 @@ fn a_server_prints_messages_and_a_client_prints_the_reply() {
 
 #[test]
 fn a_server_serves_two_clients_at_once() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     let server = place.server();
     // One that stays, on a thread of its own in the server, does not hold up the other.
@@ -62,6 +64,7 @@ fn a_server_serves_two_clients_at_once() {
 
 #[test]
 fn a_client_prints_a_reply_of_any_length() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     let listener = LocalListener::bind(&place.name).unwrap();
     for length in [0, 1, 511, 512, 513, 100_000, 17 << 20] {
@@ -85,6 +88,7 @@ fn a_client_prints_a_reply_of_any_length() {
 
 #[test]
 fn a_client_without_a_server_says_so_in_one_line() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     let client = place.start_client("anybody?");
     assert_eq!(
@@ -95,6 +99,7 @@ fn a_client_without_a_server_says_so_in_one_line() {
 
 #[test]
 fn a_client_whose_server_says_nothing_says_so_in_one_line() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     let listener = LocalListener::bind(&place.name).unwrap();
     let client = place.start_client("anybody?");
@@ -112,6 +117,7 @@ fn a_client_whose_server_says_nothing_says_so_in_one_line() {
 
 #[test]
 fn a_second_server_says_in_one_line_that_the_name_is_taken() {
+    let _limit = util::limit(util::here!());
     if is_wine() {
         skip(
             "a second server",
@@ -133,6 +139,7 @@ fn a_second_server_says_in_one_line_that_the_name_is_taken() {
 
 #[test]
 fn a_client_that_dies_ends_only_its_own_thread() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     let server = place.server();
     let staying = place.connect();
@@ -152,6 +159,7 @@ fn a_client_that_dies_ends_only_its_own_thread() {
 
 #[test]
 fn a_server_that_was_killed_leaves_a_name_that_the_next_one_takes() {
+    let _limit = util::limit(util::here!());
     let place = Place::new();
     drop(place.server());
     let next = place.server();
@@ -161,6 +169,7 @@ fn a_server_that_was_killed_leaves_a_name_that_the_next_one_takes() {
 
 #[test]
 fn messages_shows_what_message_mode_means() {
+    let _limit = util::limit(util::here!());
     let lines = Running::start("messages", NO_ARGS).expect_success();
     let expected = [
         "Boundaries: what is sent as one message is received as one.",
@@ -196,6 +205,7 @@ fn messages_shows_what_message_mode_means() {
 
 #[test]
 fn messages_runs_twice_at_once() {
+    let _limit = util::limit(util::here!());
     let both = [(); 2].map(|()| Running::start("messages", NO_ARGS));
     for one in both {
         assert_eq!(one.expect_success().len(), 27);
@@ -204,6 +214,7 @@ fn messages_runs_twice_at_once() {
 
 #[test]
 fn custom_transport_echoes_over_each_transport() {
+    let _limit = util::limit(util::here!());
     let lines = Running::start("custom_transport", NO_ARGS).expect_success();
     for title in [
         "The platform's own transport:",
@@ -301,6 +312,7 @@ mod unix {
 
     #[test]
     fn ctrl_c_ends_a_server_and_gives_the_name_back() {
+        let _limit = util::limit(util::here!());
         for clients in [0, 1, 3] {
             let place = Place::new();
             let server = place.server();
@@ -326,6 +338,7 @@ mod unix {
 
     #[test]
     fn ctrl_c_ends_a_server_that_waits_for_a_client_to_read() {
+        let _limit = util::limit(util::here!());
         let place = Place::new();
         let server = place.server();
         let client = place.connect();
@@ -344,6 +357,7 @@ mod unix {
 
     #[test]
     fn a_client_that_sends_garbage_ends_only_its_own_thread() {
+        let _limit = util::limit(util::here!());
         let place = Place::new();
         let server = place.server();
         for garbage in [
@@ -389,6 +403,7 @@ mod windows {
 
     #[test]
     fn ctrl_c_ends_a_server_and_gives_the_name_back() {
+        let _limit = util::limit(util::here!());
         skip(
             "Ctrl-C",
             "it reaches every program of a console, so that it would end the tests too",

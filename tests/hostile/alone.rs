@@ -1,6 +1,8 @@
 //! Who may run beside whom: memory, threads and processors are the whole process's.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(unix)]
+use std::sync::RwLockReadGuard;
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 static RUNNING: RwLock<()> = RwLock::new(());
 
@@ -12,8 +14,10 @@ pub(crate) fn alone() -> Alone {
 }
 
 /// For any other test: it runs beside its like.
+#[cfg(unix)]
 pub(crate) type Together = RwLockReadGuard<'static, ()>;
 
+#[cfg(unix)]
 pub(crate) fn together() -> Together {
     RUNNING.read().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@
 
 mod broadcast;
 mod calls;
-#[cfg(all(feature = "derive", target_os = "linux"))]
+#[cfg(all(feature = "tokio", target_os = "linux"))]
 mod mistakes;
 mod service;
 #[cfg(feature = "signals")]

@@ -39,7 +39,7 @@ impl Counter for Zero {
     }
 
     fn panic(&self, _call: &Call) {
-        panic!("as asked");
+        util::panic_as_asked();
     }
 
     fn touch(&self, _call: &Call) {}
@@ -195,6 +195,7 @@ impl Collector {
 
 #[test]
 fn each_call_has_a_span_on_both_sides() {
+    let _limit = util::limit(util::here!());
     let collector = Collector::of_all();
     let (listener, connector) = memory::listener();
     let server = ServerOptions::new().on(listener);
@@ -241,12 +242,13 @@ struct Panics;
 
 impl Serialize for Panics {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        panic!("as asked");
+        util::panic_as_asked();
     }
 }
 
 #[test]
 fn a_call_that_panics_on_its_way_says_so() {
+    let _limit = util::limit(util::here!());
     let collector = Collector::of_all();
     let (listener, connector) = memory::listener();
     let server = ServerOptions::new().service("Panics", "").on(listener);
@@ -335,6 +337,7 @@ mod tasks {
 
     #[test]
     fn what_is_dropped_says_so_in_its_span() {
+        let _limit = util::limit(util::here!());
         let collector = Collector::of_all();
         let runtime = ::tokio::runtime::Builder::new_current_thread()
             .enable_all()

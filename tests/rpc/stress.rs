@@ -1,7 +1,7 @@
 //! Typed calls under stress: one client for many threads while connections break, and servers that are killed. Every
 //! call ends, with its own answer or with an error that says truthfully whether the request was sent.
 //!
-//! `PIPETALK_STRESS` is the number of calls, 20,000 unless set.
+//! `PIPETALK_STRESS` is the number of calls, 20,000 in a thorough run unless set.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
@@ -18,8 +18,8 @@ use pipetalk::{
 };
 
 use util::{
-    A_WHILE, Actor, Deserialize, Place, Rng, Serialize, announce, here, is_wine, limit, rounds_or,
-    shout, variable,
+    A_WHILE, Actor, Deserialize, Place, Rng, Serialize, announce, here, is_wine, limit, many,
+    rounds_or, shout,
 };
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -184,7 +184,7 @@ impl Plan {
 fn stress_one_client_for_many_threads_while_connections_break() {
     const THREADS: usize = 64;
     let _limit = limit(here!());
-    let calls: u64 = variable("PIPETALK_STRESS").unwrap_or(if is_wine() { 4_000 } else { 20_000 });
+    let calls = many(if is_wine() { 4_000 } else { 20_000 });
     let mut rng = Rng::new();
     let place = Place::new();
     let streams = Arc::default();

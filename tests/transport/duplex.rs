@@ -221,7 +221,7 @@ pub(crate) fn d03_a_panic_while_a_send_waits_ends_the_send_first<T: Transport>()
         let message = content(1, HUGE);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let message = [IoSlice::new(&message)];
-            from.send_while_receiving(&message, soon(), &mut || panic!("as asked"))
+            from.send_while_receiving(&message, soon(), &mut || util::panic_as_asked())
         }));
         assert!(panicked.is_err());
         drop(message);

@@ -5,9 +5,7 @@
 //! What only one platform has is in `unix.rs`, `linux.rs` or `windows.rs`. The test
 //! `table_of_items` prints which item is proven where, and fails if one is not.
 //!
-//! `PIPETALK_SEED` repeats the timing of a run that failed, `PIPETALK_ROUNDS` multiplies how often what is about a
-//! race is repeated, `PIPETALK_SLOW` makes all time limits so many times longer, and `PIPETALK_STRESS` is how
-//! many messages the stress tests send.
+//! The variables that repeat a run, or make it thorough, are in `tests/README.md`.
 
 #![allow(
     clippy::unwrap_used,

@@ -6,12 +6,11 @@ use std::thread;
 use pipetalk::{Deadline, Listener, Stream};
 
 use crate::harness::*;
-use util::{MANY_CLIENTS, allow_many_descriptors, is_wine, variable};
+use util::{MANY_CLIENTS, allow_many_descriptors, is_wine, many};
 
 /// How many messages go, both directions together.
 fn messages() -> usize {
-    let usual = if is_wine() { 4_000 } else { 20_000 };
-    variable("PIPETALK_STRESS").unwrap_or(usual)
+    many(if is_wine() { 4_000 } else { 20_000 }) as usize
 }
 
 /// The sizes of the messages, the same at both ends.

@@ -17,7 +17,9 @@ mod example;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
 mod pairs;
+mod panics;
 mod rng;
+mod rounds;
 pub mod scarce;
 #[cfg(feature = "tokio")]
 pub mod tasks;
@@ -34,9 +36,7 @@ mod platform;
 use std::env;
 use std::io::{self, Write};
 use std::ops::Deref;
-use std::panic;
 use std::process;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -46,8 +46,10 @@ use pipetalk::Deadline;
 
 pub use actor::{Actor, Play, announce, play, wait_for_release};
 pub use example::{EXAMPLE_LIMIT, Running, example, spawn};
+pub use panics::{expect_panics_in, panic_as_asked};
 pub use platform::*;
 pub use rng::Rng;
+pub use rounds::{is_quick, many, rounds, rounds_or};
 // Both the traits and the macros, which are not serde's feature `derive`: see `Cargo.toml`.
 pub use serde::{Deserialize, Serialize};
 #[cfg(not(feature = "derive"))]
@@ -80,9 +82,9 @@ pub struct Limit {
 }
 
 pub fn limit(test: &str) -> Limit {
-    report_panics_at_once();
+    panics::report_at_once();
     let (running, ended) = mpsc::channel();
-    let mut time = LIMIT * slowness() * repetitions();
+    let mut time = LIMIT * slowness() * rounds::thoroughness().unwrap_or(1);
     if test.contains("stress") {
         time += Duration::from_millis(10 * variable("PIPETALK_STRESS").unwrap_or(0));
     }
@@ -94,18 +96,6 @@ pub fn limit(test: &str) -> Limit {
         }
     });
     Limit { _running: running }
-}
-
-/// What a failing test says would be lost if another thread then hung: so say it past the capture as well.
-fn report_panics_at_once() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            shout(&format!("{info}"));
-            usual(info);
-        }));
-    });
 }
 
 /// Prints a line to stderr, past the capturing of the test's output.
@@ -132,32 +122,8 @@ pub fn slowness() -> u32 {
     variable("PIPETALK_SLOW").map_or(1, |slow: u32| slow.max(1))
 }
 
-/// How many times as often what is about a race is repeated: `PIPETALK_ROUNDS`.
-fn repetitions() -> u32 {
-    variable("PIPETALK_ROUNDS").map_or(1, |rounds: u32| rounds.max(1))
-}
-
 pub fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
     env::var(name).ok()?.parse().ok()
-}
-
-/// How often a test about a race repeats it.
-pub fn rounds(usual: u32) -> u32 {
-    (usual * repetitions() / slowness()).max(1)
-}
-
-/// The same with fewer under Wine, where each round costs many times as much; that is said.
-pub fn rounds_or(usual: u32, under_wine: u32) -> u32 {
-    if !is_wine() {
-        return rounds(usual);
-    }
-    let test = thread::current();
-    let test = test.name().unwrap_or_default();
-    let rounds = rounds(under_wine);
-    shout(&format!(
-        "{test}: {rounds} rounds under Wine, {usual} elsewhere"
-    ));
-    rounds
 }
 
 /// The deadline of a call that is expected to succeed.

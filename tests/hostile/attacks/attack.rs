@@ -9,7 +9,7 @@ use pipetalk::{
 
 use crate::attacks::target::{Reply, Request, Wide};
 use crate::calls::bytes::{FOR_EVER, cancel, hello, notification, open, request};
-use util::{Serialize, allow_many_descriptors, announce, is_wine};
+use util::{Serialize, allow_many_descriptors, announce, is_quick, is_wine};
 
 /// How long an attacker waits for anything: a server may well make it wait.
 const BRIEFLY: Duration = Duration::from_millis(200);
@@ -21,6 +21,16 @@ pub(crate) fn crowd_size() -> usize {
 }
 
 const LARGE: usize = 15 << 20;
+
+/// How many there are of what is not about a limit; in a quick run a part of it.
+fn some(usual: usize) -> usize {
+    if is_quick() { usual / 8 } else { usual }
+}
+
+/// How many elements a message has: each costs the server a while.
+fn elements() -> usize {
+    if is_quick() { LARGE / 32 } else { LARGE }
+}
 
 pub(crate) fn run(attack: &str, name: &str) {
     allow_many_descriptors();
@@ -36,14 +46,14 @@ pub(crate) fn run(attack: &str, name: &str) {
         "churn" => attacker.churns(),
         #[cfg(unix)]
         "halves" => attacker.keep(attacker.halves()),
-        "large requests" => attacker.floods(64, |id| {
+        "large requests" => attacker.floods(some(64), |id| {
             request(
                 id,
                 FOR_EVER,
                 &encoded(&Request::Bytes(vec![7; LARGE].into())),
             )
         }),
-        "large notifications" => attacker.floods(64, |_| {
+        "large notifications" => attacker.floods(some(64), |_| {
             notification(&encoded(&Request::Bytes(vec![7; LARGE].into())))
         }),
         "unread replies" => attacker.floods(crowd_size(), |id| {
@@ -56,10 +66,14 @@ pub(crate) fn run(attack: &str, name: &str) {
         "slow" => attacker.floods(1, |id| request(id, FOR_EVER, &encoded(&Request::Slow(200)))),
         "bombs" => attacker.bombs(),
         "units" => attacker.floods(16, |id| {
-            request(id, FOR_EVER, &encoded(&Request::Units(vec![vec![]; LARGE])))
+            request(
+                id,
+                FOR_EVER,
+                &encoded(&Request::Units(vec![vec![]; elements()])),
+            )
         }),
         "wide" => {
-            let none: Vec<Option<Wide>> = vec![None; LARGE];
+            let none: Vec<Option<Wide>> = vec![None; elements()];
             let message = encoded(&Request::Wide(none));
             attacker.floods(16, |id| request(id, FOR_EVER, &message));
         }
@@ -115,14 +129,14 @@ impl Attacker<'_> {
     }
 
     fn churns(&self) -> ! {
-        for round in 0_u64.. {
+        for round in 0.. {
             if let Some(stream) = self.guest() {
                 let _ = stream.send(
                     &request(1, FOR_EVER, &encoded(&Request::UntilCancelled)),
                     briefly(),
                 );
             }
-            if round == 1_000 {
+            if round == some(1_000) {
                 announce("done");
             }
         }
@@ -191,13 +205,13 @@ impl Attacker<'_> {
         }
         let publisher: Option<Client<Request, Reply>> = Client::connect(self.name).ok();
         let news = Request::Publish(vec![7; 256 << 10].into());
-        for round in 0_u64.. {
+        for round in 0.. {
             // An attacker whose connections are refused has nothing left to do.
             match publisher.as_ref().map(|client| client.call(&news)) {
                 Some(Ok(_)) => {}
                 _ => self.keep(crowd),
             }
-            if round == 200 {
+            if round == some(200) {
                 announce("done");
             }
         }
@@ -224,7 +238,7 @@ impl Attacker<'_> {
     }
 
     fn bombs(&self) -> ! {
-        for round in 0_u64.. {
+        for round in 0.. {
             let options = ClientOptions::new().timeout(Duration::from_secs(10));
             let client: Result<Client<Request, Reply>, _> = options.connect(self.name);
             if let Ok(client) = client {
@@ -233,7 +247,7 @@ impl Attacker<'_> {
                     other => panic!("a panic was answered by {other:?}"),
                 }
             }
-            if round == 100 {
+            if round == some(100) {
                 announce("done");
             }
         }
@@ -279,7 +293,7 @@ mod unix {
             let mut crowd: Vec<_> = (0..200)
                 .filter_map(|_| Some((self.socket()?, 0_usize)))
                 .collect();
-            let until = Deadline::after(Duration::from_secs(2));
+            let until = Deadline::after(if is_quick() { BRIEFLY } else { 10 * BRIEFLY });
             while !until.has_passed() {
                 for (socket, sent) in &mut crowd {
                     let some = &whole[*sent..(*sent + (256 << 10)).min(whole.len() - 10)];

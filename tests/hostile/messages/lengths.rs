@@ -160,18 +160,21 @@ pub(crate) fn lies_about_lengths_cost_no_memory<K: Kind>() {
     }
 }
 
-/// The most memory that this process ever had, in kilobytes: proc(5).
-fn most_memory() -> Option<usize> {
+/// How many kilobytes this process has, of some kind: proc(5).
+fn memory(kind: &str) -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(kind))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// The most memory that this process ever had, and how much of it is the program itself, which is read as it is run.
+fn most_memory() -> Option<(usize, usize)> {
+    Some((memory("VmHWM:")?, memory("RssFile:")?))
 }
 
 /// The part of [`lies_about_lengths_cost_no_memory`].
 pub(crate) fn measure<K: Kind>() {
-    let Some(before) = most_memory() else {
+    let Some((before, program_before)) = most_memory() else {
         return announce("skipped this system does not tell how much memory a process has");
     };
     let town = Town::<K>::new();
@@ -208,7 +211,8 @@ pub(crate) fn measure<K: Kind>() {
         assert_ours(&recv_error(&stream, soon()), &expected);
         assert_ours(&recv_error(&stream, soon()), &Error::Truncated);
     });
-    let grown = most_memory().unwrap_or_default() - before;
+    let (most, program) = most_memory().unwrap_or_default();
+    let grown = (most - before).saturating_sub(program.saturating_sub(program_before));
     let within = 16 << 10;
     announce(&if grown < within {
         "within the limit".to_owned()

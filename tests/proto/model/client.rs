@@ -258,8 +258,17 @@ pub(crate) fn unanswered(_: &Client, _: u32) -> bool {
     true
 }
 
+/// How many preemptions an order has at most in a quick run.
+const QUICK: usize = 2;
+
 pub(crate) fn explore(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+    let test = std::thread::current();
+    let _limit = util::limit(test.name().unwrap_or_default());
     let mut builder = loom::model::Builder::new();
+    let preemptions = match util::is_quick() {
+        true => Some(preemptions.unwrap_or(QUICK).min(QUICK)),
+        false => preemptions,
+    };
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
     builder.max_branches = 10_000;
     let orders = std::sync::Arc::new(AtomicUsize::new(0));

@@ -16,6 +16,7 @@ util::pairs! {
 
 #[test]
 fn an_event_is_on_the_wire_as_a_result_is() {
+    let _limit = util::limit(util::here!());
     let encode = |event: &Event<u16>| {
         let mut bytes = Vec::new();
         DefaultCodec::encode(event, &mut bytes).unwrap();

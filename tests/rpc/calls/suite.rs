@@ -33,7 +33,7 @@ pub(super) enum Reply {
 fn handle(request: Request, call: &Call) -> Reply {
     match request {
         Request::Echo(text) => Reply::Echo(text),
-        Request::Panic => panic!("as asked"),
+        Request::Panic => util::panic_as_asked(),
         Request::WaitUntilCancelled => {
             while !call.is_cancelled() {
                 thread::yield_now();

@@ -69,7 +69,7 @@ impl Kv for Store {
     }
 
     fn fail(&self, _: &Call) {
-        panic!("as asked");
+        util::panic_as_asked();
     }
 }
 

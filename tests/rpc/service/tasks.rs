@@ -118,7 +118,7 @@ impl Kv for Store {
     }
 
     fn fail(&self, _: &Call) {
-        panic!("as asked");
+        util::panic_as_asked();
     }
 
     fn count(&self, _: &Call, to: u64, fails: bool, items: ItemSink<u64>) {
@@ -156,7 +156,7 @@ impl AsyncKv for AsyncStore {
 
     async fn fail(&self, _: &Call) {
         tokio::task::yield_now().await;
-        panic!("as asked");
+        util::panic_as_asked();
     }
 
     async fn count(&self, _: &Call, to: u64, fails: bool, items: pipetalk::tokio::ItemSink<u64>) {

@@ -8,7 +8,7 @@ use pipetalk::{CallError, CallOptions, ClientOptions, ServerOptions, memory};
 use super::driver::{Items, POOLS, on, over, serve_closure};
 use super::town::{all_of, each, window};
 use crate::streams::service::Told;
-use util::{here, is_wine, limit, soon, until, variable};
+use util::{here, is_wine, limit, many, rounds_or, soon, until};
 
 #[test]
 fn items_come_in_order_and_then_the_end() {
@@ -37,7 +37,7 @@ fn a_long_stream_under_stress_stays_within_its_window() {
         (_, true) => 100_000,
         (_, false) => 1_000_000,
     };
-    let count = variable("PIPETALK_STRESS").unwrap_or(usual);
+    let count = many(usual);
     each(ServerOptions::new, |town| {
         let client = town.client();
         let before = town.sent();
@@ -133,7 +133,7 @@ fn a_consumer_that_stays_away_costs_a_window() {
 #[test]
 fn streams_and_calls_share_a_connection() {
     let _limit = limit(here!());
-    let count = if is_wine() { 300 } else { 2_000 };
+    let count = u64::from(rounds_or(2_000, 300));
     each(ServerOptions::new, |town| {
         let client = town.client();
         thread::scope(|scope| {

@@ -1,7 +1,8 @@
 //! Streams of replies: order, windows, and every way in which a stream can end, over the platform's own transport and in
 //! memory, with and without a pool; on threads, on tokio, and all pairs of them.
 //!
-//! `PIPETALK_STRESS` is the number of items of the long stream: 1,000,000 unless set in a release build, fewer otherwise.
+//! `PIPETALK_STRESS` is the number of items of the long stream: 1,000,000 in a thorough run of a release build unless set,
+//! fewer otherwise.
 
 mod clients;
 mod left;

@@ -10,7 +10,7 @@ use pipetalk::tokio::{Client, Stream, memory};
 use pipetalk::{CallError, CallOptions, ClientOptions};
 
 use util::tasks::one_thread;
-use util::{here, limit, soon};
+use util::{here, is_quick, limit, soon};
 
 /// How much time this thread has had: nobody else's counts, and neither do waits.
 fn worked() -> Duration {
@@ -78,11 +78,11 @@ fn cost(count: usize, in_flight: u32, fate: Option<Fate>) -> Duration {
 /// Four times as many cost four times as much, or somewhat more, but not sixteen times as much.
 #[track_caller]
 fn assert_linear(what: &str, cost: impl Fn(usize) -> Duration) {
-    const FEW: usize = 10_000;
+    let few_calls = if is_quick() { 2_000 } else { 10_000 };
     let mut seen = Vec::new();
     // Something else may get in between now and then.
     for _ in 0..3 {
-        let (few, many) = (cost(FEW), cost(4 * FEW));
+        let (few, many) = (cost(few_calls), cost(4 * few_calls));
         let times = many.as_secs_f64() / few.as_secs_f64();
         println!("{what}: {few:?}, and {many:?} for four times as many");
         if times < 8.0 {

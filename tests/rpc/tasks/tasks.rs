@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 
 use crate::tasks::harness::{Serving, connect};
 use util::tasks::{one_thread, poll_times, runtimes, until};
-use util::{A_WHILE, Place, Rng, here, limit, rounds_or, variable};
+use util::{A_WHILE, Place, Rng, here, is_wine, limit, many};
 
 /// Many tasks over one connection that is broken now and then, with random deadlines and drops: each call ends, with
 /// its own answer or with an error that says truthfully whether the request was sent.
@@ -21,7 +21,7 @@ use util::{A_WHILE, Place, Rng, here, limit, rounds_or, variable};
 fn calls_of_many_tasks_under_stress() {
     const TASKS: usize = 64;
     let _limit = limit(here!());
-    let calls = variable("PIPETALK_STRESS").unwrap_or_else(|| u64::from(rounds_or(20_000, 2_000)));
+    let calls = many(if is_wine() { 2_000 } else { 20_000 });
     for runtime in runtimes() {
         let mut rng = Rng::new();
         runtime.block_on(async {
