@@ -1,10 +1,14 @@
 //! How many instructions a call costs each side: counted by Valgrind, so that no noise of the machine is in it.
 //!
 //! ```text
-//! cargo test --release --features tokio --test instructions -- --nocapture
+//! cargo test --release -p pipetalk-tests --features tokio --test instructions -- --nocapture
 //! ```
 
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
 
 use std::env;
 use std::fs;

@@ -2,10 +2,9 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::missing_panics_doc,
-    clippy::missing_errors_doc,
-    missing_debug_implementations,
-    reason = "a test says what it expects by unwrapping it"
+    clippy::new_without_default,
+    clippy::should_implement_trait,
+    reason = "a test says what it expects by unwrapping it, and these are no items of a published crate"
 )]
 
 mod actor;

@@ -7,12 +7,12 @@ mod faulty;
 mod harness;
 mod kept;
 mod large;
+mod many;
 mod panics;
 mod runtimes;
 #[cfg(target_os = "linux")]
 mod scaling;
 mod streams;
-mod tasks;
 mod unpolled;
 mod untold;
 mod wakers;
