@@ -23,7 +23,7 @@ use pipetalk::{
     Blob, Call, Client, ClientOptions, ConnectOptions, ListenOptions, ServerOptions, Spin,
 };
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use util::{Deserialize, Serialize};
 
 use messages::{Messages, echo_all};
 use rounds::{

@@ -49,10 +49,18 @@ pub use panics::{expect_panics_in, panic_as_asked};
 pub use platform::*;
 pub use rng::Rng;
 pub use rounds::{is_quick, many, rounds, rounds_or};
-// Both the traits and the macros, which are not serde's feature `derive`: see `Cargo.toml`.
-pub use serde::{Deserialize, Serialize};
-#[cfg(not(feature = "derive"))]
-pub use serde_derive::{Deserialize, Serialize};
+pub use with_macros::{Deserialize, Serialize};
+
+/// The traits, and the macros of the same names, whether or not serde has its feature `derive`: see `Cargo.toml`.
+#[allow(
+    unused_imports,
+    unreachable_pub,
+    reason = "with that feature the second has nothing new"
+)]
+mod with_macros {
+    pub use serde::*;
+    pub use serde_derive::*;
+}
 
 /// How long a test may take before it is called hung.
 const LIMIT: Duration = Duration::from_secs(120);
