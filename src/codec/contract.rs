@@ -17,7 +17,7 @@ use super::error::CodecError;
 /// hostile peer, and refuse what is left over:
 ///
 // Not a doc test of this crate, which would need that format for it; the tests in `tests/` have it.
-#[cfg_attr(not(doctest), doc = include_str!("own.md"))]
+#[cfg_attr(not(doctest), doc = include_str!("../../docs/codec-of-your-own.md"))]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a codec",
     note = "where no codec is named, `Bincode` is meant, which is one with feature `bincode` of pipetalk",

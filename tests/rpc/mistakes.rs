@@ -130,7 +130,7 @@ fn plain(said: &str, tests: &Path) -> String {
             match of_others {
                 true => continue,
                 false if is_code => format!("{number:>4} {code}"),
-                false => text.to_owned(),
+                false => format!("...  {}", text.trim_start_matches('.').trim_start()),
             }
         } else if [
             "error: aborting",

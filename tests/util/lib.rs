@@ -195,5 +195,5 @@ impl Drop for PortableName {
 /// enough to test.
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../README.md")]
-#[doc = include_str!("../../src/codec/own.md")]
+#[doc = include_str!("../../docs/codec-of-your-own.md")]
 pub struct Documents;
