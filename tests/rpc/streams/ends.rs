@@ -12,7 +12,7 @@ use pipetalk::{
 use super::driver::Items;
 use super::town::{all_of, each};
 use crate::streams::service::Told;
-use util::{A_MOMENT, here, limit, rounds_or, soon};
+use util::{A_MOMENT, here, limit, rounds_or, soon, slowness};
 
 #[test]
 fn an_error_in_words_ends_a_stream_behind_its_items() {
@@ -163,9 +163,11 @@ fn the_deadline_of_a_stream_ends_it_as_a_whole() {
 #[test]
 fn the_time_of_an_item_ends_a_stream_that_is_iterated_over() {
     let _limit = limit(here!());
+    // Those that come have it as well.
+    let time = A_MOMENT * slowness();
     each(ServerOptions::new, |town| {
         let client = town.client();
-        let options = CallOptions::new().item_timeout(A_MOMENT);
+        let options = CallOptions::new().item_timeout(time);
         let mut items = client.with(options).kept(&[1, 2, 3]).unwrap();
         let sink = town.kept();
         for number in 0..5 {
@@ -174,7 +176,7 @@ fn the_time_of_an_item_ends_a_stream_that_is_iterated_over() {
         }
         let started = Instant::now();
         assert_eq!(items.next(), Some(Err(CallError::TimedOut { sent: true })));
-        assert!(started.elapsed() >= A_MOMENT);
+        assert!(started.elapsed() >= time);
         assert_eq!(items.next(), None);
         assert!(sink.wait_until_stopped(soon()));
     });
