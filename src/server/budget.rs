@@ -170,13 +170,6 @@ impl Budget {
         self.unsent.load(Ordering::SeqCst) > self.most
     }
 
-    /// Whether so much more to send would be too much by any measure. One message never is.
-    pub(crate) fn is_out(&self, more: usize) -> bool {
-        let unsent = self.unsent.load(Ordering::SeqCst);
-        let all = unsent.saturating_add(more);
-        more > SMALL && unsent > 0 && all > self.most.saturating_mul(2)
-    }
-
     /// Whether somebody is held up by what others do not read: there is too much to send, or one waits for a share.
     pub(crate) fn is_held_up(&self) -> bool {
         self.is_short() || self.is_wanted()
@@ -194,7 +187,11 @@ impl Budget {
 
     pub(super) fn add_unsent(&self, bytes: usize) {
         let before = self.unsent.fetch_add(bytes, Ordering::SeqCst);
-        let after = before.saturating_add(bytes);
+        self.has_grown(before, before.saturating_add(bytes));
+    }
+
+    /// There is more to send than before: perhaps so much that it holds up others.
+    fn has_grown(&self, before: usize, after: usize) {
         if let (true, Some(call)) = (
             before <= self.most && after > self.most,
             self.on_held_up.get(),
@@ -203,13 +200,21 @@ impl Budget {
         }
     }
 
-    /// Counts so many bytes among what is to be sent.
-    pub(crate) fn count(self: &Arc<Self>, bytes: usize) -> Counted {
-        self.add_unsent(bytes);
-        Counted {
+    /// Counts so many bytes among what is to be sent, until that is dropped; `None` if that would be too much by any
+    /// measure. One message never is. It is asked and counted in one step: many threads may ask at once.
+    pub(crate) fn count(self: &Arc<Self>, bytes: usize) -> Option<Counted> {
+        let most = self.most.saturating_mul(2);
+        let add = |before: usize| {
+            let after = before.saturating_add(bytes);
+            (before == 0 || after <= most).then_some(after)
+        };
+        let (load, store) = (Ordering::SeqCst, Ordering::SeqCst);
+        let before = self.unsent.fetch_update(store, load, add).ok()?;
+        self.has_grown(before, before.saturating_add(bytes));
+        Some(Counted {
             budget: Arc::clone(self),
             bytes,
-        }
+        })
     }
 
     /// How long a client may take to send a message of so many bytes that it has begun, and `usually`.
@@ -581,7 +586,7 @@ impl Drop for Lease {
     }
 }
 
-/// Something that is to be sent, and that no connection counts yet.
+/// Something that is to be sent, while no connection counts it.
 #[derive(Debug)]
 pub(crate) struct Counted {
     budget: Arc<Budget>,

@@ -141,12 +141,6 @@ impl Connection {
         self.hang_up();
     }
 
-    /// Whether all clients together have far too much to read with so many bytes more.
-    #[cold]
-    pub(super) fn has_too_much_with(&self, bytes: usize) -> bool {
-        self.holder.budget().is_out(bytes)
-    }
-
     /// Whether the client has too much to read to be asked for more.
     pub(super) fn holds_up(&self) -> bool {
         self.outbox.as_ref().is_some_and(Outbox::holds_up)

@@ -142,8 +142,12 @@ impl Call {
             self.cancelled.load(Ordering::Acquire) || self.deadline.has_passed_since(recently);
         let size = out.len();
         let mut failure = failure(handled, unwanted, size, connection.client_takes());
-        if size > SMALL && failure.is_none() && connection.has_too_much_with(size) {
-            failure = OwnFailure::over_limit("replies that wait to be read");
+        let mut counted = None;
+        if size > SMALL && failure.is_none() {
+            counted = connection.holder.budget().count(size);
+            if counted.is_none() {
+                failure = OwnFailure::over_limit("replies that wait to be read");
+            }
         }
         if let Some(failure) = &failure {
             out.clear();
@@ -153,8 +157,8 @@ impl Call {
         if !self.inline {
             connection.state().talk.session.answer(id);
         }
-        let sent = if size > SMALL {
-            connection.hand_over_large(stream, out)
+        let sent = if counted.is_some() {
+            connection.hand_over_large(stream, out, counted)
         } else {
             let most = connection.shared.options.send_timeout;
             connection.hand_over(stream, out, Deadline::about_from(recently, most))

@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::sync::atomic::Ordering;
 
+use super::budget::Counted;
 use super::connection::{COURTESY, Connection, End, has_left};
 use super::emit::wake;
 use super::outbox::Outbox;
@@ -110,19 +111,19 @@ impl Connection {
         }
     }
 
-    /// The same with a large message.
+    /// The same with a large message, which counts among what is to be sent.
     #[cold]
     pub(super) fn hand_over_large(
         &self,
         stream: Option<&dyn Carrier>,
         message: &mut Outgoing,
+        counted: Option<Counted>,
     ) -> io::Result<()> {
         let size = message.len();
-        // What waits in the outbox is counted there.
-        let counted = stream.map(|_| (self.holder.budget().count(size), self.owes(size)));
+        let owes = stream.map(|_| self.owes(size));
         let sent = self.deliver(stream, message, self.patience());
         // Before the share that it may have is another one's, whose reply would count beside it.
-        drop(counted);
+        drop((counted, owes));
         message.clear();
         wake(self.holder.budget().relieved());
         sent

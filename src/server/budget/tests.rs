@@ -247,10 +247,37 @@ fn what_is_to_be_sent_counts_beyond_a_little() {
     assert!(!other.has_room());
     other.remove(1);
     assert!(other.has_room() && !budget.is_short());
-    assert!(!budget.is_out(MIB) && budget.is_out(MIB + 1));
+    assert!(budget.count(MIB).is_some() && budget.count(MIB + 1).is_none());
     one.clear();
-    assert!(!budget.is_out(2 * MIB) && one.has_room());
+    assert!(budget.count(3 * MIB).is_some() && one.has_room());
     drop((one, other));
+    assert_eq!(budget.unsent.load(Ordering::SeqCst), 0);
+}
+
+/// However many ask at once, no more is counted than may be.
+#[test]
+fn what_is_asked_for_at_once_is_counted_one_after_the_other() {
+    const THREADS: usize = 8;
+    let budget = budget(MIB, MIB);
+    let all_have = std::sync::Barrier::new(THREADS);
+    let counted: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    all_have.wait();
+                    let counted: Vec<_> =
+                        (0..THREADS).filter_map(|_| budget.count(MIB / 4)).collect();
+                    all_have.wait();
+                    counted.len()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(counted, 8, "twice as much as may be");
     assert_eq!(budget.unsent.load(Ordering::SeqCst), 0);
 }
 

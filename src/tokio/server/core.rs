@@ -102,11 +102,11 @@ impl<F: Send + 'static> Caller for Core<F> {
     }
 
     fn count_reply(&self, bytes: usize) -> bool {
-        let is_out = self.holder.budget().is_out(bytes);
-        if !is_out {
+        let counted = self.holder.budget().count(bytes);
+        if counted.is_some() {
             self.state.lock().talk.streams.unsent.add(bytes);
         }
-        !is_out
+        counted.is_some()
     }
 
     fn uncount_reply(&self, bytes: usize) {

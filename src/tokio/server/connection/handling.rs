@@ -169,8 +169,13 @@ impl<F> Core<F> {
         // One that did not wait is in time, and a look at the clock would cost as much as a lock does.
         let late = || job.is_some() && !deadline.is_never() && deadline.has_passed();
         let unwanted = id.is_some() && (cancelled.load(Ordering::Acquire) || late());
+        // Until it counts where it is queued.
+        let mut counts = None;
         let (is_out, counted) = match made {
-            Made::Here if out.len() > SMALL => (self.holder.budget().is_out(out.len()), 0),
+            Made::Here if out.len() > SMALL => {
+                counts = self.holder.budget().count(out.len());
+                (counts.is_none(), 0)
+            }
             Made::Here => (false, 0),
             Made::Elsewhere(counted) => (false, counted.leave()),
             Made::TooMuch => (true, 0),
@@ -210,6 +215,7 @@ impl<F> Core<F> {
             state.wake();
         }
         drop(state);
+        drop(counts);
         span.end_request(Some(code));
     }
 
