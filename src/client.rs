@@ -4,7 +4,14 @@ pub(crate) mod common;
 mod feed;
 mod items;
 mod link;
+#[cfg(all(test, pipetalk_loom))]
+mod model;
 mod options;
+mod reading;
+#[cfg(not(pipetalk_loom))]
+mod sync;
+#[cfg(pipetalk_loom)]
+#[path = "client/model/sync.rs"]
 mod sync;
 mod turn;
 
@@ -24,11 +31,13 @@ use crate::codec::outgoing::Outgoing;
 use crate::codec::{Codec, DefaultCodec};
 use crate::proto::Party;
 use crate::proto::call_error::{CallError, Version};
-use crate::proto::wire::{self, control};
+pub use crate::proto::client::ServerInfo;
+use crate::proto::client::{Answer, Asked, drain};
+use crate::proto::control;
 use crate::trace::Span;
 use crate::transport::carrier::Carrier;
 use crate::{Deadline, Name};
-use common::{Answer, Kept, encoding, may_try_again};
+use common::{Kept, encoding, may_try_again};
 use feed::Feed;
 pub use items::Items;
 use link::Link;
@@ -247,7 +256,8 @@ impl<C: Codec> Channel<C> {
         let feed = self.traced(method, |span| {
             self.retrying(deadline, false, |link, _| {
                 span.peer(|| link.peer_pid());
-                Feed::open(link, method, &mut encode, window, deadline, ends)
+                let asked = Asked::Items { method, window };
+                Feed::open(link, asked, &mut encode, deadline, ends)
             })
         })?;
         Ok(Items::new(feed, ends, options.item_timeout))
@@ -301,7 +311,7 @@ impl<C: Codec> Channel<C> {
     /// [`CallError::Refused`] if the server does not let this client do that.
     pub fn drain(&self, timeout: Duration) -> Result<(), CallError> {
         let encode = &mut |out: &mut Outgoing| {
-            wire::drain(out.bytes(), Some(timeout));
+            drain(out, timeout);
             Ok(())
         };
         self.call_raw(control::DRAIN, encode, CallOptions::new(), |_| Ok(()))
@@ -496,20 +506,4 @@ impl<C> fmt::Debug for Channel<C> {
             .field("service", &self.inner.ours.service)
             .finish_non_exhaustive()
     }
-}
-
-/// What a server says of itself: [`Channel::info`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerInfo {
-    /// Its service and version.
-    pub version: Version,
-    /// Its process id.
-    pub pid: u32,
-    /// How many connections are open, this one included.
-    pub connections: u32,
-    /// How many requests are unanswered, over all connections, this one included.
-    pub in_flight: u32,
-    /// Whether it is ending.
-    pub draining: bool,
 }

@@ -33,7 +33,14 @@
 //! ```
 
 pub(crate) mod call_error;
-mod client;
+#[cfg_attr(
+    not(feature = "tokio"),
+    allow(
+        dead_code,
+        reason = "the blocking driver queues no requests, and its callers mind their deadlines themselves"
+    )
+)]
+pub(crate) mod client;
 mod credit;
 pub(crate) mod definition;
 #[cfg(any(test, fuzzing))]
@@ -43,9 +50,11 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
+pub(crate) mod woken;
 
-pub(crate) use client::{ClientEvent, ClientSession, Due, MAX_IN_FLIGHT, NotNow};
+pub(crate) use client::MAX_IN_FLIGHT;
 pub(crate) use party::Party;
 #[cfg(test)]
 pub(crate) use party::compatible;
 pub(crate) use server::{ServerEvent, ServerSession};
+pub(crate) use wire::control;

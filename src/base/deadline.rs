@@ -119,7 +119,7 @@ impl Deadline {
     }
 
     /// As [`has_passed`](Self::has_passed), for who knows [what time it is](clock::now).
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", feature = "typed"))]
     pub(crate) fn has_passed_at(self, now: u64) -> bool {
         self.0 <= now
     }

@@ -3,99 +3,73 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::common::{Answer, UNASKED};
-use super::link::{ATTEMPT, Link, TRY_AGAIN, soon};
-use super::turn::{Begun, Over};
+use super::link::Link;
+use super::sync::{ATTEMPT, TRY_AGAIN, soon, within};
+use super::turn::{For, Locked};
 use crate::Deadline;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::call_error::CallError;
-use crate::proto::wire;
+use crate::proto::client::{Answer, Asked, Calls, Next, Ticket};
 
 /// A stream that has been opened. Dropping it gives it up, and tells the server so.
 pub(super) struct Feed {
     link: Arc<Link>,
-    begun: Begun,
-    /// That of the request's message.
-    size: usize,
-}
-
-/// What a stream has next.
-pub(super) enum Next {
-    Item(Answer),
-    End,
-    /// The end, for a reason.
-    Failed(CallError),
-    /// Nothing has come in time.
-    Late,
+    ticket: Ticket,
 }
 
 impl Feed {
     /// Sends the request for a stream, by a deadline; the stream ends at another one.
     pub(super) fn open(
         link: &Arc<Link>,
-        method: u32,
+        asked: Asked,
         encode: &mut dyn FnMut(&mut Outgoing) -> Result<(), CallError>,
-        window: u32,
         deadline: Deadline,
         ends: Deadline,
     ) -> Result<Feed, CallError> {
-        let mut credit = 0;
-        let (begun, mut blank) = link.begin(deadline, |session| {
-            let (id, granted) = session.open(method, window)?;
-            credit = granted;
-            Ok(id)
-        })?;
-        let unsent = link.unsent(begun);
-        let out = blank.out.bytes();
-        wire::open(out, begun.id, method, ends.remaining(), credit);
+        let (unsent, mut blank, _) = link.begin(asked, deadline)?;
+        blank.begin(ends.remaining());
         encode(&mut blank.out)?;
-        let size = blank.out.len();
-        link.send(&mut blank, UNASKED, deadline)?;
-        unsent.sent();
-        link.reuse(blank, deadline);
+        link.send(unsent.ticket, &mut blank, deadline)?;
+        let ticket = unsent.sent();
+        link.catch_up(Locked::new(link.took(ticket, blank)), deadline);
         Ok(Feed {
             link: Arc::clone(link),
-            begun,
-            size,
+            ticket,
         })
     }
 
-    /// Waits for the next item, or the end.
-    pub(super) fn next(&self, deadline: Deadline) -> Next {
-        let Feed { link, begun, .. } = self;
-        let next = loop {
-            let turn = link.turns.lock();
-            let (owes, has_next) = (turn.shared.owes(), turn.has_next(*begun));
-            drop(turn);
-            let by = match owes && self.is_behind(has_next, deadline) {
-                true => deadline.min(Deadline::after(TRY_AGAIN)),
-                false => deadline,
+    /// Waits for the next item, or the end, after which there is nothing more. `None`: nothing has come in time.
+    pub(super) fn next(&self, deadline: Deadline) -> Option<Next> {
+        let Feed { link, ticket } = self;
+        loop {
+            let mut turn = link.turn.lock();
+            let by = if turn.calls.is_behind() {
+                let has_next = turn.calls.has_next(*ticket);
+                drop(turn);
+                let by = match self.is_behind(has_next, deadline) {
+                    true => within(TRY_AGAIN, deadline),
+                    false => deadline,
+                };
+                turn = link.turn.lock();
+                by
+            } else {
+                deadline
             };
-            let mut owes = false;
-            let next = link.turns.next(&**link, *begun, by, |shared, next| {
-                if let Ok(Ok(Some(answer))) = next {
-                    shared.session.take(begun.id, answer.size);
-                    owes = shared.owes();
+            let look = |calls: &mut Calls<_>| calls.poll_next(*ticket);
+            let (turn, next) = link.wait(turn, *ticket, For::Message, by, look);
+            let is_behind = turn.calls.is_behind();
+            drop(turn);
+            match &next {
+                None if by != deadline => continue,
+                Some(Next::Item(_)) if is_behind => {
+                    // A consumer that has its item waits for nothing more: what cannot be sent now is due still.
+                    let _ = link.flush(Deadline::NOW);
                 }
-            });
-            if owes {
-                // Who has its item waits for nothing more: what cannot be sent now is due still.
-                link.send_due(Deadline::NOW);
-            }
-            if by == deadline || !matches!(next, Err(Over::TimedOut)) {
-                break next;
-            }
-        };
-        match next {
-            Ok(Ok(Some(answer))) => Next::Item(answer),
-            Ok(Ok(None)) => Next::End,
-            Ok(Err(error)) => Next::Failed(error),
-            Err(Over::TimedOut) => Next::Late,
-            Err(Over::Ended(end)) => {
                 // The server is to notice as well, also if it was the one to break the protocol.
-                link.stream.close();
-                Next::Failed(end.of_sent(self.size))
+                Some(Next::Failed(_)) => link.let_go(),
+                _ => {}
             }
+            return next;
         }
     }
 
@@ -105,7 +79,7 @@ impl Feed {
         self.link.is_behind(match has_next {
             true => Deadline::NOW,
             // Not at once: there are transports in which a message is sent when it is received.
-            false => soon(deadline).max(Deadline::after(ATTEMPT)),
+            false => soon(deadline).max(within(ATTEMPT, Deadline::NEVER)),
         })
     }
 
@@ -117,13 +91,9 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let mut turn = self.link.turns.lock();
-        let given_up = turn.shared.session.give_up(self.begun.id);
-        turn.abandon(self.begun);
-        drop(turn);
-        if given_up {
-            self.link.send_due(soon(Deadline::NEVER));
-        }
+        let mut turn = self.link.lock();
+        turn.give_up(self.ticket);
+        self.link.catch_up(turn, Deadline::NEVER);
     }
 }
 

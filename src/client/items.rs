@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::feed::{Feed, Next};
+use super::common::late;
+use super::feed::Feed;
+use crate::Deadline;
 use crate::codec::{Codec, DefaultCodec};
 use crate::proto::call_error::CallError;
-use crate::{Deadline, blob};
+use crate::proto::client::Next;
 
 /// The items of a stream, in the order in which the server sends them: an iterator that waits for each.
 ///
@@ -63,25 +65,21 @@ impl<T: DeserializeOwned, C: Codec> Items<T, C> {
         let deadline = deadline.into();
         let feed = self.feed.as_ref()?;
         let error = match feed.next(deadline.min(self.deadline)) {
-            Next::Item(item) => {
-                let decoded = blob::sharing(&item.message, || C::decode(item.payload()));
+            Some(Next::Item(item)) => {
+                let decoded = item.decode::<C, T>();
                 feed.recycle(item);
                 match decoded {
                     Ok(item) => return Some(Ok(item)),
-                    Err(error) => CallError::Decode(error.to_string()),
+                    Err(error) => error,
                 }
             }
-            Next::End => {
+            Some(Next::End) => {
                 self.feed = None;
                 return None;
             }
-            // The server's clock was a little quicker than ours to see that the time is over.
-            Next::Failed(CallError::Cancelled) if self.deadline.has_passed() => {
-                CallError::TimedOut { sent: true }
-            }
-            Next::Failed(error) => error,
-            Next::Late if self.deadline.has_passed() => CallError::TimedOut { sent: true },
-            Next::Late => return Some(Err(CallError::TimedOut { sent: true })),
+            Some(Next::Failed(error)) => late(error, self.deadline),
+            None if self.deadline.has_passed() => CallError::TimedOut { sent: true },
+            None => return Some(Err(CallError::TimedOut { sent: true })),
         };
         self.feed = None;
         Some(Err(error))

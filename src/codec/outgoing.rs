@@ -110,7 +110,7 @@ impl Outgoing {
     }
 
     /// The whole message, if it is in one piece.
-    #[cfg(any(feature = "tokio", test))]
+    #[cfg(any(feature = "tokio", test, fuzzing))]
     #[inline]
     pub(crate) fn plain(&self) -> Option<&[u8]> {
         let whole = self.more.lent().is_empty();
@@ -187,6 +187,19 @@ impl Outgoing {
         }
         pieces[count - 1] = IoSlice::new(rest);
         send(pieces)
+    }
+}
+
+/// For a state that is gone through in several ways: without what is kept.
+#[cfg(test)]
+impl Clone for Outgoing {
+    fn clone(&self) -> Self {
+        let mut clone = Outgoing {
+            bytes: self.bytes.clone(),
+            ..Outgoing::default()
+        };
+        clone.more.extend(self.more.lent().iter().cloned());
+        clone
     }
 }
 

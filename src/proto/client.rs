@@ -1,258 +1,455 @@
-//! The calls of one connection, as the client sees them.
+//! The calls that one end of a connection makes: which wait for what, and what is still to be sent.
+//!
+//! Nothing here reads, writes, waits or looks at a clock. A driver hands in messages, the time and what became of sending,
+//! and takes out messages to send, results, and the wakers of those whose calls have changed. A call goes through these
+//! stages, in one entry of one table:
+//!
+//! ```text
+//! begin --> Waiting (for room) --> Begun --push--> Queued --take--> Sending --> Sent --> Over --> claimed
+//!    |                               ^  |            ^                ^          ^
+//!    +-------------------------------+  +--> Held ---+                |          |
+//!                                       +----- push, to send alone ---+          |
+//!                                       +----- sent (by its caller) -------------+
+//! ```
+//!
+//! A message that no other is ahead of, or about to join, need not be queued: its caller sends it. A blocking driver
+//! never queues requests.
+//!
+//! A call that fails goes to `Over` from wherever it is. One that is given up leaves at once: its message is taken back
+//! if it is still queued; otherwise the peer is told, and the place is free again when the late answer has come. That each
+//! request is answered exactly once is what makes an id safe to use again.
+//!
+//! A stream goes the same way. Its items wait with it until they are claimed one by one; its answer, which is its end,
+//! comes behind them.
 
+mod answer;
 mod due;
+mod end;
+mod hearing;
+mod line;
+mod outbox;
+mod owing;
+mod room;
+mod slot;
+mod spare;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timetable;
+mod timing;
+mod waiting;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Poll;
 
+use super::call_error::CallError;
 use super::credit::Window;
 use super::party::Party;
-use super::wire::{self, Code, Failure, Identity, Malformed, Message, control};
-pub(crate) use due::Due;
+use super::wire::{self, Code, control};
+use super::woken::Woken;
+use crate::Deadline;
+use crate::codec::outgoing::Outgoing;
+pub use answer::ServerInfo;
+pub(crate) use answer::{Answer, drain};
+pub(crate) use end::{End, NotNow, not_sent};
+use end::{cannot_begin, check_size};
+use line::Line;
+use room::Room;
+pub(crate) use slot::{Asked, Blank, Next, Pushed, Queued, Ticket};
+use slot::{Slot, Stage};
+use spare::{Buffers, Spare};
+pub(crate) use table::MAX_IN_FLIGHT;
+use table::Table;
+use timetable::Timetable;
 
 /// How many requests a client may have unanswered before it knows what the server allows, which may be no more.
 const BEFORE_WELCOME: usize = 1;
 
-/// The most requests that a client ever has unanswered: the place of a call is the lower half of its id.
-pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
-
-/// The calls of one connection, as the client sees them.
-#[derive(Debug, Default)]
+/// The calls of one connection. `W` is what wakes the caller of one.
+#[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(crate) struct ClientSession {
-    places: Vec<Place>,
-    free: Vec<u16>,
-    /// The places for which something is [due](Due), each once.
-    pub(super) due: VecDeque<u16>,
+pub(crate) struct Calls<W> {
+    ours: Arc<Party>,
     server: Option<Party>,
     /// What the server has said against this client.
     refused: Option<Code>,
     going_away: bool,
+    /// How many ids may be unanswered.
+    max_in_flight: usize,
+    table: Table<W>,
+    /// How many ids the server has not answered, those of calls that were given up among them.
+    unanswered: usize,
+    /// How many calls have a ticket that is good.
+    entered: usize,
+    /// How many calls are about to send something, or have an answer and may call again: as long as there are any it
+    /// is worth waiting for more to send.
+    awake: usize,
+    room: Room,
+    /// The first message, until it is sent.
+    hello: Option<Outgoing>,
+    /// The places of calls for which something is [due](due::Due), each once.
+    due: VecDeque<u16>,
+    /// The calls whose messages are to be sent, and those whose messages wait for the welcome.
+    outbox: Line,
+    held: Line,
+    /// Messages are being sent, or are to be sent once the peer makes room.
+    sending: bool,
+    /// What is being sent is a message that its caller sends alone.
+    alone: bool,
+    /// Another was to send meanwhile, and could not.
+    again: bool,
+    /// The peer takes no more messages. What it had sent before may still come.
+    deaf: bool,
+    /// And what has come by then has been read: it was not said why.
+    unsent_fails: bool,
+    ended: Option<End>,
+    times: Timetable,
+    /// When the first of the deadlines in the timetable passes, or earlier.
+    alarm: Deadline,
+    spare: Buffers,
+    spare_out: Spare<Outgoing>,
 }
 
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Place {
-    /// Counts how often the place was used, so that an answer to an earlier call is known as one.
-    generation: u16,
-    state: PlaceState,
-    /// Of a stream.
-    window: Window,
-    /// Whether it is among those for which something is due.
-    is_due: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PlaceState {
-    Free,
-    /// Somebody waits for the answer.
-    Waiting,
-    /// The answer is awaited by nobody, and still to come.
-    GivenUp,
-    /// Somebody takes the items.
-    Streaming,
-    /// The items are dropped that are still to come, and the end after them.
-    StreamGivenUp,
-}
-
-impl PlaceState {
-    fn is_stream(self) -> bool {
-        matches!(self, PlaceState::Streaming | PlaceState::StreamGivenUp)
+impl<W> Calls<W> {
+    /// The calls of a connection that begins: the hello is the first message to send.
+    pub(crate) fn new(ours: Arc<Party>) -> Calls<W> {
+        let mut hello = Outgoing::default();
+        wire::hello(hello.bytes(), &ours.identity());
+        Calls {
+            ours,
+            server: None,
+            refused: None,
+            going_away: false,
+            max_in_flight: BEFORE_WELCOME,
+            table: Table::new(),
+            unanswered: 0,
+            entered: 0,
+            awake: 0,
+            room: Room::default(),
+            hello: Some(hello),
+            due: VecDeque::new(),
+            outbox: Line::default(),
+            held: Line::default(),
+            sending: false,
+            alone: false,
+            again: false,
+            deaf: false,
+            unsent_fails: false,
+            ended: None,
+            times: Timetable::default(),
+            alarm: Deadline::NEVER,
+            spare: Buffers::default(),
+            spare_out: Spare::default(),
+        }
     }
-}
 
-/// Why no call can begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum NotNow {
-    /// As many calls are unanswered as may be: wait for one of them.
-    Full,
-    /// The server has said that it ends.
-    GoingAway,
-    /// The server has refused this client.
-    Refused(Code),
-}
+    // ------------------------------------------------------------ for those who call
 
-/// What a message means to a client.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ClientEvent<'a> {
-    /// Nothing to do: the answer to a call that was given up, or an item of such a stream.
-    Nothing,
-    /// The server has said who it is; there may be room for more calls.
-    Welcome,
-    /// The answer to a call.
-    Reply { id: u32, payload: &'a [u8] },
-    /// The failure of a call, or of a stream, which it ends.
-    Failed { id: u32, failure: Failure<'a> },
-    /// An item of a stream: [`ClientSession::take`] has to follow, once its consumer has it.
-    Item { id: u32, payload: &'a [u8] },
-    /// The end of a stream.
-    Ended { id: u32 },
-    /// The server takes no more calls; those that are under way are still answered.
-    GoingAway,
-    /// The server has answered all that it has read, and reads no more: what is unanswered was not carried out.
-    Goodbye,
-    /// The server has ended the conversation, and says why.
-    Refused {
-        failure: Failure<'a>,
-        /// It has said so instead of a welcome: nothing was carried out.
-        unmet: bool,
-    },
-}
+    /// Enters a call, a stream or a notification. It has begun, with a message to fill, or it [waits](Self::poll_begun)
+    /// for room.
+    #[inline(always)]
+    pub(crate) fn begin(
+        &mut self,
+        asked: Asked,
+        deadline: Deadline,
+    ) -> Result<(Ticket, Option<Blank>), CallError> {
+        self.check_open()?;
+        if matches!(asked, Asked::Nothing { .. }) {
+            let (ticket, _) = self.enter(false, Stage::Begun, asked, deadline);
+            return Ok((ticket, Some(self.blank(ticket, asked))));
+        }
+        if let Err(why) = self.may_begin(asked.method()) {
+            return Err(self.why_not_now(why));
+        }
+        if self.has_free_room() && self.has_place() {
+            let (ticket, blank) = self.start(asked, deadline);
+            return Ok((ticket, Some(blank)));
+        }
+        Ok((self.wait_for_room(asked, deadline), None))
+    }
 
-impl ClientSession {
-    /// Begins a call, and says which id it has.
+    #[cold]
+    fn why_not_now(&self, why: NotNow) -> CallError {
+        cannot_begin(why, &self.ours, self.server.as_ref())
+    }
+
     #[inline]
-    pub(crate) fn start(&mut self, method: u32) -> Result<u32, NotNow> {
-        self.begin(method, PlaceState::Waiting, Window::default())
+    fn check_open(&self) -> Result<(), CallError> {
+        match &self.ended {
+            Some(end) => Err(end.of_unsent()),
+            None if self.unsent_fails => Err(CallError::Disconnected { sent: false }),
+            None => Ok(()),
+        }
     }
 
-    /// Begins a stream with a window of so many credits, and says which id it has and with how many credits it is to
-    /// be opened.
-    pub(crate) fn open(&mut self, method: u32, window: u32) -> Result<(u32, u32), NotNow> {
-        let window = Window::new(window);
-        let id = self.begin(method, PlaceState::Streaming, window)?;
-        Ok((id, window.size()))
-    }
-
+    /// Whether the server takes requests for a method. An incompatible client may still send control requests.
     #[inline]
-    fn begin(&mut self, method: u32, state: PlaceState, window: Window) -> Result<u32, NotNow> {
+    pub(crate) fn may_begin(&self, method: u32) -> Result<(), NotNow> {
         match self.refused {
-            // Who is incompatible may still ask who is there, and ask him to go.
             Some(Code::Incompatible) if method >= control::FIRST => {}
             Some(code) => return Err(NotNow::Refused(code)),
             None => {}
         }
-        if self.going_away {
-            return Err(NotNow::GoingAway);
+        match self.going_away {
+            true => Err(NotNow::GoingAway),
+            false => Ok(()),
         }
-        if self.unanswered() >= self.max_in_flight() {
-            return Err(NotNow::Full);
+    }
+
+    /// Gives a call its id, and the message to fill. There has to be [a place](Self::has_place).
+    #[inline(always)]
+    fn start(&mut self, mut asked: Asked, deadline: Deadline) -> (Ticket, Blank) {
+        self.unanswered += 1;
+        let mut size = Window::default();
+        if let Asked::Items { window, .. } = &mut asked {
+            size = Window::new(*window);
+            *window = size.size();
         }
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let Ok(index) = u16::try_from(self.places.len()) else {
-                    return Err(NotNow::Full);
-                };
-                self.places.push(Place {
-                    generation: 0,
-                    state: PlaceState::Free,
-                    window,
-                    is_due: false,
-                });
-                index
-            }
+        let (ticket, slot) = self.enter(true, Stage::Begun, asked, deadline);
+        (slot.unanswered, slot.window, slot.open) = (true, size, false);
+        (ticket, self.blank(ticket, asked))
+    }
+
+    #[inline(always)]
+    fn blank(&mut self, ticket: Ticket, asked: Asked) -> Blank {
+        Blank {
+            asked,
+            out: self.spare_out.blank(),
+            id: ticket.id(),
+            limit: self.server.as_ref().map(Party::takes),
+        }
+    }
+
+    /// Ready when a call has begun that had to wait, with its new ticket. An error: its ticket is no longer good. `left`
+    /// is what it was to be woken by.
+    pub(crate) fn poll_begun(
+        &mut self,
+        ticket: Ticket,
+        left: &mut Option<W>,
+    ) -> Poll<Result<(Ticket, Blank), CallError>> {
+        let slot = self.table.slot(ticket);
+        let method = slot.asked.method();
+        let why = if slot.stage != Stage::Waiting {
+            let why = slot.take_result().err();
+            why.unwrap_or(CallError::Disconnected { sent: false })
+        } else if let Err(why) = self.may_begin(method) {
+            self.stop_waiting_for_room(ticket);
+            self.why_not_now(why)
+        } else if self.is_room_of(ticket) && self.has_place() {
+            self.takes_room(ticket);
+            let slot = self.table.slot(ticket);
+            let (asked, deadline) = (slot.asked, slot.deadline);
+            *left = slot.waker.take();
+            self.leave(ticket);
+            return Poll::Ready(Ok(self.start(asked, deadline)));
+        } else {
+            self.line_up(ticket);
+            return Poll::Pending;
         };
-        let place = &mut self.places[usize::from(index)];
-        place.generation = place.generation.wrapping_add(1);
-        place.state = state;
-        place.window = window;
-        Ok(u32::from(place.generation) << 16 | u32::from(index))
+        *left = self.table.slot(ticket).waker.take();
+        self.leave(ticket);
+        Poll::Ready(Err(why))
     }
 
-    /// Takes back a call whose request was not sent.
-    pub(crate) fn unsend(&mut self, id: u32) {
-        if self
-            .place(id)
-            .is_some_and(|place| place.state != PlaceState::Free)
-        {
-            self.release(id);
+    /// Has the message of a call sent that has begun. If it is to be sent `alone`, its caller does so where no other
+    /// message is ahead of it or about to join it.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        ticket: Ticket,
+        blank: Blank,
+        alone: bool,
+    ) -> Result<Pushed, CallError> {
+        self.check_open()?;
+        let out = blank.out;
+        let size = out.len();
+        let limit = self.server.as_ref().map(Party::takes);
+        let most = limit.unwrap_or(u32::MAX).min(crate::MAX_MESSAGE as u32);
+        if let Err(error) = check_size(size, most) {
+            self.spare_out.keep_out(out);
+            return Err(error);
+        }
+        let slot = self.table.slot(ticket);
+        slot.size = size;
+        if slot.stage != Stage::Begun {
+            // It is over before it was sent.
+            self.spare_out.keep_out(out);
+            return Ok(Pushed::Held);
+        }
+        if limit.is_none() && size > slot.asked.unasked() {
+            // A server that is sent too much ends the connection: it says first how much that is.
+            slot.message = Some(out);
+            self.set(ticket, Stage::Held);
+            self.held.push_back(ticket);
+            return Ok(Pushed::Held);
+        }
+        self.set(ticket, Stage::Queued);
+        if alone && self.awake == 0 && !self.has_to_send() && !self.sending && !self.deaf {
+            return Ok(Pushed::Send(self.take_alone(ticket, out)));
+        }
+        self.table.slot(ticket).message = Some(out);
+        self.outbox.push_back(ticket);
+        Ok(Pushed::Queued)
+    }
+
+    /// Has a call wait for the welcome whose caller has the message, if that is too large to be sent before. Then
+    /// [`poll_held`](Self::poll_held) has to follow.
+    pub(crate) fn hold(&mut self, ticket: Ticket, blank: &Blank) -> Result<(), CallError> {
+        let size = blank.out.len();
+        if let Some(limit) = self.server.as_ref().map(Party::takes) {
+            return check_size(size, limit);
+        }
+        let slot = self.table.slot(ticket);
+        slot.size = size;
+        if slot.stage == Stage::Begun && self.ended.is_none() {
+            self.set(ticket, Stage::Held);
+            self.held.push_back(ticket);
+        }
+        Ok(())
+    }
+
+    /// Ready when a message may be sent that was held, or why not; then it still has to be given up.
+    pub(crate) fn poll_held(&mut self, ticket: Ticket) -> Poll<Result<(), CallError>> {
+        if let Some(end) = &self.ended {
+            return Poll::Ready(Err(end.of_unsent()));
+        }
+        let slot = self.table.slot(ticket);
+        match slot.stage {
+            Stage::Held => Poll::Pending,
+            Stage::Over => Poll::Ready(slot.take_result().map(drop)),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
-    /// Gives up a call, or a stream: its answer, when it comes, means nothing, and neither do more items. Whether it
-    /// was still unanswered; then the server is [to be told](Due).
-    pub(crate) fn give_up(&mut self, id: u32) -> bool {
-        let Some(place) = self.place(id) else {
-            return false;
+    /// The caller has sent its message itself, of so many bytes, and gives it back, emptied.
+    #[inline(always)]
+    pub(crate) fn sent(&mut self, ticket: Ticket, size: usize, out: Outgoing) {
+        self.spare_out.keep_empty(out);
+        let slot = self.table.slot(ticket);
+        slot.size = size;
+        // The answer may have overtaken this.
+        if slot.stage != Stage::Begun {
+            return;
+        }
+        slot.open = true;
+        self.awake -= usize::from(slot.is_awake());
+        slot.stage = Stage::Sent;
+        if self.ended.is_some() {
+            self.sent_too_late(ticket);
+        }
+    }
+
+    #[cold]
+    fn sent_too_late(&mut self, ticket: Ticket) {
+        let size = self.table.slot(ticket).size;
+        let end = self.ended.as_ref().map(|end| end.of_sent(size));
+        let why = end.map_or(Ok(None), Err);
+        self.finish(ticket, why, &mut Woken::default());
+    }
+
+    /// Ready when a call is over; then its ticket is no longer good.
+    #[inline(always)]
+    pub(crate) fn poll_over(&mut self, ticket: Ticket) -> Poll<Result<Option<Answer>, CallError>> {
+        let slot = self.table.slot(ticket);
+        if slot.stage != Stage::Over {
+            return Poll::Pending;
+        }
+        let result = slot.take_result();
+        self.leave(ticket);
+        Poll::Ready(result)
+    }
+
+    /// Ready when the request for a stream is sent; from then on it is the stream that has a deadline, and no longer its
+    /// opening. An error: its ticket is no longer good.
+    pub(crate) fn poll_open(
+        &mut self,
+        ticket: Ticket,
+        ends: Deadline,
+    ) -> Poll<Result<(), CallError>> {
+        let slot = self.table.slot(ticket);
+        if slot.open {
+            if slot.deadline != ends {
+                (slot.deadline, slot.timed) = (ends, false);
+            }
+            self.mind(ticket);
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_over(ticket)
+            .map(|over| over.and(Err(CallError::Disconnected { sent: false })))
+    }
+
+    /// Ready with what a stream has next. After its end its ticket is no longer good.
+    #[inline]
+    pub(crate) fn poll_next(&mut self, ticket: Ticket) -> Poll<Next> {
+        let slot = self.table.slot(ticket);
+        let Some(item) = slot.items.pop_front() else {
+            return self.poll_over(ticket).map(|over| match over {
+                Ok(_) => Next::End,
+                Err(why) => Next::Failed(why),
+            });
         };
-        place.state = match place.state {
-            PlaceState::Waiting => PlaceState::GivenUp,
-            PlaceState::Streaming => PlaceState::StreamGivenUp,
-            _ => return false,
+        if slot.is_live() && slot.unanswered {
+            slot.window.take(item.size);
+            if slot.window.is_due() {
+                self.owe(ticket);
+            }
+        }
+        Poll::Ready(Next::Item(item))
+    }
+
+    /// Whether a stream has something next.
+    pub(crate) fn has_next(&mut self, ticket: Ticket) -> bool {
+        let slot = self.table.slot(ticket);
+        !slot.items.is_empty() || slot.stage == Stage::Over
+    }
+
+    /// What a call is to be woken by, which waits for something.
+    #[inline]
+    pub(crate) fn waker(&mut self, ticket: Ticket) -> &mut Option<W> {
+        &mut self.table.slot(ticket).waker
+    }
+
+    /// Whether a call may still have to be woken.
+    pub(crate) fn sleeps(&mut self, ticket: Ticket) -> bool {
+        let slot = self.table.find(ticket);
+        slot.is_some_and(|slot| slot.waker.is_some())
+    }
+
+    /// Takes what a call is to be woken by, if it still waits.
+    pub(crate) fn wake(&mut self, ticket: Ticket) -> Option<W> {
+        self.table.find(ticket)?.waker.take()
+    }
+
+    /// The same for the only call that there is, unless it is a stream, whose consumer may be busy.
+    pub(crate) fn wake_if_alone(&mut self, ticket: Ticket) -> Option<W> {
+        let alone = self.entered == 1;
+        let slot = self.table.find(ticket);
+        slot.filter(|slot| alone && !slot.is_stream())?.waker.take()
+    }
+
+    /// Gives a call up, if it is not claimed: its answer means nothing when it comes, and neither do more items. Says
+    /// whether it was sent, of which the peer is [to be told](due::Due), and what it was to be woken by.
+    pub(crate) fn give_up(&mut self, ticket: Ticket, woken: &mut Woken<W>) -> (bool, Option<W>) {
+        let slot = self.table.find(ticket);
+        let Some(slot) = slot.filter(|slot| slot.stage != Stage::GivenUp) else {
+            return (true, None);
         };
-        self.owe(id);
-        true
+        let waker = slot.waker.take();
+        slot.result = Ok(None);
+        let sent = self.withdraw(ticket);
+        self.leave(ticket);
+        self.offer_room(woken);
+        (sent, waker)
     }
 
-    /// Notes that the consumer of a stream has taken an item whose message was so long: credit may be [due](Due) then.
+    /// Takes back the buffer of an answer that has been decoded.
     #[inline]
-    pub(crate) fn take(&mut self, id: u32, size: usize) {
-        if let Some(window) = self.window(id) {
-            window.take(size);
-            if window.is_due() {
-                self.owe(id);
-            }
-        }
+    pub(crate) fn keep(&mut self, message: Arc<Vec<u8>>) {
+        self.spare.keep(message);
     }
 
-    /// The window of a stream that is open.
-    #[inline]
-    fn window(&mut self, id: u32) -> Option<&mut Window> {
-        let place = self.place(id)?;
-        (place.state == PlaceState::Streaming).then_some(&mut place.window)
-    }
-
-    /// What a message of the server's means.
-    #[inline]
-    pub(crate) fn receive<'a>(&mut self, bytes: &'a [u8]) -> Result<ClientEvent<'a>, Malformed> {
-        match wire::parse(bytes)? {
-            Message::Reply { id, payload } => Ok(match self.answered(id)? {
-                PlaceState::Waiting => ClientEvent::Reply { id, payload },
-                PlaceState::GivenUp => ClientEvent::Nothing,
-                _ => return Err(Malformed("a reply to the request for a stream")),
-            }),
-            Message::Error { id, failure } => Ok(match self.answered(id)? {
-                PlaceState::Waiting | PlaceState::Streaming => ClientEvent::Failed { id, failure },
-                _ => ClientEvent::Nothing,
-            }),
-            Message::Item { id, payload } => {
-                let place = self.place(id).filter(|place| place.state.is_stream());
-                let place = place.ok_or(Malformed("an item of no stream"))?;
-                if !place.window.receive(bytes.len()) {
-                    return Err(Malformed("an item beyond its credit"));
-                }
-                Ok(match place.state {
-                    PlaceState::Streaming => ClientEvent::Item { id, payload },
-                    _ => ClientEvent::Nothing,
-                })
-            }
-            Message::End { id } => Ok(match self.answered(id)? {
-                PlaceState::Streaming => ClientEvent::Ended { id },
-                PlaceState::StreamGivenUp => ClientEvent::Nothing,
-                _ => return Err(Malformed("the end of what is no stream")),
-            }),
-            Message::GoingAway { .. } => {
-                self.going_away = true;
-                Ok(ClientEvent::GoingAway)
-            }
-            Message::Goodbye => {
-                self.going_away = true;
-                Ok(ClientEvent::Goodbye)
-            }
-            Message::Welcome(server) => {
-                self.meet(server)?;
-                Ok(ClientEvent::Welcome)
-            }
-            // The conversation goes on, for what every client may ask.
-            Message::Refusal(server, failure) if failure.code == Code::Incompatible => {
-                self.meet(server)?;
-                self.refused = Some(failure.code);
-                Ok(ClientEvent::Welcome)
-            }
-            // The end can come at any time: a limit is reached, or the protocol broken.
-            Message::Refusal(server, failure) => {
-                let unmet = self.server.replace(server.into()).is_none();
-                self.refused = Some(failure.code);
-                Ok(ClientEvent::Refused { failure, unmet })
-            }
-            Message::Hello(_)
-            | Message::Request { .. }
-            | Message::Notify { .. }
-            | Message::Open { .. }
-            | Message::Credit { .. }
-            | Message::Cancel { .. } => Err(Malformed("a message that only a client sends")),
-        }
-    }
+    // ------------------------------------------------------------ for all
 
     /// Who the server is, once it has said so.
     #[inline]
@@ -260,71 +457,155 @@ impl ClientSession {
         self.server.as_ref()
     }
 
-    /// Whether the server has said that it ends.
-    #[inline]
-    pub(crate) fn is_going_away(&self) -> bool {
-        self.going_away
-    }
-
-    fn meet(&mut self, server: Identity<'_>) -> Result<(), Malformed> {
-        if self.server.replace(server.into()).is_some() {
-            return Err(Malformed("a second welcome"));
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn max_in_flight(&self) -> usize {
-        match &self.server {
-            // A server that takes none at all could not be asked anything.
-            Some(server) => (server.max_in_flight as usize).clamp(1, MAX_IN_FLIGHT),
-            None => BEFORE_WELCOME,
-        }
-    }
-
-    /// Whether a call could begin, or be told why it cannot.
-    #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        self.room() > 0
-    }
-
-    /// How many calls could begin; any number, if they are to be told why they cannot.
-    #[inline]
-    pub(crate) fn room(&self) -> usize {
-        if self.going_away || self.refused.is_some() {
-            return usize::MAX;
-        }
-        self.max_in_flight().saturating_sub(self.unanswered())
-    }
-
-    /// How many calls are unanswered, those that were given up among them.
-    #[inline]
+    /// How many ids are unanswered, those of calls that were given up among them.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn unanswered(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.unanswered
     }
 
-    #[inline]
-    fn place(&mut self, id: u32) -> Option<&mut Place> {
-        let place = self.places.get_mut(id as usize & 0xFFFF)?;
-        (u32::from(place.generation) == id >> 16).then_some(place)
+    /// Whether a call that may begin need not wait.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_free_room() && self.has_place()
     }
 
+    /// Whether calls can still begin here.
     #[inline]
-    fn answered(&mut self, id: u32) -> Result<PlaceState, Malformed> {
-        match self.place(id).map(|place| place.state) {
-            None | Some(PlaceState::Free) => Err(Malformed("an answer to no request")),
-            Some(state) => {
-                self.release(id);
-                Ok(state)
-            }
+    pub(crate) fn is_usable(&self) -> bool {
+        self.ended.is_none() && !self.deaf && !self.going_away
+    }
+
+    /// There will be no more answers. Of several reasons the first counts.
+    pub(crate) fn end(&mut self, end: End, woken: &mut Woken<W>) {
+        let end = self.ended.get_or_insert(end).clone();
+        self.hello = None;
+        self.outbox = Line::default();
+        self.held = Line::default();
+        self.alarm = Deadline::NEVER;
+        self.forget_due();
+        for ticket in self.table.all(Slot::is_live) {
+            let slot = self.table.slot(ticket);
+            let why = match slot.stage {
+                Stage::Sending | Stage::Sent => end.of_sent(slot.size),
+                // It finds out when its message is sent or pushed.
+                Stage::Begun => continue,
+                _ => end.of_unsent(),
+            };
+            self.fail_unsent_call(ticket, why, woken);
+        }
+    }
+
+    /// Why there will be no more answers, if that is so.
+    #[inline]
+    pub(crate) fn ended(&self) -> Option<&End> {
+        self.ended.as_ref()
+    }
+
+    // ------------------------------------------------------------ within
+
+    #[inline(always)]
+    fn enter(
+        &mut self,
+        with_id: bool,
+        stage: Stage,
+        asked: Asked,
+        deadline: Deadline,
+    ) -> (Ticket, &mut Slot<W>) {
+        let (ticket, slot) = self.table.enter(with_id);
+        (slot.stage, slot.asked) = (stage, asked);
+        (slot.deadline, slot.timed) = (deadline, false);
+        self.awake += usize::from(slot.is_awake());
+        self.entered += 1;
+        (ticket, slot)
+    }
+
+    /// Ends a ticket. The slot is free, or will be when the late answer has come.
+    #[inline(always)]
+    fn leave(&mut self, ticket: Ticket) {
+        if self.table.room() == 0 && self.room.is_waited_for() {
+            // Only a driver can tell that there is room now.
+            self.alarm = Deadline::NOW;
+        }
+        self.entered -= 1;
+        let slot = self.table.slot(ticket);
+        self.awake -= usize::from(slot.is_awake());
+        slot.stage = Stage::GivenUp;
+        if slot.is_stream() {
+            slot.items = VecDeque::new();
+        }
+        if !slot.unanswered {
+            slot.stage = Stage::Free;
+            self.table.freed(ticket);
         }
     }
 
     #[inline]
-    fn release(&mut self, id: u32) {
-        if let Some(place) = self.place(id) {
-            place.state = PlaceState::Free;
-            self.free.push((id & 0xFFFF) as u16);
+    fn set(&mut self, ticket: Ticket, stage: Stage) {
+        let slot = self.table.slot(ticket);
+        self.awake -= usize::from(slot.is_awake());
+        slot.stage = stage;
+        self.awake += usize::from(slot.is_awake());
+    }
+
+    #[inline]
+    fn finish(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Option<Answer>, CallError>,
+        woken: &mut Woken<W>,
+    ) {
+        if self.table.slot(ticket).is_in_line() {
+            // It was answered before it was sent, or has failed.
+            self.take_out(ticket);
+        }
+        let slot = self.table.slot(ticket);
+        self.awake -= usize::from(slot.is_awake());
+        slot.stage = Stage::Over;
+        self.awake += usize::from(slot.is_awake());
+        slot.result = result;
+        woken.add(slot.waker.take());
+    }
+
+    /// Fails a call that may wait for room, or be in a line of messages that is gone.
+    fn fail_unsent_call(&mut self, ticket: Ticket, why: CallError, woken: &mut Woken<W>) {
+        match self.table.slot(ticket).stage {
+            Stage::Waiting => self.stop_waiting_for_room(ticket),
+            Stage::Held | Stage::Queued => {
+                self.take_message(ticket);
+                self.unsend(ticket);
+            }
+            _ => {}
+        }
+        self.finish(ticket, Err(why), woken);
+    }
+
+    /// Stops waiting for an answer; whether the request was sent.
+    fn withdraw(&mut self, ticket: Ticket) -> bool {
+        match self.table.slot(ticket).stage {
+            Stage::Waiting => self.stop_waiting_for_room(ticket),
+            Stage::Begun => self.unsend(ticket),
+            Stage::Held | Stage::Queued => {
+                self.take_out(ticket);
+                self.unsend(ticket);
+            }
+            Stage::Sending | Stage::Sent => {
+                // Its cancellation is due then.
+                self.owe(ticket);
+                return true;
+            }
+            Stage::Free | Stage::Over | Stage::GivenUp => return true,
+        }
+        false
+    }
+
+    /// The request was not sent: its id cannot be answered.
+    fn unsend(&mut self, ticket: Ticket) {
+        let slot = self.table.slot(ticket);
+        if std::mem::take(&mut slot.unanswered) {
+            self.unanswered -= 1;
+            if slot.stage == Stage::GivenUp {
+                self.table.free(ticket);
+            }
         }
     }
 }

@@ -53,13 +53,23 @@ fn well_behaved(data: &[u8]) {
     pair.settle();
 }
 
-/// What the client drops: the id, and whether it is an item.
-fn dropped(bytes: &[u8]) -> (u32, bool) {
-    match wire::parse(bytes) {
-        Ok(Message::Item { id, .. }) => (id, true),
-        Ok(Message::Reply { id, .. } | Message::Error { id, .. } | Message::End { id }) => {
-            (id, false)
+/// The id of what an answer or an item answers, and whether it is the last that does.
+fn answer_to(message: &Message<'_>) -> Option<(u32, bool)> {
+    match message {
+        Message::Item { id, .. } => Some((*id, false)),
+        Message::Reply { id, .. } | Message::Error { id, .. } | Message::End { id } => {
+            Some((*id, true))
         }
-        _ => panic!("nothing else means nothing"),
+        _ => None,
+    }
+}
+
+/// The id of a request, and what the codec made.
+fn request_of(message: &[u8]) -> Option<(u32, &[u8])> {
+    match wire::parse(message) {
+        Ok(Message::Request { id, payload, .. } | Message::Open { id, payload, .. }) => {
+            Some((id, payload))
+        }
+        _ => None,
     }
 }

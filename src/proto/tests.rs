@@ -2,8 +2,7 @@
 //! what no well-behaved peer sends.
 
 mod both;
-mod client;
-mod messages;
+pub(super) mod messages;
 mod orders;
 mod random;
 mod server;

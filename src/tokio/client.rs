@@ -1,10 +1,9 @@
 //! [`Client`]: calls, from any number of tasks, over one connection.
 
-mod calls;
 mod dial;
+mod guarded;
 mod items;
 mod link;
-mod slot;
 
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
@@ -23,13 +22,14 @@ use serde::de::DeserializeOwned;
 use super::runtime;
 use super::transport::Stream;
 use crate::base::backoff::Backoff;
-use crate::client::common::{Answer, Kept, encoding, may_try_again};
+use crate::client::common::{Kept, encoding, may_try_again};
 use crate::client::{CallOptions, ClientOptions, DEFAULT_WINDOW, ServerInfo};
 use crate::codec::outgoing::Outgoing;
 use crate::codec::{Codec, DefaultCodec};
 use crate::proto::Party;
 use crate::proto::call_error::{CallError, Version};
-use crate::proto::wire::{self, control};
+use crate::proto::client::{Answer, drain};
+use crate::proto::control;
 use crate::trace::Span;
 use crate::{Deadline, Name, ToName};
 use dial::Dials;
@@ -354,7 +354,7 @@ impl<C: Codec> Channel<C> {
     /// [`CallError::Refused`] if the server does not let this client do that.
     pub async fn drain(&self, timeout: Duration) -> Result<(), CallError> {
         let encode = |out: &mut Outgoing| {
-            wire::drain(out.bytes(), Some(timeout));
+            drain(out, timeout);
             Ok(())
         };
         self.call_raw(control::DRAIN, encode, CallOptions::new(), |_| Ok(()))

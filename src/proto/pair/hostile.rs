@@ -1,20 +1,150 @@
 //! Each side alone with a peer that sends anything.
 
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::{METHOD, dropped};
+use super::{METHOD, answer_to, request_of};
+use crate::Deadline;
+use crate::proto::client::{Asked, Calls, Next, Ticket};
 use crate::proto::wire::{self, Code, Failure};
-use crate::proto::{ClientEvent, ClientSession, Due, NotNow, Party, ServerEvent, ServerSession};
+use crate::proto::woken::Woken;
+use crate::proto::{Party, ServerEvent, ServerSession};
 
-/// What the sessions must make of a peer that sends anything: no panic, no answer to a call that does not wait, no
+/// A client, and the calls whose ids its server has not answered.
+struct Client {
+    calls: Calls<u32>,
+    waiting: Vec<Waiting>,
+    given_up: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    id: u32,
+    ticket: Ticket,
+    is_stream: bool,
+}
+
+impl Client {
+    fn new() -> Client {
+        let mut client = Client {
+            calls: Calls::new(Arc::new(Party::default())),
+            waiting: Vec::new(),
+            given_up: Vec::new(),
+        };
+        client.send(true);
+        client
+    }
+
+    /// Begins a call or a stream, and sends its request, or does not after all.
+    fn begin(&mut self, asked: Asked, sent: bool) {
+        let Ok((ticket, blank)) = self.calls.begin(asked, Deadline::NEVER) else {
+            return;
+        };
+        let Some(mut blank) = blank.filter(|_| sent) else {
+            let (sent, _) = self.calls.give_up(ticket, &mut Woken::default());
+            assert!(!sent);
+            return;
+        };
+        blank.begin(None);
+        let header = blank.out.plain().expect("a message in one piece");
+        let (id, _) = request_of(header).expect("a request");
+        assert!(!self.ids().contains(&id) && !self.given_up.contains(&id));
+        *self.calls.waker(ticket) = Some(id);
+        self.waiting.push(Waiting {
+            id,
+            ticket,
+            is_stream: matches!(asked, Asked::Items { .. }),
+        });
+        // One that is over before it was sent is not sent.
+        let pushed = self.calls.push(ticket, blank, false);
+        assert!(pushed.is_ok(), "{pushed:?}");
+        self.send(true);
+    }
+
+    fn ids(&self) -> Vec<u32> {
+        self.waiting.iter().map(|waiting| waiting.id).collect()
+    }
+
+    fn send(&mut self, sent: bool) {
+        let (mut batch, mut woken) = (Vec::new(), Woken::default());
+        while self.calls.take_batch(&mut batch) {
+            if !sent {
+                let late = std::io::ErrorKind::TimedOut.into();
+                self.calls.not_sent(&mut batch, (0, 1), &late, &mut woken);
+                break;
+            }
+            self.calls.sent_batch(&mut batch, &mut woken);
+        }
+    }
+
+    fn give_up(&mut self, id: u32) {
+        let Some(place) = self.ids().iter().position(|other| *other == id) else {
+            return;
+        };
+        let Waiting { ticket, .. } = self.waiting.swap_remove(place);
+        let (sent, _) = self.calls.give_up(ticket, &mut Woken::default());
+        assert!(sent);
+        self.given_up.push(id);
+    }
+
+    /// Takes an item of a stream, if one has come.
+    fn take(&mut self, id: u32) {
+        let stream = |waiting: &&Waiting| waiting.id == id && waiting.is_stream;
+        let Some(Waiting { ticket, .. }) = self.waiting.iter().find(stream) else {
+            return;
+        };
+        match self.calls.poll_next(*ticket) {
+            Poll::Pending | Poll::Ready(Next::Item(_)) => {}
+            next => panic!("{next:?}"),
+        }
+    }
+
+    /// A message has come. False: it ends the conversation.
+    fn receive(&mut self, message: &[u8]) -> bool {
+        let mut woken = Woken::default();
+        self.calls
+            .received(Arc::new(message.to_vec()), 0, &mut woken);
+        if self.calls.ended().is_some() {
+            for waiting in self.waiting.drain(..) {
+                assert!(over(&mut self.calls, waiting), "a call that does not end");
+            }
+            return false;
+        }
+        let parsed = wire::parse(message).expect("a message");
+        let Some((id, true)) = answer_to(&parsed) else {
+            return true;
+        };
+        if let Some(place) = self.given_up.iter().position(|other| *other == id) {
+            self.given_up.swap_remove(place);
+            return true;
+        }
+        let place = self.ids().iter().position(|other| *other == id);
+        let waiting = self.waiting.swap_remove(place.expect("the call waits"));
+        assert!(over(&mut self.calls, waiting), "the call is answered");
+        true
+    }
+}
+
+/// Claims what a call has come to, if it is over.
+fn over(calls: &mut Calls<u32>, waiting: Waiting) -> bool {
+    if !waiting.is_stream {
+        return calls.poll_over(waiting.ticket).is_ready();
+    }
+    loop {
+        match calls.poll_next(waiting.ticket) {
+            Poll::Ready(Next::Item(_)) => {}
+            next => return next.is_ready(),
+        }
+    }
+}
+
+/// What each end must make of a peer that sends anything: no panic, no answer to a call that does not wait, no
 /// request more than the limit. A message that is refused ends the conversation, and the next one begins.
 pub(super) fn run(data: &[u8]) {
     const LIMIT: usize = 3;
     let ours = Party::default();
-    let mut client = ClientSession::default();
-    let mut waiting: Vec<u32> = Vec::new();
-    let mut given_up: Vec<u32> = Vec::new();
-    let mut streams: Vec<u32> = Vec::new();
+    let mut client = Client::new();
     let mut server = ServerSession::new(LIMIT);
     let mut unanswered: Vec<u32> = Vec::new();
     let mut data = data;
@@ -26,33 +156,13 @@ pub(super) fn run(data: &[u8]) {
                 .copied()
                 .unwrap_or_else(|| u32::from(which))
         };
+        let (waiting, given_up) = (client.ids(), client.given_up.clone());
+        let method = u32::from(which);
         message.clear();
         match what % 20 {
-            0 => match client.start(u32::from(which)) {
-                Ok(id) => {
-                    assert!(!waiting.contains(&id) && !given_up.contains(&id));
-                    waiting.push(id);
-                    streams.retain(|other| *other != id);
-                }
-                Err(NotNow::Full) => {
-                    assert_eq!(client.unanswered(), waiting.len() + given_up.len())
-                }
-                Err(_) => {}
-            },
-            1 => {
-                let id = pick(&waiting);
-                assert_eq!(client.give_up(id), waiting.contains(&id));
-                if waiting.contains(&id) {
-                    waiting.retain(|other| *other != id);
-                    given_up.push(id);
-                }
-            }
-            2 => {
-                let id = pick(&waiting);
-                client.unsend(id);
-                waiting.retain(|other| *other != id);
-                given_up.retain(|other| *other != id);
-            }
+            0 => client.begin(Asked::Reply { method }, true),
+            1 => client.give_up(pick(&waiting)),
+            2 => client.begin(Asked::Reply { method }, false),
             3 => {
                 let id = pick(&unanswered);
                 let answered = server.answer(id);
@@ -80,22 +190,13 @@ pub(super) fn run(data: &[u8]) {
             10 => wire::welcome(&mut message, &ours.identity()),
             11 => wire::goodbye(&mut message),
             13 => {
-                if let Ok((id, credit)) = client.open(METHOD, u32::from(which)) {
-                    assert!(!waiting.contains(&id) && !given_up.contains(&id));
-                    assert!(credit > 0);
-                    waiting.push(id);
-                    streams.push(id);
-                }
+                let window = u32::from(which);
+                let method = METHOD;
+                client.begin(Asked::Items { method, window }, true);
             }
             14 => {
-                let id = pick(&waiting);
-                client.take(id, usize::from(which) << 6);
-                match client.next_due() {
-                    Some(due) if which % 3 == 0 => client.keep(due),
-                    Some(Due::Credit { id, .. }) => assert!(streams.contains(&id)),
-                    Some(Due::Cancel { id }) => assert!(given_up.contains(&id)),
-                    None => assert!(!client.has_due()),
-                }
+                client.take(pick(&waiting));
+                client.send(which % 3 != 0);
             }
             15 => {
                 let paid = server.may_send(pick(&unanswered));
@@ -128,36 +229,11 @@ pub(super) fn run(data: &[u8]) {
         if what % 20 < 4 || (13..16).contains(&(what % 20)) {
             continue;
         }
-        match client.receive(&message) {
-            Ok(ClientEvent::Reply { id, .. } | ClientEvent::Failed { id, .. }) => {
-                let place = waiting.iter().position(|waiting| *waiting == id);
-                waiting.swap_remove(place.expect("the call waits"));
-            }
-            Ok(ClientEvent::Item { id, .. }) => {
-                assert!(waiting.contains(&id) && streams.contains(&id));
-            }
-            Ok(ClientEvent::Ended { id }) => {
-                assert!(streams.contains(&id));
-                let place = waiting.iter().position(|waiting| *waiting == id);
-                waiting.swap_remove(place.expect("the stream is open"));
-            }
-            Ok(ClientEvent::Nothing) => {
-                let (id, item) = dropped(&message);
-                let place = given_up.iter().position(|given_up| *given_up == id);
-                let place = place.expect("the call was given up");
-                if !item {
-                    given_up.swap_remove(place);
-                }
-            }
-            Ok(_) => {}
-            Err(_) => {
-                client = ClientSession::default();
-                waiting.clear();
-                given_up.clear();
-                streams.clear();
-            }
+        if !client.receive(&message) {
+            client = Client::new();
         }
-        assert_eq!(client.unanswered(), waiting.len() + given_up.len());
+        let expected = client.waiting.len() + client.given_up.len();
+        assert_eq!(client.calls.unanswered(), expected);
         match server.receive(&ours.identity(), &message) {
             Ok(ServerEvent::Request { id, .. } | ServerEvent::Open { id, .. }) => {
                 assert!(!unanswered.contains(&id));

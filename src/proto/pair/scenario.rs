@@ -1,6 +1,6 @@
 //! What can happen in a conversation, and how its calls can end.
 
-use crate::proto::NotNow;
+use crate::proto::client::NotNow;
 use crate::proto::wire::Code;
 
 /// What can happen in a conversation.

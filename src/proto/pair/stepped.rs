@@ -1,11 +1,14 @@
 //! Both ends of a conversation and what is on its way between them, stepped in any order, and what must hold.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::scenario::{Outcome, Scenario, Step};
+use crate::Deadline;
+use crate::proto::client::{Calls, Ticket};
 use crate::proto::wire::{self, Code, Failure};
-use crate::proto::{ClientSession, Party, ServerSession};
+use crate::proto::{Party, ServerSession};
 
 mod client;
 mod server;
@@ -13,6 +16,8 @@ mod server;
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Call {
+    ticket: Option<Ticket>,
+    /// Of a request that was sent.
     id: Option<u32>,
     deadline: Option<Duration>,
     pub(crate) outcome: Option<Outcome>,
@@ -43,7 +48,7 @@ struct Handling {
 pub(crate) struct Pair {
     scenario: Scenario,
     now: Duration,
-    client: ClientSession,
+    client: Calls<usize>,
     server: ServerSession,
     ours: Party,
     to_server: VecDeque<Vec<u8>>,
@@ -65,16 +70,14 @@ impl Pair {
             max_in_flight: u32::try_from(scenario.in_flight).unwrap_or(u32::MAX),
             ..Party::default()
         };
-        let mut hello = Vec::new();
         let theirs = party(if scenario.compatible { "s" } else { "other" });
-        wire::hello(&mut hello, &theirs.identity());
-        Pair {
+        let mut pair = Pair {
             scenario,
             now: Duration::ZERO,
-            client: ClientSession::default(),
+            client: Calls::new(Arc::new(theirs)),
             server: ServerSession::new(scenario.in_flight),
             ours: party("s"),
-            to_server: VecDeque::from([hello]),
+            to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             calls: Vec::new(),
             handling: Vec::new(),
@@ -82,7 +85,9 @@ impl Pair {
             draining: false,
             closing: false,
             closed: false,
-        }
+        };
+        pair.pump(true);
+        pair
     }
 
     /// What can happen next; nothing once all is over.
@@ -174,11 +179,7 @@ impl Pair {
             }
             Step::Tick => {
                 self.now = self.next_deadline().expect("a deadline");
-                let passed = |call: &Call| call.deadline.is_some_and(|at| at <= self.now);
-                let late: Vec<usize> = (0..self.calls.len())
-                    .filter(|n| self.calls[*n].outcome.is_none() && passed(&self.calls[*n]))
-                    .collect();
-                late.into_iter().for_each(|n| self.give_up(n));
+                self.expire();
             }
             Step::Item(n) => self.item(n),
             Step::Take(n) => self.take(n, true),
@@ -204,6 +205,11 @@ impl Pair {
         self.to_server.is_empty() && self.to_client.is_empty() && self.handling.is_empty()
     }
 
+    /// A deadline by the clock of the pair.
+    fn deadline(at: Duration) -> Deadline {
+        Deadline::after_time(0, at)
+    }
+
     fn is_stream(&self, n: u32) -> bool {
         (self.scenario.streams_from..self.scenario.control_from).contains(&n)
     }
@@ -223,6 +229,10 @@ impl Pair {
     /// What holds after every step.
     fn check(&self) {
         assert_eq!(self.client.unanswered(), self.unanswered());
+        let deadlines = self.calls.iter().filter(|call| call.outcome.is_none());
+        let deadlines = deadlines.filter_map(|call| call.deadline);
+        let earliest = deadlines.map(Pair::deadline).min();
+        assert!(self.client.poll_timeout() <= earliest.unwrap_or(Deadline::NEVER));
         assert!(self.server.in_flight() <= self.scenario.in_flight);
         if !self.closing {
             assert_eq!(self.server.in_flight(), self.handling.len());

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::proto::NotNow;
+use crate::proto::client::NotNow;
 use crate::proto::pair::scenario::{Outcome, Scenario};
 use crate::proto::pair::stepped::Pair;
 use crate::proto::wire::Code;

@@ -1,78 +1,8 @@
-//! Items, credit and ends, and which of them break the protocol.
+//! What a server makes of streams: items, credit and ends.
 
-use super::messages::{
-    at, cancellation_of, credit_of, end_of, greeted, item_of, open_with, reply_to, request_with,
-    welcome_with, written,
-};
+use super::messages::{at, cancellation_of, credit_of, greeted, open_with, request_with, written};
+use crate::proto::ServerEvent;
 use crate::proto::wire::{self, Code, Failure, Identity, Malformed, control};
-use crate::proto::{ClientEvent, ClientSession, Due, ServerEvent};
-
-#[test]
-fn an_item_of_no_stream_is_refused() {
-    let no_stream = Err(Malformed("an item of no stream"));
-    let mut client = ClientSession::default();
-    client.receive(&welcome_with(9)).unwrap();
-    assert_eq!(client.receive(&item_of(0x1_0000, 8)), no_stream);
-    let call = client.start(1).unwrap();
-    assert_eq!(client.receive(&item_of(call, 8)), no_stream);
-    assert!(client.give_up(call));
-    assert_eq!(client.receive(&item_of(call, 8)), no_stream);
-    let (id, _) = client.open(1, 9).unwrap();
-    assert_eq!(client.receive(&item_of(id ^ 0x1_0000, 8)), no_stream);
-    let end = end_of(id);
-    assert_eq!(client.receive(&end), Ok(ClientEvent::Ended { id }));
-    assert_eq!(client.receive(&item_of(id, 8)), no_stream);
-    let no_request = Err(Malformed("an answer to no request"));
-    assert_eq!(client.receive(&end), no_request);
-}
-
-#[test]
-fn a_call_is_answered_by_a_reply_and_a_stream_by_its_end() {
-    for given_up in [false, true] {
-        let mut client = ClientSession::default();
-        let id = client.start(1).unwrap();
-        if given_up {
-            assert!(client.give_up(id));
-        }
-        let end = end_of(id);
-        let wrong = Err(Malformed("the end of what is no stream"));
-        assert_eq!(client.receive(&end), wrong);
-
-        let mut client = ClientSession::default();
-        let (id, _) = client.open(1, 9).unwrap();
-        if given_up {
-            assert!(client.give_up(id));
-        }
-        let wrong = Err(Malformed("a reply to the request for a stream"));
-        assert_eq!(client.receive(&reply_to(id)), wrong);
-    }
-}
-
-#[test]
-fn a_server_that_exceeds_the_window_breaks_the_protocol() {
-    let beyond = Err(Malformed("an item beyond its credit"));
-    for given_up in [false, true] {
-        let mut client = ClientSession::default();
-        let (id, credit) = client.open(1, 4).unwrap();
-        assert_eq!(credit, 4);
-        if given_up {
-            assert!(client.give_up(id));
-        }
-        assert!(client.receive(&item_of(id, 3 << 10)).is_ok());
-        // The last credit pays for a large item too.
-        assert!(client.receive(&item_of(id, 9 << 10)).is_ok());
-        assert_eq!(client.receive(&item_of(id, 8)), beyond);
-    }
-    let mut client = ClientSession::default();
-    let (id, _) = client.open(1, 4).unwrap();
-    for _ in 0..2 {
-        assert!(client.receive(&item_of(id, 4 << 10)).is_ok());
-        client.take(id, 4 << 10);
-        assert_eq!(client.next_due(), Some(Due::Credit { id, more: 4 }));
-    }
-    assert!(client.receive(&item_of(id, 4 << 10)).is_ok());
-    assert_eq!(client.receive(&item_of(id, 8)), beyond);
-}
 
 #[test]
 fn a_server_pays_for_each_item_and_waits_for_credit() {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::link::Feed;
-use super::slot::Next;
 use crate::Deadline;
 use crate::codec::{Codec, DefaultCodec};
 use crate::proto::call_error::CallError;
+use crate::proto::client::Next;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::runtime;
 

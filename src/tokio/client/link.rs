@@ -16,20 +16,20 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use ::tokio::runtime::Handle;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::calls::Calls;
-use super::slot::{Asked, Blank, Me, Next, Queued, Then, Ticket};
+use super::guarded::{Guarded, Me, Then};
 use crate::Deadline;
-use crate::client::common::{Answer, End};
+use crate::client::common::late;
 use crate::codec::outgoing::Outgoing;
 use crate::proto::Party;
 use crate::proto::call_error::CallError;
-use crate::proto::wire;
+use crate::proto::client::{Answer, Asked, Blank, Calls, End, Next, Queued, Ticket};
+use crate::proto::woken::Woken;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::runtime;
 use crate::tokio::transport::Stream;
@@ -41,7 +41,7 @@ pub(super) struct Link(Arc<Shared>);
 
 /// What the callers share with the driver.
 struct Shared {
-    calls: Mutex<Calls>,
+    guarded: Mutex<Guarded>,
     /// Sends what is queued whenever it is polled; it ends when nothing can be sent any more.
     writer: Mutex<Option<Polled>>,
     /// Receives what has come whenever it is polled; it ends with the connection.
@@ -71,7 +71,7 @@ impl Wake for ToRead {
     fn wake_by_ref(self: &Arc<Self>) {
         // The transport may keep the waker for as long as it likes.
         if let Some(shared) = self.0.upgrade() {
-            let reader = shared.calls.lock().has_come();
+            let reader = shared.guarded.lock().has_come();
             if let Some(reader) = reader {
                 wake(reader);
             }
@@ -108,10 +108,9 @@ impl Link {
         let no_timers = Alarm::check()
             .err()
             .map(|error| CallError::unreachable(&error));
-        let mut calls = Calls::new(ours, stream.tries_to_send(), no_timers.is_none());
-        calls.greet();
+        let guarded = Guarded::new(Calls::new(ours), stream.tries_to_send());
         let shared = Arc::new_cyclic(|shared| Shared {
-            calls: Mutex::new(calls),
+            guarded: Mutex::new(guarded),
             writer: Mutex::new(None),
             reader: Mutex::new(None),
             to_read: Waker::from(Arc::new(ToRead(Weak::clone(shared)))),
@@ -131,7 +130,7 @@ impl Link {
 
     /// Whether calls can still begin here.
     pub(super) fn is_usable(&self) -> bool {
-        self.0.calls.lock().is_usable()
+        self.0.guarded.lock().calls.is_usable()
     }
 
     /// Sends a request and waits for its answer. `encode` appends what the codec makes of the arguments. `left` is how
@@ -148,9 +147,7 @@ impl Link {
             Some(blank) => (blank, left),
             None => (entered.begun().await?, None),
         };
-        let timeout = left.or_else(|| deadline.remaining());
-        let header = |out: &mut Vec<u8>, id, _| wire::request(out, id, method, timeout);
-        entered.push(blank, header, encode)?;
+        entered.push(blank, left.or_else(|| deadline.remaining()), encode)?;
         match entered.over().await? {
             Some(answer) => Ok(answer),
             None => Err(CallError::Disconnected { sent: true }),
@@ -164,12 +161,12 @@ impl Link {
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
         deadline: Deadline,
     ) -> Result<(), CallError> {
-        let (mut entered, blank) = self.enter(Asked::Nothing, deadline)?;
+        let (mut entered, blank) = self.enter(Asked::Nothing { method }, deadline)?;
         let blank = match blank {
             Some(blank) => blank,
             None => entered.begun().await?,
         };
-        entered.push(blank, |out, _, _| wire::notify(out, method), encode)?;
+        entered.push(blank, None, encode)?;
         entered.over().await.map(drop)
     }
 
@@ -190,28 +187,12 @@ impl Link {
             Some(blank) => blank,
             None => entered.begun().await?,
         };
-        let left = ends.remaining();
-        entered.push(
-            blank,
-            |out, id, credit| wire::open(out, id, method, left, credit),
-            encode,
-        )?;
-        poll_fn(|cx| {
-            let Some(ticket) = entered.ticket else {
-                return Poll::Ready(Ok(()));
-            };
-            let opened = self
-                .0
-                .looking(cx, false, |calls, me| calls.poll_open(ticket, ends, me));
-            if let Poll::Ready(Err(_)) = opened {
-                entered.ticket = None;
-            }
-            opened
-        })
-        .await?;
+        entered.push(blank, ends.remaining(), encode)?;
+        entered.open(ends).await?;
         Ok(Feed {
             link: Arc::clone(self),
             ticket: entered.ticket.take(),
+            ends,
         })
     }
 
@@ -225,31 +206,30 @@ impl Link {
         if let (Some(why), true) = (&self.0.no_timers, deadline.is_timed()) {
             return Err(why.clone());
         }
-        let mut calls = self.0.calls.lock();
-        let (ticket, waits, then) = calls.begin(asked, deadline)?;
-        let blank = (!waits).then(|| calls.blank(ticket));
-        drop(calls);
+        let begun = self.0.guarded.lock().begin(asked, deadline);
+        let (ticket, blank, then) = begun?;
         self.0.then(then);
         let entered = Entered {
             shared: &self.0,
             ticket: Some(ticket),
+            deadline,
         };
         Ok((entered, blank))
     }
 
     /// Takes back the buffer of an answer that has been decoded.
     pub(super) fn recycle(&self, answer: Answer) {
-        self.0.calls.lock().keep(answer.message);
+        self.0.guarded.lock().calls.keep(answer.message);
     }
 
     /// Who the server is, once it has said so.
     pub(super) fn server(&self) -> Option<Party> {
-        self.0.calls.lock().server().cloned()
+        self.0.guarded.lock().calls.server().cloned()
     }
 
     /// The same, when what has come is read: it may have said so to a call that has been woken for it, and is not polled.
     pub(super) fn read_server(&self) -> Option<Party> {
-        self.0.up_to_date().server().cloned()
+        self.0.up_to_date().calls.server().cloned()
     }
 
     /// The process of the server, where the system tells.
@@ -266,10 +246,10 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let mut calls = self.0.calls.lock();
-        calls.closing = true;
-        let driver = calls.driver().cloned();
-        drop(calls);
+        let mut guarded = self.0.guarded.lock();
+        guarded.closing = true;
+        let driver = guarded.driver();
+        drop(guarded);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -289,56 +269,75 @@ struct Entered<'a> {
     shared: &'a Shared,
     /// Until it is over.
     ticket: Option<Ticket>,
+    deadline: Deadline,
 }
 
 impl Entered<'_> {
     /// Waits for room, and gives what the message begins as.
-    async fn begun(&self) -> Result<Blank, CallError> {
-        poll_fn(|cx| {
-            let Some(ticket) = self.ticket else {
-                return Poll::Ready(Err(CallError::Disconnected { sent: false }));
-            };
-            self.shared.looking(cx, false, |calls, me| {
-                ready!(calls.poll_begun(ticket, me))?;
-                Poll::Ready(Ok(calls.blank(ticket)))
+    async fn begun(&mut self) -> Result<Blank, CallError> {
+        let (ticket, blank) = self
+            .look_until(false, |guarded, ticket, me| {
+                guarded.calls.poll_begun(ticket, &mut me.left)
             })
-        })
-        .await
+            .await?;
+        self.ticket = Some(ticket);
+        Ok(blank)
     }
 
-    /// Has the message sent.
+    /// Has the message sent. `left` is how long the server may take.
     fn push(
         &mut self,
         mut blank: Blank,
-        header: impl FnOnce(&mut Vec<u8>, u32, u32),
+        left: Option<Duration>,
         encode: &mut impl FnMut(&mut Outgoing) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
         let Some(ticket) = self.ticket else {
             return Ok(());
         };
-        header(blank.out.bytes(), blank.id, blank.credit);
+        blank.begin(left);
         encode(&mut blank.out)?;
-        let then = self.shared.calls.lock().push(ticket, blank)?;
+        let then = self.shared.guarded.lock().push(ticket, blank)?;
         self.shared.then(then);
+        Ok(())
+    }
+
+    /// Waits until a stream is open, which ends at another deadline.
+    async fn open(&mut self, ends: Deadline) -> Result<(), CallError> {
+        let ticket = self.ticket;
+        let look =
+            |guarded: &mut Guarded, ticket, _: &mut Me<'_>| guarded.calls.poll_open(ticket, ends);
+        self.look_until(false, look).await?;
+        self.ticket = ticket;
         Ok(())
     }
 
     /// Waits until that is over: for the answer, if it is a call.
     async fn over(&mut self) -> Result<Option<Answer>, CallError> {
+        let deadline = self.deadline;
         // It has just been sent: of course it has to wait.
-        let mut waits = true;
+        let over = self.look_until(true, |guarded, ticket, _| guarded.calls.poll_over(ticket));
+        over.await.map_err(|error| late(error, deadline))
+    }
+
+    /// Waits until `look` finds what it looks for, at first probably in vain. The ticket is no longer good then.
+    async fn look_until<T>(
+        &mut self,
+        mut waits: bool,
+        mut look: impl FnMut(&mut Guarded, Ticket, &mut Me<'_>) -> Poll<Result<T, CallError>>,
+    ) -> Result<T, CallError> {
         poll_fn(|cx| {
             let Some(ticket) = self.ticket else {
-                return Poll::Ready(Ok(None));
+                return Poll::Ready(Err(CallError::Disconnected { sent: true }));
             };
             let waits = mem::take(&mut waits);
-            let over = self
+            let late = |sent| Err(CallError::TimedOut { sent });
+            let looked = self
                 .shared
-                .looking(cx, waits, |calls, me| calls.poll_over(ticket, me));
-            if over.is_ready() {
+                .looking(cx, waits, (ticket, self.deadline), &mut look, late);
+            if looked.is_ready() {
                 self.ticket = None;
             }
-            over
+            looked
         })
         .await
     }
@@ -347,11 +346,11 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            let waker = self
+            let given_up = self
                 .shared
-                .waking(|calls, woken| calls.abandon(ticket, woken));
-            // That may be the last of a task, and end it.
-            drop(waker);
+                .waking(|guarded, woken| guarded.give_up(ticket, woken));
+            // Its waker may be the last of a task, and end it.
+            drop(given_up);
         }
     }
 }
@@ -361,6 +360,7 @@ pub(super) struct Feed {
     link: Arc<Link>,
     /// Until it is over.
     ticket: Option<Ticket>,
+    ends: Deadline,
 }
 
 impl Feed {
@@ -371,13 +371,20 @@ impl Feed {
         };
         let shared = &self.link.0;
         let mut then = Then::Nothing;
-        let next = shared.looking(cx, false, |calls, me| {
-            let next;
-            (next, then) = calls.poll_next(ticket, me);
+        let look = |guarded: &mut Guarded, ticket, _: &mut Me<'_>| {
+            let next = guarded.calls.poll_next(ticket);
+            if matches!(next, Poll::Ready(Next::Item(_))) {
+                then = guarded.took_item();
+            }
             next
-        });
+        };
+        let late_one = |sent| Next::Failed(CallError::TimedOut { sent });
+        let mut next = shared.looking(cx, false, (ticket, self.ends), look, late_one);
         if let Poll::Ready(Next::End | Next::Failed(_)) = next {
             self.ticket = None;
+        }
+        if let Poll::Ready(Next::Failed(error)) = next {
+            next = Poll::Ready(Next::Failed(late(error, self.ends)));
         }
         shared.then(then);
         next
@@ -394,6 +401,7 @@ impl Drop for Feed {
         drop(Entered {
             shared: &self.link.0,
             ticket: self.ticket.take(),
+            deadline: self.ends,
         });
     }
 }
@@ -419,24 +427,39 @@ impl Shared {
         }
     }
 
-    /// Does something with the calls, and wakes those whom that concerns.
-    fn waking<R>(&self, change: impl FnOnce(&mut Calls, &mut Vec<Waker>) -> R) -> R {
-        let mut woken = Vec::new();
-        let result = change(&mut self.calls.lock(), &mut woken);
-        wake_all(&mut woken);
+    /// Does something with the calls, and wakes those that it concerns.
+    fn waking<R>(&self, change: impl FnOnce(&mut Guarded, &mut Woken<Waker>) -> R) -> R {
+        let mut woken = Woken::default();
+        let result = change(&mut self.guarded.lock(), &mut woken);
+        woken.drain(wake);
         result
     }
 
-    /// Looks what has become of a call, for somebody who may have to wait: it probably has to, or it may.
+    /// Looks at a call with a deadline, for a task that may have to wait: it probably has to, or it may. What has no time
+    /// to wait is given up.
     fn looking<R>(
         &self,
         cx: &Context<'_>,
         waits: bool,
-        mut look: impl FnMut(&mut Calls, &mut Me<'_>) -> Poll<R>,
+        (ticket, deadline): (Ticket, Deadline),
+        mut look: impl FnMut(&mut Guarded, Ticket, &mut Me<'_>) -> Poll<R>,
+        late: impl FnOnce(bool) -> R,
     ) -> Poll<R> {
         let mut me = Me::new(cx.waker(), waits);
         loop {
-            let looked = look(&mut self.up_to_date(), &mut me);
+            let mut guarded = self.up_to_date();
+            let looked = look(&mut guarded, ticket, &mut me);
+            if looked.is_ready() {
+                guarded.looked(&mut me);
+            } else if deadline == Deadline::NOW {
+                drop(guarded);
+                let (sent, waker) = self.waking(|guarded, woken| guarded.give_up(ticket, woken));
+                drop(waker);
+                return Poll::Ready(late(sent));
+            } else {
+                guarded.wait(ticket, &mut me);
+            }
+            drop(guarded);
             if !me.looks_again() {
                 return looked;
             }
@@ -444,7 +467,10 @@ impl Shared {
     }
 
     fn end(&self, end: End) {
-        self.waking(|calls, woken| calls.end(end, woken));
+        self.waking(|guarded, woken| {
+            guarded.calls.end(end, woken);
+            woken.add(guarded.driver());
+        });
     }
 
     /// Hands on what was received. Gives a buffer for the next message, unless it was the last.
@@ -452,31 +478,35 @@ impl Shared {
         &self,
         received: io::Result<bool>,
         message: Arc<Vec<u8>>,
-        woken: &mut Vec<Waker>,
+        woken: &mut Woken<Waker>,
     ) -> Option<Arc<Vec<u8>>> {
-        let mut calls = self.calls.lock();
-        let received = calls.received(received, message, woken);
+        let mut guarded = self.guarded.lock();
+        let calls = &mut guarded.calls;
+        let mut wakes_driver = false;
         match received {
-            Ok(()) => Some(calls.buffer()),
-            Err(end) => {
-                calls.end(end, woken);
-                None
-            }
+            Ok(true) => wakes_driver = calls.received(message, 0, woken),
+            Ok(false) => calls.broke(None, woken),
+            Err(error) => calls.broke(Some(&error), woken),
         }
+        let has_ended = calls.ended().is_some();
+        if wakes_driver || has_ended || guarded.is_earlier() {
+            woken.add(guarded.driver());
+        }
+        (!has_ended).then(|| guarded.calls.buffer())
     }
 
-    /// The calls, when what has come is read. If somebody else is at it, they do it: once more, because they may have
+    /// The calls, when what has come is read. If another task is at it, that does it: once more, because it may have
     /// looked just before it came.
-    fn up_to_date(&self) -> MutexGuard<'_, Calls> {
-        let mut calls = self.calls.lock();
-        let mut unread = calls.unread;
+    fn up_to_date(&self) -> MutexGuard<'_, Guarded> {
+        let mut guarded = self.guarded.lock();
+        let mut unread = guarded.unread;
         while unread {
             let Some(mut reader) = self.reader.try_lock() else {
-                calls.missed = true;
+                guarded.missed = true;
                 break;
             };
-            (calls.unread, calls.missed) = (false, false);
-            drop(calls);
+            (guarded.unread, guarded.missed) = (false, false);
+            drop(guarded);
             let mut cx = Context::from_waker(&self.to_read);
             let within = (!self.is_local).then(|| self.runtime.enter());
             let ended = self.poll(&mut reader, &mut cx);
@@ -484,11 +514,11 @@ impl Shared {
             // It has what is the transport's.
             drop(ended);
             drop(within);
-            calls = self.calls.lock();
-            // For what has come otherwise somebody has been woken who has not looked yet.
-            unread = calls.missed;
+            guarded = self.guarded.lock();
+            // For what has come otherwise a task has been woken that has not looked yet.
+            unread = guarded.missed;
         }
-        calls
+        guarded
     }
 
     /// Polls the reader or the writer, of which it gives what is left when it has ended. `Err`: there is none any more.
@@ -517,13 +547,15 @@ impl Shared {
     fn send_alone(&self, queued: Queued) {
         let message = queued.out.plain();
         let sent = message.is_some_and(|message| self.stream.try_send(message));
-        let mut woken = Vec::new();
-        let mut calls = self.calls.lock();
-        calls.sent_alone(queued, sent, &mut woken);
-        let rest = calls.is_to_be_polled_again();
-        let driver = calls.driver().filter(|_| rest).cloned();
-        drop(calls);
-        wake_all(&mut woken);
+        let mut woken = Woken::default();
+        let mut guarded = self.guarded.lock();
+        guarded.calls.sent_alone(queued, sent, &mut woken);
+        let driver = match guarded.sends_again() {
+            true => guarded.driver(),
+            false => None,
+        };
+        drop(guarded);
+        woken.drain(wake);
         if let Some(driver) = driver {
             self.flush(&driver);
         }
@@ -536,7 +568,7 @@ impl Shared {
         let _within = self.runtime.enter();
         loop {
             let free = self.writer.try_lock().or_else(|| {
-                self.calls.lock().polls_again();
+                self.guarded.lock().calls.send_again();
                 // They look when they have let go; if that was before, it is free now.
                 self.writer.try_lock()
             });
@@ -547,17 +579,10 @@ impl Shared {
                 return;
             }
             // What was pushed after the writer had looked, and before it was let go.
-            if !self.calls.lock().is_to_be_polled_again() {
+            if !self.guarded.lock().sends_again() {
                 return;
             }
         }
-    }
-}
-
-fn wake_all(woken: &mut Vec<Waker>) {
-    // Whoever is alone has nobody to wake.
-    if !woken.is_empty() {
-        woken.drain(..).for_each(wake);
     }
 }
 

@@ -5,28 +5,28 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use super::{Shared, wake_all};
+use super::{Shared, wake};
 use crate::Deadline;
 use crate::base::clock;
-use crate::client::common::End;
+use crate::proto::client::{End, Queued};
+use crate::proto::woken::Woken;
 use crate::tokio::alarm::Alarm;
 use crate::tokio::batch::send_batch;
-use crate::tokio::client::calls::COURTESY;
-use crate::tokio::client::slot::Queued;
 use crate::tokio::fair;
 use crate::tokio::transport::Stream;
 
 /// Sends what is queued. It is polled by whoever has queued something, and waits for nothing but room.
 pub(super) async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
     let mut batch: Vec<Queued> = Vec::new();
-    let mut woken = Vec::new();
+    let mut woken = Woken::default();
     // There was nothing to send the last time, and whoever has something since then polls this.
     let mut looked = false;
     loop {
         if batch.is_empty() {
             poll_fn(|_| {
-                if mem::take(&mut looked) || !shared.calls.lock().take_batch(&mut batch) {
+                if mem::take(&mut looked) || !shared.guarded.lock().calls.take_batch(&mut batch) {
                     return Poll::Pending;
                 }
                 Poll::Ready(())
@@ -34,21 +34,25 @@ pub(super) async fn write<S: Stream>(shared: Arc<Shared>, stream: Arc<S>) {
             .await;
         }
         let sent = send_batch(&*stream, &batch, Deadline::NEVER).await;
-        let mut calls = shared.calls.lock();
+        let mut guarded = shared.guarded.lock();
+        let calls = &mut guarded.calls;
         let go_on = match sent {
             Ok(()) => {
-                calls.sent(&mut batch, &mut woken);
+                calls.sent_batch(&mut batch, &mut woken);
                 looked = !calls.take_batch(&mut batch);
                 true
             }
-            Err(failed) => calls.not_sent(&mut batch, failed, &mut woken),
+            Err(failed) => {
+                let which = (failed.sent, failed.doubtful);
+                calls.not_sent(&mut batch, which, &failed.error, &mut woken)
+            }
         };
-        if !go_on {
-            // It reads what is still to be read, and then it says what became of the rest.
-            woken.extend(calls.driver().cloned());
+        // If nothing more can be sent, it reads what is still to be read, and then it says what became of the rest.
+        if !go_on || guarded.is_earlier() {
+            woken.add(guarded.driver());
         }
-        drop(calls);
-        wake_all(&mut woken);
+        drop(guarded);
+        woken.drain(wake);
         if !go_on {
             return;
         }
@@ -75,80 +79,96 @@ pub(super) async fn drive<S: Stream>(ends: Ends, stream: Arc<S>) {
     let mut deaf = false;
     let mut alarm = Alarm::default();
     let mut waited = false;
-    let mut linger = None;
+    let mut linger = Deadline::NEVER;
+    let has_timers = shared.no_timers.is_none();
     poll_fn(|cx| {
-        let is_deaf = shared.waking(|calls, woken| {
-            calls.driven_by(cx, woken);
+        let is_deaf = shared.waking(|guarded, woken| {
+            guarded.driven_by(cx);
+            let calls = &mut guarded.calls;
+            if !has_timers && calls.poll_timeout() == Deadline::NOW {
+                calls.pass_on_all_room(woken);
+            }
             calls.is_deaf()
         });
         if is_deaf && !deaf {
             // What it has said last may be there already, although the runtime does not know it yet.
             deaf = true;
             let reader = read(Arc::clone(shared), Arc::clone(&stream), Deadline::NOW);
-            // Whoever polls the one before lets go of it soon.
+            // What polls the one before lets go of it soon.
             let before = shared.reader.lock().replace(Box::pin(reader));
             drop(before);
-            shared.calls.lock().unread = true;
+            shared.guarded.lock().unread = true;
         }
-        let mut calls = shared.up_to_date();
-        if calls.has_ended() {
+        let mut guarded = shared.up_to_date();
+        if guarded.calls.ended().is_some() {
             return Poll::Ready(());
         }
-        if calls.is_sending() || calls.has_unsent() {
-            // Once: whoever has not called by then need not be waited for.
-            waited = !waited && calls.expects_more() && !calls.is_sending();
-            drop(calls);
+        if guarded.calls.is_behind() {
+            // Once: a call that has not been pushed by then need not be waited for.
+            waited = !waited && guarded.calls.expects_more() && !guarded.calls.is_sending();
+            drop(guarded);
             if waited {
                 cx.waker().wake_by_ref();
             } else {
                 shared.flush(cx.waker());
             }
-            calls = shared.calls.lock();
+            guarded = shared.guarded.lock();
         }
-        if calls.is_deaf() && !deaf {
+        if guarded.calls.is_deaf() && !deaf {
             cx.waker().wake_by_ref();
         }
-        if calls.closing {
-            let over = !calls.has_unsent() && !calls.is_sending();
-            let until = *linger.get_or_insert_with(|| Deadline::after(COURTESY));
-            if over || shared.no_timers.is_some() {
+        if guarded.closing {
+            let over = !guarded.calls.is_behind();
+            linger = linger.min(Deadline::after(COURTESY));
+            if over || !has_timers {
                 return Poll::Ready(());
             }
-            calls.alarm = until;
         }
         loop {
-            alarm.set(calls.alarm.instant());
-            drop(calls);
-            if alarm.poll(cx).is_pending() {
+            let at = guarded.calls.poll_timeout().min(linger);
+            guarded.alarm = at;
+            drop(guarded);
+            if !has_timers {
+                if at == Deadline::NOW {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
+            if at != Deadline::NOW {
+                alarm.set(at.instant());
+                if alarm.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
             let now = clock::now();
-            if linger.is_some_and(|until: Deadline| until.has_passed_at(now)) {
+            if linger.has_passed_at(now) {
                 return Poll::Ready(());
             }
-            // What has come is in time, whoever has been told of it.
-            shared.calls.lock().unread = true;
+            // What has come is in time, whichever task has been told of it.
+            shared.guarded.lock().unread = true;
             drop(shared.up_to_date());
-            shared.waking(|calls, woken| calls.expire(now, woken));
-            calls = shared.calls.lock();
-            calls.alarm = calls.alarm.min(linger.unwrap_or(Deadline::NEVER));
-            if calls.has_unsent() {
+            shared.waking(|guarded, woken| guarded.calls.handle_timeout(now, woken));
+            guarded = shared.guarded.lock();
+            if guarded.calls.has_unsent() {
                 // The cancellations.
-                drop(calls);
+                drop(guarded);
                 shared.flush(cx.waker());
-                calls = shared.calls.lock();
+                guarded = shared.guarded.lock();
             }
         }
     })
     .await;
 }
 
+/// How long the driver goes on for what is still to be sent, when there can be no more calls.
+const COURTESY: Duration = Duration::from_millis(100);
+
 /// Receives all that there is, and hands it to whom it concerns, until the end. If it is not to wait, that is because
 /// nothing can be sent: when what has come is read, what is unsent fails, and then it waits for the rest.
 pub(super) async fn read<S: Stream>(shared: Arc<Shared>, stream: Arc<S>, mut deadline: Deadline) {
-    let mut woken = Vec::new();
+    let mut woken = Woken::default();
     let mut received = 0;
-    let mut message = shared.calls.lock().buffer();
+    let mut message = shared.guarded.lock().calls.buffer();
     loop {
         // It is nobody else's: those that a blob still holds are not kept.
         let buffer = Arc::make_mut(&mut message);
@@ -157,11 +177,11 @@ pub(super) async fn read<S: Stream>(shared: Arc<Shared>, stream: Arc<S>, mut dea
         let nothing = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
         if deadline == Deadline::NOW && result.as_ref().is_err_and(nothing) {
             deadline = Deadline::NEVER;
-            shared.waking(|calls, woken| calls.fail_unsent(woken));
+            shared.waking(|guarded, woken| guarded.calls.fail_unsent(woken));
             continue;
         }
         let next = shared.received(result, message, &mut woken);
-        wake_all(&mut woken);
+        woken.drain(wake);
         let Some(next) = next else { return };
         message = next;
         received = (received + 1) % fair::AT_ONCE;

@@ -1,17 +1,23 @@
 //! Calls: each has its answer or its end, and who reads, waits for room or sends holds nobody up.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use loom::thread;
 
-use crate::model::client::{Client, Message, answered, answered_together, explore, unanswered};
-use crate::model::sync::{CLOCK, Deadline};
-use crate::model::turn::Over;
+use super::client::{
+    Client, Message, NOT_SENT, TIMED_OUT, answered, answered_together, explore, unanswered,
+};
+use crate::Deadline;
+use crate::client::sync::{CLOCK, at};
+use crate::proto::call_error::CallError;
 
 #[test]
 fn each_of_two_gets_its_answer() {
     explore(None, || {
         let client = Client::new(9);
-        let other = client.spawn(Deadline::Never, answered);
-        assert!(client.call(Deadline::Never, answered).is_ok());
+        let other = client.spawn(Deadline::NEVER, answered);
+        assert!(client.call(Deadline::NEVER, answered).is_ok());
         assert!(other.join().unwrap().is_ok());
     });
 }
@@ -20,8 +26,8 @@ fn each_of_two_gets_its_answer() {
 fn each_of_three_gets_its_answer() {
     explore(Some(3), || {
         let client = Client::new(9);
-        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
-        assert!(client.call(Deadline::Never, answered).is_ok());
+        let others = [(); 2].map(|()| client.spawn(Deadline::NEVER, answered));
+        assert!(client.call(Deadline::NEVER, answered).is_ok());
         for other in others {
             assert!(other.join().unwrap().is_ok());
         }
@@ -31,13 +37,13 @@ fn each_of_three_gets_its_answer() {
 /// Whoever reads first may read the other's answer.
 #[test]
 fn answers_come_in_any_order() {
-    for order in [[1, 2], [2, 1]] {
+    for order in [[0, 1], [1, 0]] {
         explore(None, move || {
             let client = Client::new(9);
-            let other = client.spawn(Deadline::Never, answered_together(order));
+            let other = client.spawn(Deadline::NEVER, answered_together(order));
             assert!(
                 client
-                    .call(Deadline::Never, answered_together(order))
+                    .call(Deadline::NEVER, answered_together(order))
                     .is_ok()
             );
             assert!(other.join().unwrap().is_ok());
@@ -50,16 +56,16 @@ fn answers_come_in_any_order() {
 fn a_reader_that_times_out_hands_over() {
     explore(Some(4), || {
         let client = Client::new(9);
-        let late = client.spawn(Deadline::At, unanswered);
-        let other = client.spawn(Deadline::Never, |client, id| {
+        let late = client.spawn(at(), unanswered);
+        let other = client.spawn(Deadline::NEVER, |client, id| {
             let client = client.clone();
             // The answer comes after the deadline.
             client.pass_the_deadline();
             answered(&client, id)
         });
-        assert_eq!(late.join().unwrap(), Err(Over::TimedOut));
+        assert_eq!(late.join().unwrap(), Err(TIMED_OUT));
         assert!(other.join().unwrap().is_ok());
-        assert_eq!(client.turns().lock().shared.given_up.len(), 1);
+        assert_eq!(client.cancelled(), 1);
     });
 }
 
@@ -68,18 +74,19 @@ fn a_reader_that_times_out_hands_over() {
 fn an_answer_comes_in_the_last_moment() {
     explore(Some(3), || {
         let client = Client::new(9);
-        let late = client.spawn(Deadline::At, answered);
-        let other = client.spawn(Deadline::Never, answered);
+        let late = client.spawn(at(), answered);
+        let other = client.spawn(Deadline::NEVER, answered);
         client.pass_the_deadline();
         let given_up = match late.join().unwrap() {
             Ok(_) => 0,
-            Err(over) => {
-                assert_eq!(over, Over::TimedOut);
+            Err(error) => {
+                assert_eq!(error, TIMED_OUT);
                 1
             }
         };
         assert!(other.join().unwrap().is_ok());
-        assert_eq!(client.turns().lock().shared.given_up.len(), given_up);
+        // The answer may come before that has been sent.
+        assert!(client.cancelled() <= given_up);
     });
 }
 
@@ -87,8 +94,8 @@ fn an_answer_comes_in_the_last_moment() {
 fn who_waits_for_room_gets_it() {
     explore(None, || {
         let client = Client::new(1);
-        let other = client.spawn(Deadline::Never, answered);
-        assert!(client.call(Deadline::Never, answered).is_ok());
+        let other = client.spawn(Deadline::NEVER, answered);
+        assert!(client.call(Deadline::NEVER, answered).is_ok());
         assert!(other.join().unwrap().is_ok());
     });
 }
@@ -97,8 +104,8 @@ fn who_waits_for_room_gets_it() {
 fn several_wait_for_room() {
     explore(Some(3), || {
         let client = Client::new(1);
-        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
-        assert!(client.call(Deadline::Never, answered).is_ok());
+        let others = [(); 2].map(|()| client.spawn(Deadline::NEVER, answered));
+        assert!(client.call(Deadline::NEVER, answered).is_ok());
         for other in others {
             assert!(other.join().unwrap().is_ok());
         }
@@ -109,10 +116,11 @@ fn several_wait_for_room() {
 #[test]
 fn room_is_handed_on() {
     explore(Some(2), || {
-        let client = Client::new(0);
-        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
+        let client = Client::unmet();
+        let _stream = client.open();
+        let others = [(); 2].map(|()| client.spawn(Deadline::NEVER, answered));
         client.wire().deliver(Message::Welcome(9));
-        assert!(client.call(Deadline::Never, answered).is_ok());
+        assert!(client.call(Deadline::NEVER, answered).is_ok());
         for other in others {
             assert!(other.join().unwrap().is_ok());
         }
@@ -126,62 +134,76 @@ fn who_learns_that_it_may_not_begin_wakes_the_next() {
         let client = Client::new(1);
         let stream = client.open();
         let others = [(); 2].map(|()| {
-            let client = client.clone();
+            let (client, id) = (client.clone(), stream.id);
             thread::spawn(move || {
-                let refused = Err(Over::Ended("going away"));
-                assert_eq!(client.call(Deadline::Never, answered), refused);
+                let refused = Err(CallError::Unavailable);
+                assert_eq!(client.call(Deadline::NEVER, answered), refused);
                 client.wire().change(|line| {
                     line.requests.push(0);
                     if line.requests.len() == 2 {
-                        line.to_client.push_back(Message::Item(stream.id, 10));
+                        line.to_client.push_back(Message::Item(id, 10));
                     }
                 });
             })
         });
         client.wire().deliver(Message::GoingAway);
-        assert_eq!(client.next(stream, Deadline::Never), Ok(10));
+        assert_eq!(stream.next(Deadline::NEVER), Some(Ok(10)));
         for other in others {
             other.join().unwrap();
         }
     });
 }
 
-/// Who waits for the welcome hears it although another reads it, and goes on reading.
+/// A thread that waits for the welcome hears it although another reads it, and goes on reading.
 #[test]
 fn the_welcome_is_heard_by_all() {
     explore(Some(3), || {
-        let client = Client::new(1);
+        let client = Client::unmet();
         let hears = {
             let client = client.clone();
             thread::spawn(move || {
-                assert_eq!(client.hear_the_welcome(Deadline::Never), Ok(()));
-                client.wire().deliver(Message::Answer(1));
+                client.notify(|client| {
+                    let mut line = client.wire().line.lock();
+                    while line.requests.is_empty() {
+                        line = client.wire().changed.wait(line).unwrap();
+                    }
+                    let answer = Message::Answer(line.requests[0]);
+                    drop(line);
+                    client.wire().deliver(answer);
+                })
             })
         };
-        let me = client.call(Deadline::Never, |client, _| {
+        let me = client.call(Deadline::NEVER, |client, id| {
             client.wire().deliver(Message::Welcome(1));
+            client.wire().change(|line| line.requests.push(id));
             true
         });
         assert!(me.is_ok());
-        hears.join().unwrap();
+        assert_eq!(hears.join().unwrap(), Ok(()));
     });
 }
 
-/// It takes no room from those who wait for that.
+/// It takes no room from those that wait for that.
 #[test]
 fn who_waits_for_the_welcome_is_not_woken_for_room() {
     explore(Some(2), || {
-        let client = Client::new(1);
+        let client = Client::unmet();
         let hears = {
             let client = client.clone();
-            thread::spawn(move || client.hear_the_welcome(Deadline::Never))
+            thread::spawn(move || client.notify(|_| ()))
         };
-        let other = client.spawn(Deadline::Never, |client, id| {
-            client.wire().deliver(Message::Answer(id));
-            client.wire().deliver(Message::Welcome(1));
+        let send = |client: &Client, id| {
+            client.wire().change(|line| {
+                line.requests.push(id);
+                line.to_client.push_back(Message::Answer(id));
+                if line.requests.len() == 1 {
+                    line.to_client.push_back(Message::Welcome(1));
+                }
+            });
             true
-        });
-        assert!(client.call(Deadline::Never, answered).is_ok());
+        };
+        let other = client.spawn(Deadline::NEVER, send);
+        assert!(client.call(Deadline::NEVER, send).is_ok());
         assert!(other.join().unwrap().is_ok());
         assert_eq!(hears.join().unwrap(), Ok(()));
     });
@@ -196,10 +218,10 @@ fn who_may_not_begin_hands_over() {
             client.wire().deliver(Message::GoingAway);
             answered(client, id)
         };
-        let other = client.spawn(Deadline::Never, send);
-        let me = client.call(Deadline::Never, send);
+        let other = client.spawn(Deadline::NEVER, send);
+        let me = client.call(Deadline::NEVER, send);
         let other = other.join().unwrap();
-        let refused = Err(Over::Ended("going away"));
+        let refused = Err(CallError::Unavailable);
         assert!(me.is_ok() || me == refused);
         assert!(other.is_ok() || other == refused);
         assert!(me.is_ok() || other.is_ok());
@@ -211,13 +233,14 @@ fn who_may_not_begin_hands_over() {
 fn who_waits_for_room_in_vain_hands_over() {
     explore(None, || {
         let client = Client::new(1);
-        let first = client.spawn(Deadline::Never, |client, id| {
+        let first = client.spawn(Deadline::NEVER, |client, id| {
             client.pass_the_deadline();
             answered(client, id)
         });
-        let second = client.call(Deadline::At, answered);
+        let second = client.call(at(), answered);
         assert!(first.join().unwrap().is_ok());
-        assert!(second.is_ok() || second == Err(Over::TimedOut));
+        let late = |sent| Err(CallError::TimedOut { sent });
+        assert!(second.is_ok() || second == late(true) || second == late(false));
     });
 }
 
@@ -227,12 +250,35 @@ fn a_request_that_is_not_sent_makes_room() {
     explore(None, || {
         CLOCK.lock().little_whiles = true;
         let client = Client::new(1);
-        let first = client.spawn(Deadline::Never, |_, _| false);
-        let second = client.spawn(Deadline::Never, answered);
-        assert_eq!(first.join().unwrap(), Err(Over::Ended("not sent")));
+        let first = client.spawn(Deadline::NEVER, |_, _| false);
+        let second = client.spawn(Deadline::NEVER, answered);
+        assert_eq!(first.join().unwrap(), Err(NOT_SENT));
         // A little while later, for the one that reads.
         client.pass_the_deadline();
         assert!(second.join().unwrap().is_ok());
+    });
+}
+
+/// Of two that wait for that, it is the one that sleeps which is told: no little while has to end.
+#[test]
+fn room_that_is_given_back_is_not_offered_to_who_reads() {
+    explore(Some(3), || {
+        let client = Client::new(1);
+        let others = Rc::new(RefCell::new(Vec::new()));
+        let begun = Rc::clone(&others);
+        let me = client.call(Deadline::NEVER, move |client, _| {
+            begun.replace(
+                [(); 2]
+                    .map(|()| client.spawn(Deadline::NEVER, answered))
+                    .into(),
+            );
+            thread::yield_now();
+            false
+        });
+        assert_eq!(me, Err(NOT_SENT));
+        for other in others.take() {
+            assert!(other.join().unwrap().is_ok());
+        }
     });
 }
 
@@ -252,9 +298,9 @@ fn a_request_that_is_not_sent_makes_room_for_who_sleeps() {
             });
             true
         };
-        let others = [(); 2].map(|()| client.spawn(Deadline::Never, together));
-        let me = client.call(Deadline::Never, |_, _| false);
-        assert_eq!(me, Err(Over::Ended("not sent")));
+        let others = [(); 2].map(|()| client.spawn(Deadline::NEVER, together));
+        let me = client.call(Deadline::NEVER, |_, _| false);
+        assert_eq!(me, Err(NOT_SENT));
         // For the case that it is the one that reads.
         client.pass_the_deadline();
         for other in others {
@@ -268,9 +314,9 @@ fn a_request_that_is_not_sent_makes_room_for_who_sleeps() {
 fn who_sends_is_not_chosen_to_read() {
     explore(Some(3), || {
         let client = Client::new(9);
-        let others = [(); 2].map(|()| client.spawn(Deadline::Never, answered));
+        let others = [(); 2].map(|()| client.spawn(Deadline::NEVER, answered));
         // The server takes this request when both its answers have been read.
-        let held_up = client.call(Deadline::Never, |client, id| {
+        let held_up = client.call(Deadline::NEVER, |client, id| {
             let mut line = client.wire().line.lock();
             while line.received.len() < 2 {
                 line = client.wire().changed.wait(line).unwrap();
@@ -293,14 +339,15 @@ fn who_gets_room_and_sends_hands_over() {
         // The server takes the third request when it has got rid of the answers to the others.
         let send = |client: &Client, id| {
             let mut line = client.wire().line.lock();
-            while id == 3 && line.received.len() < 2 {
+            line.requests.push(id);
+            while line.requests.len() == 3 && line.received.len() < 2 {
                 line = client.wire().changed.wait(line).unwrap();
             }
             drop(line);
             answered(client, id)
         };
-        let others = [(); 2].map(|()| client.spawn(Deadline::Never, send));
-        assert!(client.call(Deadline::Never, send).is_ok());
+        let others = [(); 2].map(|()| client.spawn(Deadline::NEVER, send));
+        assert!(client.call(Deadline::NEVER, send).is_ok());
         for other in others {
             assert!(other.join().unwrap().is_ok());
         }
@@ -312,9 +359,9 @@ fn who_gets_room_and_sends_hands_over() {
 fn who_has_read_and_sends_hands_over() {
     explore(Some(4), || {
         let client = Client::new(9);
-        let other = client.spawn(Deadline::Never, answered);
-        let held_up = client.call(Deadline::Never, |client, id| {
-            client.turns().read_if_nobody_does(client.wire());
+        let other = client.spawn(Deadline::NEVER, answered);
+        let held_up = client.call(Deadline::NEVER, |client, id| {
+            client.link().read_if_none_does();
             let mut line = client.wire().line.lock();
             while line.received.is_empty() {
                 line = client.wire().changed.wait(line).unwrap();
@@ -330,13 +377,13 @@ fn who_has_read_and_sends_hands_over() {
 /// A thread that cannot send reads itself what its server waits to get rid of.
 #[test]
 fn who_cannot_send_reads() {
-    explore(None, || {
+    explore(Some(4), || {
         let client = Client::new(9);
-        let other = client.spawn(Deadline::Never, answered);
-        let held_up = client.call(Deadline::Never, |client, id| {
+        let other = client.spawn(Deadline::NEVER, answered);
+        let held_up = client.call(Deadline::NEVER, |client, id| {
             // The server takes this request when the other's answer has been read, by whomever.
             loop {
-                client.turns().read_if_nobody_does(client.wire());
+                client.link().read_if_none_does();
                 let mut line = client.wire().line.lock();
                 while line.received.is_empty() && (line.to_client.is_empty() || line.receiving) {
                     line = client.wire().changed.wait(line).unwrap();
@@ -359,10 +406,15 @@ fn who_cannot_send_reads() {
 fn the_end_wakes_all() {
     explore(Some(2), || {
         let client = Client::new(2);
-        let callers = [(); 3].map(|()| client.spawn(Deadline::Never, unanswered));
-        client.close();
+        let callers = [(); 3].map(|()| client.spawn(Deadline::NEVER, unanswered));
+        client.link().close();
         for caller in callers {
-            assert_eq!(caller.join().unwrap(), Err(Over::Ended("closed")));
+            // One may not have begun yet.
+            let ended = caller.join().unwrap();
+            assert!(
+                matches!(ended, Err(CallError::Disconnected { .. })),
+                "{ended:?}"
+            );
         }
     });
 }
@@ -380,8 +432,8 @@ fn the_end_comes_after_the_answers() {
             });
             true
         };
-        let other = client.spawn(Deadline::Never, send);
-        assert!(client.call(Deadline::Never, send).is_ok());
+        let other = client.spawn(Deadline::NEVER, send);
+        assert!(client.call(Deadline::NEVER, send).is_ok());
         assert!(other.join().unwrap().is_ok());
     });
 }
