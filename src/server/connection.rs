@@ -310,7 +310,7 @@ impl Connection {
         wire::going_away(out.bytes(), grace.remaining());
         let length = out.len();
         match (&self.outbox, self.stream()) {
-            (Some(outbox), _) => outbox.push(out),
+            (Some(outbox), _) => outbox.push(out, None),
             (None, Some(stream)) => {
                 // A client that is still reading a reply does without.
                 let _ = unless_it_panics(|| out.send(&*stream, courtesy, None));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::budget::Budget;
+use super::budget::{Budget, Counted};
 use super::unsent::Unsent;
 use crate::codec::outgoing::Outgoing;
 
@@ -43,10 +43,13 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push(&self, message: Outgoing) {
+    /// Queues a message, which may be counted elsewhere until it is.
+    pub(super) fn push(&self, message: Outgoing, counted: Option<Counted>) {
         let mut state = self.state.lock();
         if !state.finished {
             state.unsent.add(message.len());
+            // Before it can be sent, and its client ask for another one.
+            drop(counted);
             state.messages.push_back(message);
             self.changed.notify_all();
         }

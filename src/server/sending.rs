@@ -74,7 +74,7 @@ impl Connection {
         let mut out = Outgoing::default();
         write(out.bytes());
         if let Some(outbox) = &self.outbox {
-            outbox.push(out);
+            outbox.push(out, None);
             return Ok(());
         }
         self.send_now(&mut out, deadline)
@@ -88,7 +88,7 @@ impl Connection {
         message: &mut Outgoing,
         deadline: Deadline,
     ) -> io::Result<()> {
-        let sent = self.deliver(stream, message, deadline);
+        let sent = self.deliver(stream, message, &mut None, deadline);
         message.clear();
         sent
     }
@@ -99,10 +99,11 @@ impl Connection {
         &self,
         stream: Option<&dyn Carrier>,
         message: &mut Outgoing,
+        counted: &mut Option<Counted>,
         deadline: Deadline,
     ) -> io::Result<()> {
         if let Some(outbox) = &self.outbox {
-            outbox.push(mem::take(message));
+            outbox.push(mem::take(message), counted.take());
             return Ok(());
         }
         match stream {
@@ -117,11 +118,11 @@ impl Connection {
         &self,
         stream: Option<&dyn Carrier>,
         message: &mut Outgoing,
-        counted: Option<Counted>,
+        mut counted: Option<Counted>,
     ) -> io::Result<()> {
         let size = message.len();
         let owes = stream.map(|_| self.owes(size));
-        let sent = self.deliver(stream, message, self.patience());
+        let sent = self.deliver(stream, message, &mut counted, self.patience());
         // Before the share that it may have is another one's, whose reply would count beside it.
         drop((counted, owes));
         message.clear();

@@ -214,8 +214,9 @@ impl<F> Core<F> {
         if job.is_some() {
             state.wake();
         }
-        drop(state);
+        // Before it can be sent, and its client ask for another one.
         drop(counts);
+        drop(state);
         span.end_request(Some(code));
     }
 
