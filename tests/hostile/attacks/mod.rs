@@ -100,6 +100,10 @@ fn peak(neighbour: &Client<Request, Reply>, serving: &Actor) -> u64 {
 
 /// The most memory of the machine that the process has had at once, where the system tells.
 fn resident(process: u32) -> Option<u64> {
+    if !cfg!(target_os = "linux") {
+        // Under Wine there is such a file as well, of whichever process has that number outside.
+        return None;
+    }
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status
         .lines()
