@@ -83,7 +83,7 @@ impl Compiler {
     }
 
     /// The crate as it was built last with all that these programs use: there may be others beside it.
-    fn library(&self) -> PathBuf {
+    fn rlib(&self) -> PathBuf {
         let right = self.scratch.path().join("right.rs");
         fs::write(&right, RIGHT).unwrap();
         let mut libraries: Vec<_> = fs::read_dir(&self.built)
@@ -162,7 +162,7 @@ fn mistakes_are_shown_where_they_are_made() {
     if !compiler.is_known() {
         return;
     }
-    let library = compiler.library();
+    let library = compiler.rlib();
     let mut programs: Vec<_> = fs::read_dir(compiler.tests.join("ui"))
         .unwrap()
         .map(|entry| entry.unwrap().path())

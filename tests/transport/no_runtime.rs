@@ -13,7 +13,7 @@ use pipetalk::tokio::{Listener, LocalListener, LocalStream, Stream, memory};
 use pipetalk::{ConnectOptions, Deadline};
 use tokio::runtime::{Builder, Runtime};
 
-use util::{A_MOMENT, Place, expect_panics_in, here, limit, soon};
+use util::{A_MOMENT, Place, expect_panics_of_tokio, here, limit, soon};
 
 /// Runs a future that is to be done at once, where there is no runtime.
 fn at_once<F: Future>(future: F) -> F::Output {
@@ -87,7 +87,7 @@ fn outside_a_runtime_it_says_so() {
 fn without_what_watches_sockets_it_says_so() {
     let _limit = limit(here!());
     // It is tokio that panics, where the crate asks it.
-    let _expected = expect_panics_in(&["src/tokio/", "src/unix/tokio/", "src/windows/tokio/"]);
+    let _expected = expect_panics_of_tokio();
     let place = Place::new();
     let with_it = everything();
     let without = Builder::new_current_thread().enable_time().build().unwrap();
@@ -141,7 +141,7 @@ async fn says_that_there_is_no_timer(
 fn without_a_timer_it_says_so_where_one_is_needed() {
     let _limit = limit(here!());
     // It is tokio that panics, where the crate asks it.
-    let _expected = expect_panics_in(&["src/tokio/", "src/unix/tokio/", "src/windows/tokio/"]);
+    let _expected = expect_panics_of_tokio();
     #[cfg(unix)]
     let without = Builder::new_current_thread().enable_io().build().unwrap();
     #[cfg(windows)]

@@ -45,7 +45,7 @@ use pipetalk::Deadline;
 
 pub use actor::{Actor, Play, announce, play, wait_for_release};
 pub use example::{EXAMPLE_LIMIT, Running, example, spawn};
-pub use panics::{expect_panics_in, panic_as_asked};
+pub use panics::{expect_panics_of_tokio, panic_as_asked};
 pub use platform::*;
 pub use rng::Rng;
 pub use rounds::{is_quick, many, rounds, rounds_or};

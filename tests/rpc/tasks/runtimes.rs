@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 
 use crate::tasks::harness::{Serving, connect};
 use util::tasks::runtimes;
-use util::{A_WHILE, Place, expect_panics_in, here, limit};
+use util::{A_WHILE, Place, expect_panics_of_tokio, here, limit};
 
 #[test]
 fn outside_a_runtime_it_is_said_in_words() {
@@ -40,7 +40,7 @@ fn outside_a_runtime_it_is_said_in_words() {
 fn a_runtime_without_timers_is_told_so() {
     let _limit = limit(here!());
     // It is tokio that panics, where the crate asks it.
-    let _expected = expect_panics_in(&["src/tokio/"]);
+    let _expected = expect_panics_of_tokio();
     let runtime = Builder::new_current_thread().build().unwrap();
     let with_timers = Builder::new_multi_thread()
         .worker_threads(1)

@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 
 use crate::tasks::harness::{Serving, alive_tasks, connect};
 use util::tasks::{runtimes, until};
-use util::{A_MOMENT, Place, expect_panics_in, here, limit, soon};
+use util::{A_MOMENT, Place, expect_panics_of_tokio, here, limit, soon};
 
 type Called<'a> = Pin<Box<dyn Future<Output = Result<u32, CallError>> + Send + 'a>>;
 
@@ -30,7 +30,7 @@ async fn begin(call: &mut Called<'_>) {
 fn a_call_that_waits_for_room_and_is_not_polled_holds_nobody_up() {
     let _limit = limit(here!());
     // It is tokio that panics, where the crate asks it for a timer that there is not.
-    let _expected = expect_panics_in(&["src/tokio/"]);
+    let _expected = expect_panics_of_tokio();
     let [one, many] = runtimes();
     // A client without timers can do nothing after a while; a server has to have some.
     let [_, serves] = runtimes();
